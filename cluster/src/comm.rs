@@ -1,0 +1,349 @@
+//! A communicator and its collective calls.
+
+use std::os::raw::c_int;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use mpi::ffi;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Numbers that MPI can reduce.
+pub trait Scalar: Pod {
+    /// The MPI datatype.
+    fn datatype() -> ffi::MPI_Datatype;
+}
+
+macro_rules! scalar {
+    ($($t:ty => $d:ident),*) => {$(
+        impl Scalar for $t {
+            fn datatype() -> ffi::MPI_Datatype {
+                // SAFETY: a constant handle that MPI defines; it is only read.
+                unsafe { ffi::$d }
+            }
+        }
+    )*};
+}
+scalar!(f64 => RSMPI_DOUBLE, u64 => RSMPI_UINT64_T, i64 => RSMPI_INT64_T, u32 => RSMPI_UINT32_T, i32 => RSMPI_INT32_T);
+
+/// A communicator. Cloning shares it; [`Comm::duplicate`] makes one with a context of its own.
+///
+/// Every method that mentions other ranks is collective: all ranks call it, in the same order.
+#[derive(Clone)]
+pub struct Comm(Arc<Handle>);
+
+struct Handle {
+    raw: ffi::MPI_Comm,
+    rank: usize,
+    size: usize,
+    owned: bool,
+}
+
+// SAFETY: the handle is a constant after construction. MPI is started FUNNELED, so all MPI calls are
+// made by the main thread; other threads may hold a `Comm` but the solver's loops never communicate.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut finalized: c_int = 0;
+        // SAFETY: MPI allows this query at any time; the communicator was created by `MPI_Comm_dup`
+        // or `MPI_Comm_split`, is freed once, and only while MPI runs.
+        unsafe {
+            ffi::MPI_Finalized(&mut finalized);
+            if self.owned && finalized == 0 {
+                ffi::MPI_Comm_free(&mut self.raw);
+            }
+        }
+    }
+}
+
+pub(crate) fn count(n: usize) -> c_int {
+    c_int::try_from(n).expect("fewer than 2^31 items in one message")
+}
+
+/// A contiguous MPI type of `size_of::<T>()` bytes, so that counts are items and not bytes.
+pub(crate) struct ItemType(pub(crate) ffi::MPI_Datatype);
+
+impl ItemType {
+    pub(crate) fn of<T: Pod>() -> Self {
+        // SAFETY: builds and commits a fresh datatype into a local handle.
+        unsafe {
+            let mut handle = std::mem::MaybeUninit::uninit();
+            ffi::MPI_Type_contiguous(count(size_of::<T>()), ffi::RSMPI_UINT8_T, handle.as_mut_ptr());
+            ffi::MPI_Type_commit(handle.as_mut_ptr());
+            ItemType(handle.assume_init())
+        }
+    }
+}
+
+impl Drop for ItemType {
+    fn drop(&mut self) {
+        // SAFETY: made by `of`, freed once; MPI keeps it alive for pending messages.
+        unsafe { ffi::MPI_Type_free(&mut self.0) };
+    }
+}
+
+impl Comm {
+    pub(crate) fn from_raw(raw: ffi::MPI_Comm, owned: bool) -> Comm {
+        let (mut rank, mut size) = (0, 0);
+        // SAFETY: a live communicator and two local integers.
+        unsafe {
+            ffi::MPI_Comm_rank(raw, &mut rank);
+            ffi::MPI_Comm_size(raw, &mut size);
+        }
+        Comm(Arc::new(Handle { raw, rank: rank as usize, size: size as usize, owned }))
+    }
+
+    /// This rank.
+    pub fn rank(&self) -> usize {
+        self.0.rank
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// Whether this is rank 0.
+    pub fn is_root(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// The handle, for libraries that take one (PETSc, HDF5).
+    pub fn raw(&self) -> ffi::MPI_Comm {
+        self.0.raw
+    }
+
+    /// The same ranks in a context of their own. Collective.
+    pub fn duplicate(&self) -> Comm {
+        let mut raw = self.raw();
+        // SAFETY: duplicates a live communicator into a local handle that the new `Comm` frees.
+        unsafe { ffi::MPI_Comm_dup(self.raw(), &mut raw) };
+        Comm::from_raw(raw, true)
+    }
+
+    /// One communicator per `color`, its ranks ordered by `key`. Collective.
+    pub fn split(&self, color: i32, key: i32) -> Comm {
+        let mut raw = self.raw();
+        // SAFETY: as `duplicate`.
+        unsafe { ffi::MPI_Comm_split(self.raw(), color, key, &mut raw) };
+        Comm::from_raw(raw, true)
+    }
+
+    /// Waits for every rank.
+    pub fn barrier(&self) {
+        // SAFETY: a live communicator.
+        unsafe { ffi::MPI_Barrier(self.raw()) };
+    }
+
+    fn reduce_in_place<T: Scalar>(&self, xs: &mut [T], op: ffi::MPI_Op) {
+        let mine = xs.to_vec();
+        // SAFETY: both are valid for `len` items of the matching type and all ranks pass one length.
+        unsafe {
+            ffi::MPI_Allreduce(
+                mine.as_ptr().cast(),
+                xs.as_mut_ptr().cast(),
+                count(xs.len()),
+                T::datatype(),
+                op,
+                self.raw(),
+            );
+        }
+    }
+
+    /// Replaces each entry by its sum over the ranks. All ranks pass the same length.
+    pub fn sum_slice<T: Scalar>(&self, xs: &mut [T]) {
+        // SAFETY: reads a constant handle.
+        self.reduce_in_place(xs, unsafe { ffi::RSMPI_SUM });
+    }
+
+    /// Replaces each entry by its least over the ranks. All ranks pass the same length.
+    pub fn min_slice<T: Scalar>(&self, xs: &mut [T]) {
+        // SAFETY: reads a constant handle.
+        self.reduce_in_place(xs, unsafe { ffi::RSMPI_MIN });
+    }
+
+    /// Replaces each entry by its greatest over the ranks. All ranks pass the same length.
+    pub fn max_slice<T: Scalar>(&self, xs: &mut [T]) {
+        // SAFETY: reads a constant handle.
+        self.reduce_in_place(xs, unsafe { ffi::RSMPI_MAX });
+    }
+
+    /// The sum of every rank's `x`.
+    pub fn sum<T: Scalar>(&self, x: T) -> T {
+        let mut xs = [x];
+        self.sum_slice(&mut xs);
+        xs[0]
+    }
+
+    /// The least of every rank's `x`.
+    pub fn min<T: Scalar>(&self, x: T) -> T {
+        let mut xs = [x];
+        self.min_slice(&mut xs);
+        xs[0]
+    }
+
+    /// The greatest of every rank's `x`.
+    pub fn max<T: Scalar>(&self, x: T) -> T {
+        let mut xs = [x];
+        self.max_slice(&mut xs);
+        xs[0]
+    }
+
+    /// Whether `flag` holds on any rank.
+    pub fn any(&self, flag: bool) -> bool {
+        self.max(i32::from(flag)) == 1
+    }
+
+    /// The sum of `x` over the ranks before this one.
+    pub fn exclusive_sum(&self, x: u64) -> u64 {
+        let mut sum = 0u64;
+        // SAFETY: one item of the matching type on either side.
+        unsafe {
+            ffi::MPI_Exscan(
+                (&raw const x).cast(),
+                (&raw mut sum).cast(),
+                1,
+                u64::datatype(),
+                ffi::RSMPI_SUM,
+                self.raw(),
+            );
+        }
+        // MPI leaves the result on rank 0 undefined.
+        if self.is_root() { 0 } else { sum }
+    }
+
+    /// One item of every rank, in rank order. For a few bytes: the result has one item a rank.
+    pub fn all_gather<T: Pod>(&self, x: T) -> Vec<T> {
+        let mut all = vec![T::zeroed(); self.size()];
+        let item = ItemType::of::<T>();
+        // SAFETY: `all` has room for one item a rank.
+        unsafe {
+            ffi::MPI_Allgather(
+                (&raw const x).cast(),
+                1,
+                item.0,
+                all.as_mut_ptr().cast(),
+                1,
+                item.0,
+                self.raw(),
+            );
+        }
+        all
+    }
+
+    /// Every rank's items on every rank, in rank order, with the offsets (one a rank and one more).
+    pub fn all_gather_varied<T: Pod>(&self, xs: &[T]) -> (Vec<T>, Vec<usize>) {
+        let counts = self.all_gather(xs.len() as u64);
+        let (offsets, counts, displacements) = layout(&counts);
+        let mut all = vec![T::zeroed(); offsets[self.size()]];
+        let item = ItemType::of::<T>();
+        // SAFETY: counts and displacements describe exactly `all`.
+        unsafe {
+            ffi::MPI_Allgatherv(
+                xs.as_ptr().cast(),
+                count(xs.len()),
+                item.0,
+                all.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                displacements.as_ptr(),
+                item.0,
+                self.raw(),
+            );
+        }
+        (all, offsets)
+    }
+
+    /// Every rank's items on `root`, in rank order, with the offsets; `None` elsewhere.
+    pub fn gather_varied<T: Pod>(&self, root: usize, xs: &[T]) -> Option<(Vec<T>, Vec<usize>)> {
+        let here = self.rank() == root;
+        let mine = xs.len() as u64;
+        let mut all_counts = vec![0u64; if here { self.size() } else { 0 }];
+        let item = ItemType::of::<T>();
+        // SAFETY: the root has room for one count a rank; elsewhere the receive side is ignored.
+        unsafe {
+            ffi::MPI_Gather(
+                (&raw const mine).cast(),
+                1,
+                u64::datatype(),
+                all_counts.as_mut_ptr().cast(),
+                1,
+                u64::datatype(),
+                count(root),
+                self.raw(),
+            );
+        }
+        let (offsets, counts, displacements) = layout(&all_counts);
+        let mut all = vec![T::zeroed(); *offsets.last().unwrap_or(&0)];
+        // SAFETY: counts and displacements describe exactly `all` on the root.
+        unsafe {
+            ffi::MPI_Gatherv(
+                xs.as_ptr().cast(),
+                count(xs.len()),
+                item.0,
+                all.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                displacements.as_ptr(),
+                item.0,
+                count(root),
+                self.raw(),
+            );
+        }
+        here.then_some((all, offsets))
+    }
+
+    /// Replaces `xs` on every rank by the root's, length included.
+    pub fn broadcast<T: Pod>(&self, root: usize, xs: &mut Vec<T>) {
+        let mut n = [xs.len() as u64];
+        let item = ItemType::of::<T>();
+        // SAFETY: one count; then `xs` is resized to the root's length before the second call.
+        unsafe {
+            ffi::MPI_Bcast(n.as_mut_ptr().cast(), 1, u64::datatype(), count(root), self.raw());
+            xs.resize(n[0] as usize, T::zeroed());
+            ffi::MPI_Bcast(xs.as_mut_ptr().cast(), count(xs.len()), item.0, count(root), self.raw());
+        }
+    }
+
+    /// Gives every rank the root's value, sent as JSON. For descriptions, not for arrays.
+    pub fn broadcast_value<T: Serialize + DeserializeOwned>(&self, root: usize, value: Option<T>) -> T {
+        let mut bytes = match &value {
+            Some(value) => serde_json::to_vec(value).expect("a description serialises"),
+            None => Vec::new(),
+        };
+        self.broadcast(root, &mut bytes);
+        match value {
+            Some(value) if self.rank() == root => value,
+            _ => serde_json::from_slice(&bytes).expect("what the root sent reads back"),
+        }
+    }
+
+    /// Agrees on success: `Ok` with each rank's own value when no rank failed; otherwise every rank
+    /// gets the error of the lowest rank that did. Call it before the next collective call.
+    pub fn agree<T, E: Serialize + DeserializeOwned>(&self, result: Result<T, E>) -> Result<T, E> {
+        let mine = if result.is_err() { self.rank() as u64 } else { u64::MAX };
+        let first = self.min(mine);
+        if first == u64::MAX {
+            return result;
+        }
+        let mine = if first == self.rank() as u64 { result.err() } else { None };
+        Err(self.broadcast_value(first as usize, mine))
+    }
+
+    /// Ends the job on every rank, at once.
+    pub fn abort(&self, code: i32) -> ! {
+        // SAFETY: a live communicator; the call does not return.
+        unsafe { ffi::MPI_Abort(self.raw(), code) };
+        std::process::exit(code)
+    }
+}
+
+fn layout(counts: &[u64]) -> (Vec<usize>, Vec<c_int>, Vec<c_int>) {
+    let mut offsets = vec![0usize; counts.len() + 1];
+    for (k, &n) in counts.iter().enumerate() {
+        offsets[k + 1] = offsets[k] + n as usize;
+    }
+    let counts = counts.iter().map(|&n| count(n as usize)).collect();
+    let displacements = offsets[..offsets.len() - 1].iter().map(|&o| count(o)).collect();
+    (offsets, counts, displacements)
+}

@@ -1,0 +1,157 @@
+//! Moving values between owners and ghosts.
+
+use std::mem::MaybeUninit;
+
+use bytemuck::Pod;
+use mpi::ffi;
+
+use crate::buckets::Buckets;
+use crate::comm::{Comm, ItemType, count};
+use crate::index_map::IndexMap;
+
+const TAG_FORWARD: i32 = 900;
+const TAG_REVERSE: i32 = 901;
+
+/// The exchange pattern between the owners of an [`IndexMap`] and its ghosts.
+///
+/// A local array holds `block` values an index, owned indices first, ghosts after.
+pub struct Halo {
+    comm: Comm,
+    /// For each neighbour that holds ghosts of ours: the owned local indices it wants.
+    shared: Buckets<u32>,
+    /// For each neighbour that owns ghosts of ours: the local indices of those ghosts.
+    ghost: Buckets<u32>,
+    n_local: usize,
+}
+
+/// A forward exchange under way; [`Halo::end_forward`] completes it.
+#[must_use = "an exchange that was begun must be ended"]
+pub struct Pending<T> {
+    requests: Vec<ffi::MPI_Request>,
+    _send: Vec<T>,
+    receive: Vec<T>,
+}
+
+impl Halo {
+    /// Finds out who needs what. Collective.
+    pub fn new(comm: &Comm, map: &IndexMap) -> Halo {
+        let mut order: Vec<u32> = (0..map.n_ghost() as u32).collect();
+        order.sort_by_key(|&k| (map.ghost_owners()[k as usize], map.ghosts()[k as usize]));
+        let owners: Vec<u32> = order.iter().map(|&k| map.ghost_owners()[k as usize]).collect();
+        let wanted: Vec<u64> = order.iter().map(|&k| map.ghosts()[k as usize]).collect();
+        let asked = comm.exchange(&Buckets::from_destinations(&owners, &wanted));
+        let shared = Buckets {
+            data: asked.data.iter().map(|&g| (g - map.offset()) as u32).collect(),
+            ranks: asked.ranks,
+            offsets: asked.offsets,
+        };
+        let positions: Vec<u32> = order.iter().map(|&k| map.n_owned() as u32 + k).collect();
+        let ghost = Buckets::from_destinations(&owners, &positions);
+        Halo { comm: comm.clone(), shared, ghost, n_local: map.n_local() }
+    }
+
+    /// The ranks that own ghosts of ours.
+    pub fn owners(&self) -> &[u32] {
+        &self.ghost.ranks
+    }
+
+    /// For each neighbour: the owned local indices it holds as ghosts.
+    pub fn shared(&self) -> &Buckets<u32> {
+        &self.shared
+    }
+
+    fn start<T: Pod>(
+        &self,
+        out: &Buckets<u32>,
+        into: &Buckets<u32>,
+        xs: &[T],
+        block: usize,
+        tag: i32,
+    ) -> Pending<T> {
+        assert!(xs.len() >= self.n_local * block, "a local array of owned and ghost values");
+        let item = ItemType::of::<T>();
+        let mut send = Vec::with_capacity(out.data.len() * block);
+        for &local in &out.data {
+            send.extend_from_slice(&xs[local as usize * block..][..block]);
+        }
+        let mut receive = vec![T::zeroed(); into.data.len() * block];
+        let mut requests = Vec::with_capacity(out.len() + into.len());
+        // SAFETY: `send` and `receive` live in the returned `Pending`, moved only as vectors (their
+        // heap blocks stay), until `finish` has waited for every request.
+        unsafe {
+            for (k, &rank) in into.ranks.iter().enumerate() {
+                let (begin, end) = (into.offsets[k] * block, into.offsets[k + 1] * block);
+                let mut request = MaybeUninit::uninit();
+                ffi::MPI_Irecv(
+                    receive.as_mut_ptr().add(begin).cast(),
+                    count(end - begin),
+                    item.0,
+                    rank as i32,
+                    tag,
+                    self.comm.raw(),
+                    request.as_mut_ptr(),
+                );
+                requests.push(request.assume_init());
+            }
+            for (k, &rank) in out.ranks.iter().enumerate() {
+                let (begin, end) = (out.offsets[k] * block, out.offsets[k + 1] * block);
+                let mut request = MaybeUninit::uninit();
+                ffi::MPI_Isend(
+                    send.as_ptr().add(begin).cast(),
+                    count(end - begin),
+                    item.0,
+                    rank as i32,
+                    tag,
+                    self.comm.raw(),
+                    request.as_mut_ptr(),
+                );
+                requests.push(request.assume_init());
+            }
+        }
+        Pending { requests, _send: send, receive }
+    }
+
+    /// Begins to send owned values to the ranks that hold them as ghosts. Collective among neighbours.
+    ///
+    /// `xs` may be read, and its owned part changed, before [`Halo::end_forward`].
+    pub fn begin_forward<T: Pod>(&self, xs: &[T], block: usize) -> Pending<T> {
+        self.start(&self.shared, &self.ghost, xs, block, TAG_FORWARD)
+    }
+
+    /// Waits for [`Halo::begin_forward`] and stores the ghosts' values in `xs`.
+    pub fn end_forward<T: Pod>(&self, pending: Pending<T>, xs: &mut [T], block: usize) {
+        let received = finish(pending);
+        for (k, &local) in self.ghost.data.iter().enumerate() {
+            xs[local as usize * block..][..block].copy_from_slice(&received[k * block..][..block]);
+        }
+    }
+
+    /// Gives every ghost its owner's values: `block` values an index.
+    pub fn forward<T: Pod>(&self, xs: &mut [T], block: usize) {
+        let pending = self.begin_forward(xs, block);
+        self.end_forward(pending, xs, block);
+    }
+
+    /// Adds every ghost's values to its owner's, in ascending order of the ranks that hold them, so
+    /// that sums do not depend on timing. Ghost values stay as they are.
+    pub fn reverse_add(&self, xs: &mut [f64], block: usize) {
+        let received = finish(self.start(&self.ghost, &self.shared, xs, block, TAG_REVERSE));
+        for (k, &local) in self.shared.data.iter().enumerate() {
+            for b in 0..block {
+                xs[local as usize * block + b] += received[k * block + b];
+            }
+        }
+    }
+}
+
+fn finish<T: Pod>(mut pending: Pending<T>) -> Vec<T> {
+    // SAFETY: the requests were made by `start` and their buffers are alive in `pending`.
+    unsafe {
+        ffi::MPI_Waitall(
+            count(pending.requests.len()),
+            pending.requests.as_mut_ptr(),
+            ffi::RSMPI_STATUS_IGNORE,
+        );
+    }
+    pending.receive
+}

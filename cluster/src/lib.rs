@@ -1,0 +1,19 @@
+//! The ranks of a job: MPI start and abort, agreement on errors, sparse exchange, index maps, halos.
+//!
+//! Imports nothing of femdd. Start reading at [`Comm`]; [`IndexMap`] and [`Halo`] are what
+//! distributed arrays are made of. One rule holds for every caller: *agree, then communicate*. A rank
+//! that fails tells the others through [`Comm::agree`] before anyone enters the next collective call.
+#![deny(missing_docs)]
+
+mod buckets;
+mod comm;
+mod exchange;
+mod halo;
+mod index_map;
+mod session;
+
+pub use buckets::Buckets;
+pub use comm::{Comm, Scalar};
+pub use halo::{Halo, Pending};
+pub use index_map::IndexMap;
+pub use session::{InitError, Session, init, under_launcher};

@@ -1,0 +1,82 @@
+//! Starting MPI, ending it, and ending the job when a rank panics.
+
+use std::os::raw::c_int;
+
+use mpi::ffi;
+
+use crate::comm::Comm;
+
+/// Why MPI could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// It runs already in this process, or has ended: MPI starts once.
+    #[error("MPI was already started in this process")]
+    AlreadyStarted,
+    /// The library offers no thread level under which threads may run beside the one that communicates.
+    #[error("this MPI gives thread level {0}, femdd needs FUNNELED: use an MPI built with thread support")]
+    ThreadLevel(i32),
+}
+
+/// MPI, running. Dropping it ends MPI; communicators made from it must be gone or unused by then.
+pub struct Session {
+    world: Comm,
+}
+
+impl Session {
+    /// All ranks of the job.
+    pub fn world(&self) -> Comm {
+        self.world.clone()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: started by `init`, ended once.
+        unsafe { ffi::MPI_Finalize() };
+    }
+}
+
+/// Whether this process was started by an MPI launcher or by SLURM's `srun` with PMI.
+pub fn under_launcher() -> bool {
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+}
+
+/// Starts MPI with threads beside the one that communicates, and makes a panic end the whole job.
+///
+/// A rank that panics while others wait in a collective call would hang the job; the hook prints the
+/// panic as usual, then calls `MPI_Abort` with exit code 101.
+///
+/// # Errors
+/// When MPI was started before, or gives less than `MPI_THREAD_FUNNELED`.
+pub fn init() -> Result<Session, InitError> {
+    let (mut started, mut provided): (c_int, c_int) = (0, 0);
+    // SAFETY: the query is allowed at any time; the start is made once, without arguments.
+    let funneled = unsafe {
+        ffi::MPI_Initialized(&mut started);
+        if started != 0 {
+            return Err(InitError::AlreadyStarted);
+        }
+        let wanted = ffi::MPI_THREAD_FUNNELED as c_int;
+        ffi::MPI_Init_thread(std::ptr::null_mut(), std::ptr::null_mut(), wanted, &mut provided);
+        wanted
+    };
+    if provided < funneled {
+        return Err(InitError::ThreadLevel(provided));
+    }
+    // SAFETY: reads a constant handle.
+    let world = Comm::from_raw(unsafe { ffi::RSMPI_COMM_WORLD }, false);
+    let print = std::panic::take_hook();
+    let comm = world.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        if comm.size() > 1 {
+            comm.abort(101);
+        }
+    }));
+    Ok(Session { world })
+}
