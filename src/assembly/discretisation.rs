@@ -1,0 +1,159 @@
+//! A law on a mesh and a space: materials by cell, quadrature rules, tables.
+
+use serde::{Deserialize, Serialize};
+
+use crate::element::{Quadrature, Table};
+use crate::law::{Material, Terms};
+use crate::mesh::{Mesh, geometry};
+use crate::space::Space;
+
+/// Why an integral could not be computed. Travels between ranks.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+pub enum AssemblyError {
+    /// An expression that is not a number somewhere.
+    #[error("{key} = \"{text}\" is {value} at ({x}, {y}, {z})")]
+    NotFinite {
+        /// The key in the case.
+        key: String,
+        /// The expression.
+        text: String,
+        /// Its value: NaN or infinite, as text because JSON has neither.
+        value: String,
+        /// Where, x.
+        x: f64,
+        /// Where, y.
+        y: f64,
+        /// Where, z.
+        z: f64,
+    },
+    /// A cell turned inside out at a quadrature point.
+    #[error("element {id} ({shape}) is inverted or has no volume at ({x:.6}, {y:.6}, {z:.6})")]
+    Inverted {
+        /// The element's number in the input.
+        id: u64,
+        /// Its shape.
+        shape: String,
+        /// Where, x.
+        x: f64,
+        /// Where, y.
+        y: f64,
+        /// Where, z.
+        z: f64,
+    },
+}
+
+/// Cells of one block and one material, handled together.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub block: usize,
+    pub material: usize,
+    pub cells: std::ops::Range<usize>,
+}
+
+/// A quadrature rule on a block's cells, with the bases tabulated at its points.
+pub struct Rules {
+    /// The points and weights.
+    pub rule: Quadrature,
+    /// The space's basis there.
+    pub basis: Table,
+    /// The geometry's basis there.
+    pub geometry: Table,
+}
+
+impl Rules {
+    /// Tabulates for one block.
+    pub fn new(mesh: &Mesh, space: &Space, block: usize, degree: usize, derivatives: usize) -> Rules {
+        let b = &mesh.blocks[block];
+        let rule = Quadrature::new(b.shape, degree).expect("rules exist for every degree asked for here");
+        let basis = space.elements[block].tabulate(&rule.points, derivatives);
+        let geometry = geometry::basis(b).tabulate(&rule.points, derivatives.max(1));
+        Rules { rule, basis, geometry }
+    }
+}
+
+/// A mesh, a space and materials: all that element loops need besides the law.
+pub struct Discretisation<'a> {
+    /// The mesh.
+    pub mesh: &'a Mesh,
+    /// The space of each component.
+    pub space: &'a Space,
+    /// Coefficients by material.
+    pub materials: &'a [Material],
+    /// Material of each of the mesh's sets of groups.
+    pub set_material: &'a [u16],
+    /// The time at which coefficients are evaluated.
+    pub time: f64,
+    pub(super) order: Vec<Vec<u32>>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) tangent: Vec<Rules>,
+    pub(super) residual: Vec<Rules>,
+}
+
+/// The degree of the rule that integrates residuals, on cells of one block.
+fn residual_degree(mesh: &Mesh, block: usize, degree: usize) -> usize {
+    let b = &mesh.blocks[block];
+    let curved = usize::from(b.geometry != crate::element::GeometryKind::Linear) * 2;
+    // Tensor cells need `degree + 1` Gauss points a direction.
+    let straight = if b.shape.is_simplex() { 2 * degree } else { 2 * degree + 1 };
+    straight + curved
+}
+
+impl<'a> Discretisation<'a> {
+    /// Sorts cells by material and chooses rules. `terms` are the law's. Not collective.
+    ///
+    /// A rule of lower degree integrates the tangent where that is still exact: affine cells with
+    /// constant coefficients. Elsewhere both use one rule, so that the residual of the solution
+    /// vanishes to the solver's tolerance.
+    pub fn new(
+        mesh: &'a Mesh,
+        space: &'a Space,
+        materials: &'a [Material],
+        set_material: &'a [u16],
+        terms: Terms,
+        components: usize,
+        tangent_constant: bool,
+        lower_order: bool,
+        time: f64,
+    ) -> Discretisation<'a> {
+        let n_owned = space.map.n_owned() as u32;
+        let mut order = Vec::new();
+        let mut batches = Vec::new();
+        let derivatives = if terms.hessian { 2 } else { 1 };
+        let (mut tangent, mut residual) = (Vec::new(), Vec::new());
+        for (b, block) in mesh.blocks.iter().enumerate() {
+            let n = space.elements[b].n_nodes();
+            let size = batch_size(n * components);
+            let touches = |c: &u32| space.nodes(b, *c as usize).iter().any(|&v| v < n_owned);
+            let mut cells: Vec<u32> = (0..block.n_cells as u32).filter(touches).collect();
+            let material = |c: u32| set_material[block.sets[c as usize] as usize] as usize;
+            cells.sort_by_key(|&c| material(c));
+            let mut begin = 0;
+            while begin < cells.len() {
+                let m = material(cells[begin]);
+                let same = cells[begin..].iter().take(size).take_while(|&&c| material(c) == m).count();
+                batches.push(Batch { block: b, material: m, cells: begin..begin + same });
+                begin += same;
+            }
+            order.push(cells);
+            let full = residual_degree(mesh, b, space.degree);
+            let least = if block.is_affine() && tangent_constant {
+                2 * space.degree - if lower_order { 0 } else { 2 }
+            } else {
+                full
+            };
+            tangent.push(Rules::new(mesh, space, b, least, derivatives));
+            residual.push(Rules::new(mesh, space, b, full, derivatives));
+        }
+        Discretisation { mesh, space, materials, set_material, time, order, batches, tangent, residual }
+    }
+
+    /// The material of a cell.
+    pub fn material(&self, block: usize, cell: usize) -> usize {
+        self.set_material[self.mesh.blocks[block].sets[cell] as usize] as usize
+    }
+}
+
+/// Cells a batch: as many as fit a quarter of a mebibyte of element matrices, at most 64.
+fn batch_size(n_dofs: usize) -> usize {
+    ((1 << 18) / (8 * n_dofs * n_dofs)).clamp(1, 64)
+}

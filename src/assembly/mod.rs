@@ -1,0 +1,26 @@
+//! From the physics at a point to matrices, residuals and functionals of distributed fields.
+//!
+//! Imports `element`, `mesh`, `space`, `law`. Start at [`Discretisation`], which binds a law to a mesh
+//! and a space; [`Matrix`] is the sparse matrix it fills. Rows are owned: every rank visits its own and
+//! its ghost cells and completes its own rows without communication. Sums are taken in an order that
+//! does not depend on the number of threads.
+
+mod cells;
+mod components;
+pub mod constraints;
+mod derived;
+mod discretisation;
+mod facets;
+mod functionals;
+mod kernel;
+mod matrix;
+mod system;
+
+pub use components::{Component, components};
+pub use constraints::{Constraints, Essential, Prescribed};
+pub use derived::{Nodal, RegionNodes};
+pub use discretisation::{AssemblyError, Discretisation, Rules};
+pub use facets::{FacetLoad, Natural};
+pub use functionals::{ExactErrors, Located};
+pub use matrix::{Matrix, Pattern};
+pub use system::{Field, Operator, Problem};

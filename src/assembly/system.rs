@@ -1,0 +1,193 @@
+//! A problem with its law fixed: what drivers see of assembly, whatever the law.
+
+use super::cells;
+use super::constraints::Constraints;
+use super::derived::{self, Nodal, RegionNodes};
+use super::discretisation::{AssemblyError, Discretisation};
+use super::facets::{self, FacetLoad, FacetRule};
+use super::functionals::{self, ExactErrors, Located};
+use super::matrix::{Matrix, Pattern};
+use crate::law::expr::Expr;
+use crate::law::{Law, Quantity};
+use crate::mesh::EntityTag;
+
+/// A nodal field: `components` values a local node, ghosts included, Cartesian.
+pub type Field = Vec<f64>;
+
+/// A law bound to a discretisation, its loads and its constraints.
+pub struct Operator<'a, L, const D: usize, const C: usize> {
+    law: L,
+    discretisation: Discretisation<'a>,
+    loads: Vec<FacetLoad>,
+    /// Forces at owned nodes.
+    point_loads: Vec<(u32, [f64; 3])>,
+    rules: Vec<Vec<FacetRule>>,
+}
+
+impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
+    /// Binds them together.
+    pub fn new(
+        law: L,
+        discretisation: Discretisation<'a>,
+        loads: Vec<FacetLoad>,
+        point_loads: Vec<(u32, [f64; 3])>,
+    ) -> Self {
+        let rules = facets::facet_rules(discretisation.mesh, discretisation.space);
+        Operator { law, discretisation, loads, point_loads, rules }
+    }
+
+    fn add_point_loads(&self, residual: &mut [f64], constraints: Option<&Constraints>) {
+        for &(node, force) in &self.point_loads {
+            let mut all = [0.0; 3];
+            all.copy_from_slice(&force);
+            for c in 0..C {
+                let along = match constraints {
+                    Some(constraints) => constraints.along(node as usize, c, &all),
+                    None => all[c],
+                };
+                residual[node as usize * C + c] -= along;
+            }
+        }
+    }
+}
+
+/// What a driver needs of a discretised law.
+///
+/// Errors of the assembling methods are this rank's own: agree on them before communicating.
+pub trait Problem {
+    /// Components a node.
+    fn components(&self) -> usize;
+
+    /// The discretisation.
+    fn discretisation(&self) -> &Discretisation<'_>;
+
+    /// Assembles tangent and residual of owned rows at `u`, with prescribed DOFs eliminated: in each
+    /// node's frame, no entry of theirs but the diagonal, residual zero.
+    fn assemble(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError>;
+
+    /// The residual of owned rows at `u` without elimination, Cartesian: reactions stand in the
+    /// prescribed rows.
+    fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError>;
+
+    /// How many values a quantity has; `None` when the law does not have it.
+    fn n_values(&self, quantity: Quantity) -> Option<usize>;
+
+    /// A quantity at region nodes.
+    fn nodal(&self, points: &RegionNodes, quantity: Quantity, u: &[f64]) -> Result<Nodal, AssemblyError>;
+
+    /// A nodal quantity at a point of an owned cell.
+    fn at_point(
+        &self,
+        points: &RegionNodes,
+        nodal: &Nodal,
+        block: usize,
+        cell: usize,
+        reference: [f64; 3],
+    ) -> Vec<f64> {
+        functionals::interpolate(self.discretisation(), points, nodal, block, cell, reference)
+    }
+
+    /// This rank's part of the integral of one value over owned cells for which `keep` holds.
+    fn integrate_cells(
+        &self,
+        quantity: Quantity,
+        value: usize,
+        u: &[f64],
+        keep: &(dyn Fn(usize, usize) -> bool + Sync),
+    ) -> Result<f64, AssemblyError>;
+
+    /// This rank's part of the integral over facets of owned cells.
+    fn integrate_facets(
+        &self,
+        quantity: Quantity,
+        value: Located,
+        facets: &[EntityTag],
+        u: &[f64],
+    ) -> Result<f64, AssemblyError>;
+
+    /// Norms of the error. Collective.
+    fn exact_errors(&self, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError>;
+}
+
+impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D, C> {
+    fn components(&self) -> usize {
+        C
+    }
+
+    fn discretisation(&self) -> &Discretisation<'_> {
+        &self.discretisation
+    }
+
+    fn assemble(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError> {
+        let d = &self.discretisation;
+        let c = Some(constraints);
+        cells::visit::<L, D, C>(&self.law, d, pattern, u, Some(&mut *matrix), residual, c)?;
+        let m = Some(&mut *matrix);
+        facets::visit::<L, D, C>(&self.law, d, &self.rules, &self.loads, pattern, u, m, residual, c)?;
+        self.add_point_loads(residual, c);
+        constraints.zero_fixed(residual);
+        matrix.repair_diagonal(pattern, |node, component| constraints.is_fixed(node, component));
+        Ok(())
+    }
+
+    fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
+        let d = &self.discretisation;
+        cells::visit::<L, D, C>(&self.law, d, pattern, u, None, residual, None)?;
+        facets::visit::<L, D, C>(&self.law, d, &self.rules, &self.loads, pattern, u, None, residual, None)?;
+        self.add_point_loads(residual, None);
+        Ok(())
+    }
+
+    fn n_values(&self, quantity: Quantity) -> Option<usize> {
+        self.law.n_values(quantity)
+    }
+
+    fn nodal(&self, points: &RegionNodes, quantity: Quantity, u: &[f64]) -> Result<Nodal, AssemblyError> {
+        let width = self.n_values(quantity).expect("a quantity the law has");
+        derived::average::<L, D, C>(&self.law, &self.discretisation, points, quantity, width, u)
+    }
+
+    fn integrate_cells(
+        &self,
+        quantity: Quantity,
+        value: usize,
+        u: &[f64],
+        keep: &(dyn Fn(usize, usize) -> bool + Sync),
+    ) -> Result<f64, AssemblyError> {
+        let width = self.n_values(quantity).expect("a quantity the law has");
+        functionals::integrate_cells::<L, D, C>(&self.law, &self.discretisation, quantity, width, value, u, keep)
+    }
+
+    fn integrate_facets(
+        &self,
+        quantity: Quantity,
+        value: Located,
+        facets: &[EntityTag],
+        u: &[f64],
+    ) -> Result<f64, AssemblyError> {
+        let width = self.n_values(quantity).expect("a quantity the law has");
+        let (law, d) = (&self.law, &self.discretisation);
+        functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, width, value, u)
+    }
+
+    fn exact_errors(&self, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
+        let comm = &self.discretisation.mesh.comm;
+        let mut squares = comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, exact, u))?;
+        comm.sum_slice(&mut squares);
+        Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
+    }
+}

@@ -1,0 +1,122 @@
+//! Coefficients: constants and expressions, by material, evaluated over batches of points.
+
+use super::expr::{Expr, Points, Scratch};
+
+/// One scalar coefficient of a law: a component of a vector or a tensor has a slot of its own.
+#[derive(Debug, Clone)]
+pub enum Slot {
+    /// The same everywhere in the material.
+    Constant(f64),
+    /// Varies in space or time.
+    Varying(Box<Expr>),
+}
+
+impl Slot {
+    /// A slot from an expression, which may be constant.
+    pub fn new(expr: Expr) -> Slot {
+        match expr.as_constant() {
+            Some(value) => Slot::Constant(value),
+            None => Slot::Varying(Box::new(expr)),
+        }
+    }
+
+    /// The value, if it is the same everywhere.
+    pub fn constant(&self) -> Option<f64> {
+        match self {
+            Slot::Constant(value) => Some(*value),
+            Slot::Varying(_) => None,
+        }
+    }
+}
+
+/// The coefficients of one material: the slots of a law in its order, each with the key it came from.
+#[derive(Debug, Clone)]
+pub struct Material {
+    /// The values.
+    pub slots: Vec<Slot>,
+    /// For messages: `region.steel.young` or `physics.young`.
+    pub keys: Vec<String>,
+}
+
+/// Coefficients at one point.
+#[derive(Clone, Copy)]
+pub struct Coefficients<'a> {
+    batch: &'a Batch,
+    point: usize,
+}
+
+impl Coefficients<'_> {
+    /// The value of a slot.
+    #[inline(always)]
+    pub fn get(&self, slot: usize) -> f64 {
+        let (begin, stride) = self.batch.layout[slot];
+        self.batch.values[begin + stride * self.point]
+    }
+}
+
+/// Coefficients of one material at a batch of points.
+#[derive(Default)]
+pub struct Batch {
+    values: Vec<f64>,
+    /// Per slot: where its values begin, and 1 if it varies from point to point, else 0.
+    layout: Vec<(usize, usize)>,
+    scratch: Scratch,
+}
+
+/// A coefficient that is not a number somewhere.
+#[derive(Debug, Clone)]
+pub struct NotFinite {
+    /// The coefficient's key in the case.
+    pub key: String,
+    /// Its text.
+    pub text: String,
+    /// The point, as an index into the batch.
+    pub point: usize,
+    /// The value there: NaN or infinite.
+    pub value: f64,
+}
+
+impl Batch {
+    /// Evaluates all slots at `points`. Allocates only until buffers have grown to the batch's size.
+    ///
+    /// # Errors
+    /// A value that is NaN or infinite.
+    pub fn evaluate(&mut self, material: &Material, points: &Points) -> Result<(), NotFinite> {
+        let n = points.x.len();
+        self.layout.clear();
+        let mut size = 0;
+        for slot in &material.slots {
+            let varies = usize::from(slot.constant().is_none());
+            self.layout.push((size, varies));
+            size += if varies == 1 { n } else { 1 };
+        }
+        if self.values.len() < size {
+            self.values.resize(size, 0.0);
+        }
+        for (k, slot) in material.slots.iter().enumerate() {
+            let (begin, varies) = self.layout[k];
+            match slot {
+                Slot::Constant(value) => self.values[begin] = *value,
+                Slot::Varying(expr) => {
+                    let out = &mut self.values[begin..begin + n * varies];
+                    expr.eval(points, out, &mut self.scratch);
+                    if let Some(point) = out.iter().position(|v| !v.is_finite()) {
+                        return Err(NotFinite {
+                            key: material.keys[k].clone(),
+                            text: expr.text().to_string(),
+                            point,
+                            value: out[point],
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The coefficients at one of the points.
+    #[inline(always)]
+    pub fn at(&self, point: usize) -> Coefficients<'_> {
+        Coefficients { batch: self, point }
+    }
+}

@@ -1,0 +1,16 @@
+//! What a run leaves on disk and on the terminal, and meshes kept between runs.
+//!
+//! The only caller of HDF5. Imports `cluster`, and nothing of the rooms to its left: callers hand over
+//! plain arrays. Start at [`vtkhdf::begin`] for the solution, [`run_json::RunReport`] for `run.json`,
+//! [`mesh_store`] for partitioned meshes, [`hdf`] for how any of them reach the disk.
+
+pub mod csv;
+mod error;
+pub mod hdf;
+//pub mod mesh_store;
+pub mod phases;
+pub mod run_json;
+//pub mod terminal;
+pub mod vtkhdf;
+
+pub use error::OutputError;

@@ -1,0 +1,134 @@
+//! Wall-clock time by phase and peak memory, per rank and over the ranks.
+//!
+//! Imports `cluster`. Start at [`Phases`].
+
+use std::time::Instant;
+
+use cluster::Comm;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::run_json::MemoryReport;
+
+/// Seconds spent in a phase, over the ranks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseRow {
+    /// The phase.
+    pub name: String,
+    /// On the rank that spent least.
+    pub min: f64,
+    /// On the average.
+    pub mean: f64,
+    /// On the rank that spent most.
+    pub max: f64,
+}
+
+/// Named stopwatches of one rank. A phase entered again adds to its time.
+#[derive(Debug, Clone, Default)]
+pub struct Phases {
+    rows: Vec<(String, f64)>,
+}
+
+impl Phases {
+    /// No phases.
+    pub fn new() -> Self {
+        Phases::default()
+    }
+
+    /// Runs `work` and adds its time to a phase.
+    pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let result = work();
+        self.add(name, begin.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Adds seconds to a phase; the first mention places it.
+    pub fn add(&mut self, name: &str, seconds: f64) {
+        match self.rows.iter_mut().find(|row| row.0 == name) {
+            Some(row) => row.1 += seconds,
+            None => self.rows.push((name.to_owned(), seconds)),
+        }
+    }
+
+    /// Seconds this rank has spent in a phase.
+    pub fn seconds(&self, name: &str) -> f64 {
+        self.rows.iter().find(|row| row.0 == name).map_or(0.0, |row| row.1)
+    }
+
+    /// Each phase over the ranks, in the order of first mention. Collective.
+    ///
+    /// A rank that has not been in a phase counts there with 0 seconds.
+    pub fn gather(&self, comm: &Comm) -> Vec<PhaseRow> {
+        let names = self.common_names(comm);
+        let mine: Vec<f64> = names.iter().map(|name| self.seconds(name)).collect();
+        let (mut min, mut sum, mut max) = (mine.clone(), mine.clone(), mine);
+        comm.min_slice(&mut min);
+        comm.sum_slice(&mut sum);
+        comm.max_slice(&mut max);
+        let ranks = comm.size() as f64;
+        names
+            .into_iter()
+            .enumerate()
+            .map(|(k, name)| PhaseRow { name, min: min[k], mean: sum[k] / ranks, max: max[k] })
+            .collect()
+    }
+
+    /// The phases of all ranks, the same list everywhere. Ranks nearly always agree already.
+    fn common_names(&self, comm: &Comm) -> Vec<String> {
+        let names = self.rows.iter().map(|row| row.0.as_str());
+        let mine: String = names.flat_map(|name| [name, "\n"]).collect();
+        let hash = xxh3_64(mine.as_bytes());
+        if comm.min(hash) == comm.max(hash) {
+            return self.rows.iter().map(|row| row.0.clone()).collect();
+        }
+        let (all, _) = comm.all_gather_varied(mine.as_bytes());
+        let mut names: Vec<String> = Vec::new();
+        for name in String::from_utf8_lossy(&all).lines() {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}
+
+/// Peak resident memory of this process in bytes; 0 where the system does not tell.
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_peak(&status).unwrap_or(0)
+}
+
+fn parse_peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Peak resident memory over the ranks. Collective.
+pub fn gather_memory(comm: &Comm) -> MemoryReport {
+    const MEBI: f64 = (1u64 << 20) as f64;
+    let mine = peak_memory();
+    MemoryReport { max_rank: comm.max(mine) as f64 / MEBI, sum: comm.sum(mine) as f64 / MEBI }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_entered_again_adds_up() {
+        let mut phases = Phases::new();
+        phases.add("mesh", 1.0);
+        phases.add("solve", 2.0);
+        phases.add("mesh", 0.5);
+        assert_eq!((phases.seconds("mesh"), phases.seconds("solve")), (1.5, 2.0));
+        let value = phases.time("solve", || 7);
+        assert!(value == 7 && phases.seconds("solve") >= 2.0 && phases.rows.len() == 2);
+    }
+
+    #[test]
+    fn reads_the_high_water_mark() {
+        assert_eq!(parse_peak("Name:\tx\nVmHWM:\t  1234 kB\nVmRSS:\t 1 kB\n"), Some(1234 * 1024));
+        assert_eq!(parse_peak("Name:\tx\n"), None);
+        assert!(peak_memory() > 1 << 16);
+    }
+}

@@ -1,0 +1,74 @@
+//! Lagrange spaces on distributed meshes: DOF numbers, ghosts, node coordinates.
+//!
+//! Imports `element` and `mesh`. A [`Space`] numbers *nodes*; a field of `C` components has DOF
+//! `C * node + component`, so that the components of a node are neighbours in vectors and matrices.
+
+mod bandwidth;
+
+use cluster::{Halo, IndexMap};
+
+use crate::element::{Lagrange, Nodes};
+use crate::mesh::lattice::{self, Corners};
+use crate::mesh::{Mesh, geometry};
+
+pub use bandwidth::{Order, bandwidth};
+
+/// A continuous Lagrange space of one degree.
+pub struct Space {
+    /// The polynomial degree.
+    pub degree: usize,
+    /// The element of each of the mesh's blocks.
+    pub elements: Vec<Lagrange>,
+    /// Owned nodes first, then ghosts in ascending order of their global number.
+    pub map: IndexMap,
+    /// Moves nodal values between owners and ghosts.
+    pub halo: Halo,
+    /// Per block: local nodes of each cell, `n_cells * n_nodes`, in the element's order.
+    pub cell_to_node: Vec<Vec<u32>>,
+}
+
+impl Space {
+    /// Numbers the nodes of degree `degree` on `mesh`, owned ones in an order that keeps neighbours
+    /// close. Collective.
+    ///
+    /// # Errors
+    /// A degree that no element has.
+    pub fn new(mesh: &Mesh, degree: usize, order: Order) -> Result<Space, crate::element::Error> {
+        let elements = mesh
+            .blocks
+            .iter()
+            .map(|b| Lagrange::new(b.shape, degree, Nodes::Spectral))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut lattice = lattice::number(mesh, &elements, Corners::Vertices);
+        if order == Order::CuthillMcKee {
+            lattice = bandwidth::renumber(mesh, &elements, lattice);
+        }
+        let lattice::Lattice { map, halo, cell_to_point } = bandwidth::sort_ghosts(mesh, lattice);
+        Ok(Space { degree, elements, map, halo, cell_to_node: cell_to_point })
+    }
+
+    /// The nodes of a cell.
+    #[inline]
+    pub fn nodes(&self, block: usize, cell: usize) -> &[u32] {
+        let n = self.elements[block].n_nodes();
+        &self.cell_to_node[block][cell * n..][..n]
+    }
+
+    /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
+    /// places, one of them.
+    pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
+        let mut points = vec![[0.0; 3]; self.map.n_local()];
+        let mut x = Vec::new();
+        for (b, block) in mesh.blocks.iter().enumerate() {
+            let table = geometry::basis(block).tabulate(self.elements[b].nodes(), 0);
+            for cell in 0..block.n_cells {
+                x.clear();
+                mesh.cell_coordinates(block, cell, &mut x);
+                for (k, &node) in self.nodes(b, cell).iter().enumerate() {
+                    points[node as usize] = geometry::image(&table, k, &x);
+                }
+            }
+        }
+        points
+    }
+}

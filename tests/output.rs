@@ -1,0 +1,345 @@
+//! Files that ranks write together, on 1 to 4 ranks: each test starts itself again under `mpirun`.
+//!
+//! VTK reads the solution back where a Python with the package `vtk` is at hand: `FEMDD_PYTHON` names
+//! it, `python3` otherwise. Without one those checks are skipped, and say so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cluster::Comm;
+use femdd::output::vtkhdf::{self, Field, Piece, Values};
+use femdd::output::{OutputError, hdf};
+
+const RANKS: [usize; 4] = [1, 2, 3, 4];
+const LIMIT: Duration = Duration::from_secs(60);
+const INSIDE: &str = "FEMDD_TEST_DIRECTORY";
+
+/// Runs `body` on each number of ranks in a fresh directory, then `after` here.
+fn under_mpi(test: &str, body: fn(&Comm, &Path), after: impl Fn(usize, &Path)) {
+    if let Some(directory) = std::env::var_os(INSIDE) {
+        let session = cluster::init().expect("MPI starts");
+        body(&session.world(), Path::new(&directory));
+        return;
+    }
+    for ranks in RANKS {
+        let directory = Scratch::new(&format!("{test}-{ranks}"));
+        launch(test, ranks, &directory.0);
+        after(ranks, &directory.0);
+    }
+}
+
+fn launch(test: &str, ranks: usize, directory: &Path) {
+    let said = directory.with_extension("log");
+    let log = std::fs::File::create(&said).expect("a log");
+    let mut child = Command::new("mpirun")
+        .args(["--oversubscribe", "-n", &ranks.to_string()])
+        .arg(std::env::current_exe().expect("this test"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, directory)
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("mpirun starts");
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waits") {
+            break status;
+        }
+        if begin.elapsed() > LIMIT {
+            child.kill().expect("kills");
+            child.wait().expect("ends");
+            panic!("{test} hangs on {ranks} ranks");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let log = std::fs::read_to_string(&said).expect("a log");
+    std::fs::remove_file(&said).expect("removes the log");
+    assert!(status.success(), "{test} fails on {ranks} ranks:\n{log}");
+    assert!(!log.contains("HDF5-DIAG"), "HDF5 prints its own errors:\n{log}");
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("femdd-output-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read_back(file: &Path, options: &[&str]) -> Option<serde_json::Value> {
+    let python = std::env::var("FEMDD_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has_vtk = Command::new(&python).args(["-c", "import vtkmodules.vtkIOHDF"]).output();
+    if !has_vtk.is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: {python} has no vtk");
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_vtkhdf.py");
+    let output = Command::new(python).arg(script).arg(file).args(options).output().expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+/// A row of unit cubes along x, two a rank, none on the last of several ranks.
+struct Cubes {
+    points: Vec<[f64; 3]>,
+    connectivity: Vec<u32>,
+    offsets: Vec<u64>,
+}
+
+fn cubes(comm: &Comm) -> Cubes {
+    let empty = comm.size() > 1 && comm.rank() + 1 == comm.size();
+    let n = if empty { 0 } else { 2 };
+    let mut cubes = Cubes { points: Vec::new(), connectivity: Vec::new(), offsets: vec![0] };
+    if n == 0 {
+        return cubes;
+    }
+    for i in 0..=n {
+        let x = (2 * comm.rank() + i) as f64;
+        cubes.points.extend([[x, 0.0, 0.0], [x, 1.0, 0.0], [x, 1.0, 1.0], [x, 0.0, 1.0]]);
+    }
+    for cell in 0..n as u32 {
+        cubes.connectivity.extend((0..8).map(|k| 4 * cell + k));
+        cubes.offsets.push(8 * u64::from(cell + 1));
+    }
+    cubes
+}
+
+fn write_cubes(comm: &Comm, path: &Path) -> Result<(), OutputError> {
+    let Cubes { points, connectivity, offsets } = cubes(comm);
+    let n_cells = offsets.len() - 1;
+    let u: Vec<f64> = points.iter().map(|p| 2.0 * p[0] - p[1] + 3.0).collect();
+    let displacement: Vec<f64> = points.iter().flat_map(|p| [p[0], -p[2], 0.25]).collect();
+    let stress: Vec<f64> = points.iter().flat_map(|p| (0..9).map(move |k| p[0] + f64::from(k))).collect();
+    let numbers: Vec<i64> = (0..points.len() as i64).map(|k| (1 << 40) + k).collect();
+    let rank = vec![comm.rank() as i32; n_cells];
+    let field = |name: &str, components, values| Field { name: name.to_owned(), components, values };
+    let piece = Piece {
+        points: &points,
+        connectivity: &connectivity,
+        offsets: &offsets,
+        types: &vec![12; n_cells],
+        point_fields: &[
+            field("u", 1, Values::F64(&u)),
+            field("displacement", 3, Values::F64(&displacement)),
+            field("stress", 9, Values::F64(&stress)),
+            field("number", 1, Values::I64(&numbers)),
+        ],
+        cell_fields: &[field("rank", 1, Values::I32(&rank))],
+    };
+    vtkhdf::write(comm, path, &piece)
+}
+
+#[test]
+fn vtk_reads_what_every_rank_wrote() {
+    fn body(comm: &Comm, directory: &Path) {
+        write_cubes(comm, &directory.join("solution.hdf")).expect("writes");
+        // Again, over the first.
+        write_cubes(comm, &directory.join("solution.hdf")).expect("writes over it");
+    }
+    under_mpi("vtk_reads_what_every_rank_wrote", body, |ranks, directory| {
+        let names: Vec<_> = std::fs::read_dir(directory).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+        assert_eq!(names, ["solution.hdf"], "nothing else stays behind");
+        let options = ["--at=0.75,0.5,0.25", "--at=-1,0,0", "--integrate"];
+        let Some(found) = read_back(&directory.join("solution.hdf"), &options) else { return };
+        let filled = if ranks == 1 { 1 } else { ranks - 1 };
+        assert_eq!(found["n_points"], 12 * filled);
+        assert_eq!(found["n_cells"], 2 * filled);
+        assert_eq!(found["cell_types"], serde_json::json!({"12": 2 * filled}));
+        let partitions = found["partitions"].as_array().expect("partitions");
+        assert_eq!(partitions.len(), ranks);
+        for (rank, partition) in partitions.iter().enumerate() {
+            let n = if rank < filled { 2 } else { 0 };
+            assert_eq!(*partition, serde_json::json!({"points": 6 * n, "cells": n}), "rank {rank}");
+        }
+        let length = 2.0 * filled as f64;
+        assert_eq!(found["point_data"]["u"]["min"][0], 2.0);
+        assert_eq!(found["point_data"]["u"]["max"][0], 2.0 * length + 3.0);
+        assert_eq!(found["point_data"]["displacement"]["min"], serde_json::json!([0.0, -1.0, 0.25]));
+        assert_eq!(found["point_data"]["stress"]["components"], 9);
+        assert_eq!(found["point_data"]["stress"]["max"][8], length + 8.0);
+        assert_eq!(found["point_data"]["number"]["max"][0], (1u64 << 40) as f64 + 11.0);
+        assert_eq!(found["cell_data"]["rank"]["max"][0], filled as f64 - 1.0);
+        assert_eq!(found["probes"][1]["valid"], false);
+        assert_eq!(found["probes"][0]["valid"], true);
+        let near = |value: &serde_json::Value, expected: f64| {
+            let value = value.as_f64().expect("a number");
+            assert!((value - expected).abs() < 1e-10, "{value} is not {expected}");
+        };
+        near(&found["probes"][0]["values"]["u"][0], 4.0);
+        near(&found["integral"]["measure"], length);
+        near(&found["integral"]["point_data"]["u"][0], length * (length + 2.5));
+    });
+}
+
+#[test]
+fn curved_cells_pass_through() {
+    /// One Lagrange triangle of degree 3 a rank: corners, edges, interior, in VTK's order.
+    fn body(comm: &Comm, directory: &Path) {
+        let x = 2.0 * comm.rank() as f64;
+        let third = 1.0 / 3.0;
+        let at = |r: f64, s: f64| [x + r, s, 0.0];
+        let points = [
+            at(0.0, 0.0), at(1.0, 0.0), at(0.0, 1.0), at(third, 0.0), at(2.0 * third, 0.0), at(2.0 * third, third),
+            at(third, 2.0 * third), at(0.0, 2.0 * third), at(0.0, third), at(third, third),
+        ];
+        let u: Vec<f64> = points.iter().map(|p| (p[0] - x).powi(3) + p[1] * p[1]).collect();
+        let piece = Piece {
+            points: &points,
+            connectivity: &(0..10).collect::<Vec<u32>>(),
+            offsets: &[0, 10],
+            types: &[69],
+            point_fields: &[Field { name: "u".to_owned(), components: 1, values: Values::F64(&u) }],
+            cell_fields: &[],
+        };
+        vtkhdf::write(comm, &directory.join("curved.hdf"), &piece).expect("writes");
+    }
+    under_mpi("curved_cells_pass_through", body, |ranks, directory| {
+        let Some(found) = read_back(&directory.join("curved.hdf"), &["--at=0.5,0.2,0"]) else { return };
+        assert_eq!(found["cell_types"], serde_json::json!({"69": ranks}));
+        assert_eq!(found["n_points"], 10 * ranks);
+        let value = found["probes"][0]["values"]["u"][0].as_f64().expect("a number");
+        assert!((value - 0.165).abs() < 1e-10, "a cubic is exact on a cubic cell, not {value}");
+    });
+}
+
+#[test]
+fn all_ranks_hear_of_arrays_that_do_not_fit() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("bad.hdf");
+        let last = comm.size() - 1;
+        let points = [[0.0; 3], [1.0, 0.0, 0.0]];
+        let far = if comm.rank() == last { 2 } else { 1 };
+        let mut piece = Piece {
+            points: &points,
+            connectivity: &[0, far],
+            offsets: &[0, 2],
+            types: &[3],
+            point_fields: &[],
+            cell_fields: &[],
+        };
+        let error = vtkhdf::write(comm, &path, &piece).expect_err("a point too many");
+        let what = "a cell names point 2 of 2".to_owned();
+        assert_eq!(error, OutputError::Shape { rank: last, what });
+
+        let name = if comm.rank() == last && last > 0 { "v" } else { "u" };
+        let fields = [Field { name: name.to_owned(), components: 1, values: Values::F64(&[0.0, 1.0]) }];
+        (piece.connectivity, piece.point_fields) = (&[0, 1], &fields);
+        let result = vtkhdf::write(comm, &path, &piece);
+        if last == 0 {
+            result.expect("one rank agrees with itself");
+        } else {
+            assert!(matches!(result, Err(OutputError::Shape { rank, .. }) if rank == last), "{result:?}");
+            assert!(!path.exists());
+        }
+    }
+    under_mpi("all_ranks_hear_of_arrays_that_do_not_fit", body, |_, _| ());
+}
+
+#[test]
+fn a_missing_directory_is_an_error_on_all_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let error = write_cubes(comm, &directory.join("nowhere/solution.hdf")).expect_err("no such directory");
+        assert!(matches!(error, OutputError::NotWritable { .. }), "{error}");
+        // A directory of the file's name: the layout succeeds, the renaming does not.
+        let path = directory.join("taken.hdf");
+        if comm.is_root() {
+            std::fs::create_dir_all(path.join("inside")).expect("makes it");
+        }
+        comm.barrier();
+        write_cubes(comm, &path).expect_err("a directory is in the way");
+        assert!(!directory.join("taken.hdf.part").exists());
+    }
+    under_mpi("a_missing_directory_is_an_error_on_all_ranks", body, |_, _| ());
+}
+
+/// A file system of one MiB, where this machine allows one.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path) -> Option<Self> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
+        if mount.is_ok_and(|o| o.status.success()) {
+            return Some(Small(at.to_path_buf()));
+        }
+        eprintln!("skipped: mounting a tmpfs is not allowed here");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_on_all_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("big.hdf");
+        let points = vec![[0.0; 3]; 60_000];
+        let piece = Piece {
+            points: &points,
+            connectivity: &[],
+            offsets: &[0],
+            types: &[],
+            point_fields: &[],
+            cell_fields: &[],
+        };
+        let error = vtkhdf::write(comm, &path, &piece).expect_err("no room");
+        let OutputError::DiskFull { needed, available, .. } = error else { panic!("{error}") };
+        assert!(needed > comm.size() as u64 * 24 * 60_000 && available.is_some_and(|a| a <= 1 << 20));
+        assert!(!path.exists() && !directory.join("big.hdf.part").exists());
+        write_cubes(comm, &directory.join("small.hdf")).expect("there is room for little");
+
+        // Full to the last byte: not even the layout fits.
+        if comm.is_root() {
+            std::fs::write(directory.join("ballast"), vec![1u8; 1 << 20]).expect_err("fills it");
+        }
+        comm.barrier();
+        let error = write_cubes(comm, &directory.join("small2.hdf")).expect_err("no room at all");
+        assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
+        write_cubes(comm, &directory.join("small.hdf")).expect_err("no room beside the old one");
+        assert!(directory.join("small.hdf").exists(), "the old file stays");
+    }
+    if std::env::var_os(INSIDE).is_some() {
+        return under_mpi("a_full_disk_is_an_error_on_all_ranks", body, |_, _| ());
+    }
+    for ranks in RANKS {
+        let directory = Scratch::new(&format!("full-{ranks}"));
+        let Some(_small) = Small::mount(&directory.0) else { return };
+        launch("a_full_disk_is_an_error_on_all_ranks", ranks, &directory.0);
+    }
+}
+
+#[test]
+fn a_failing_write_is_an_error_on_all_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("late.hdf");
+        let mut layout = hdf::Layout::new();
+        let n = 1000;
+        let slot = layout.dataset("x", hdf::Element::F64, &[n * comm.size() as u64]);
+        let mut writer = hdf::create(comm, &path, layout, true).expect("room for the layout");
+        writer.put(slot, n * comm.rank() as u64, hdf::Column::F64(vec![1.0; n as usize]));
+        // Space is reserved, so a full disk cannot be had here: no rank finds the file.
+        if comm.is_root() {
+            std::fs::remove_file(directory.join("late.hdf.part")).expect("removes it");
+            std::fs::create_dir(directory.join("late.hdf.part")).expect("puts a directory there");
+        }
+        comm.barrier();
+        let error = writer.start().finish().expect_err("there is nothing to write to");
+        assert_eq!(comm.all_gather(error.to_string().len() as u64), vec![error.to_string().len() as u64; comm.size()]);
+        assert!(!path.exists());
+    }
+    under_mpi("a_failing_write_is_an_error_on_all_ranks", body, |_, _| ());
+}
