@@ -268,17 +268,9 @@ fn safety(source: &Source) -> Vec<Complaint> {
     for (at, _) in words(&source.code).filter(|(_, word)| *word == "unsafe") {
         let after = source.code[at + "unsafe".len()..].trim_start();
         let line = source.line_of(at);
-        let is_function =
-            after.starts_with("fn") || (after.starts_with("extern") && source.code[at..].contains(" fn "));
-        if is_function {
-            // A function pointer's type has nothing to promise.
-            let head = source.code[..at].lines().last().unwrap_or("").trim();
-            let declares =
-                head.is_empty() || head.split_whitespace().all(|w| w.starts_with("pub") || w == "const");
-            if !declares || after.starts_with("fn(") {
-                continue;
-            }
-        }
+        // `unsafe extern "C" fn` is called by C, and blocks inside it give their reasons; `unsafe fn(` is
+        // a type.
+        let is_function = after.starts_with("fn ");
         if !is_function && !after.starts_with('{') && !after.starts_with("impl") {
             continue;
         }
@@ -434,7 +426,7 @@ fn the_door_rule_sees_paths_and_imports() {
 fn the_safety_rule_wants_a_reason_nearby() {
     let good = "//! x\n// SAFETY: the pointer lives as long\n// as the mesh does.\nlet a = unsafe { *p };\nlet b = unsafe { *q };\n\
                 /// Reads.\n///\n/// # Safety\n/// `p` is valid.\n#[inline]\npub unsafe fn read(p: *const u8) {}\n\
-                type F = Option<unsafe extern \"C\" fn(i32)>;\nlet s = \"unsafe {\"; // unsafe {\n";
+                type F = (unsafe extern \"C\" fn(i32), unsafe fn(i32));\nunsafe extern \"C\" fn called_by_c() {}\nlet s = \"unsafe {\"; // unsafe {\n";
     assert_eq!(lines_of(safety, "src/assembly/scatter.rs", good), [0; 0]);
     let broken = "//! x\n// Fast.\nlet a = unsafe { *p };\nunsafe impl Send for A {}\npub unsafe fn f() {}\n// SAFETY: no\n\n\n\nunsafe { g() }\n";
     assert_eq!(lines_of(safety, "src/assembly/scatter.rs", broken), [3, 4, 5, 10]);

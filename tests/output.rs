@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::Comm;
+use femdd::output::mesh_store::{self, StoredCells, StoredEntities, StoredGroup, StoredMesh};
+use femdd::output::phases::{Phases, gather_memory};
 use femdd::output::vtkhdf::{self, Field, Piece, Values};
 use femdd::output::{OutputError, hdf};
 
@@ -342,4 +344,195 @@ fn a_failing_write_is_an_error_on_all_ranks() {
         assert!(!path.exists());
     }
     under_mpi("a_failing_write_is_an_error_on_all_ranks", body, |_, _| ());
+}
+
+/// A mesh of two shapes over the ranks, one node a cell of its own; the last of several ranks has none.
+fn stored(comm: &Comm) -> StoredMesh {
+    let (rank, ranks) = (comm.rank() as u64, comm.size() as u64);
+    let n = if ranks > 1 && rank + 1 == ranks { 0 } else { 5 + 3 * rank };
+    let id = |k: u64| 1000 * (rank + 1) + k;
+    let cells = |shape: u8, nodes_per_cell: usize, n: u64| StoredCells {
+        shape,
+        geometry: shape + 1,
+        nodes_per_cell,
+        nodes: (0..n * nodes_per_cell as u64).map(|k| id(k) + (1 << 50)).collect(),
+        ids: (0..n).map(id).collect(),
+        sets: (0..n).map(|k| (k % 3) as u16).collect(),
+        owners: (0..n).map(|k| (k % 7) as u32).collect(),
+    };
+    StoredMesh {
+        dim: 3,
+        hash: "0123abcd".to_owned(),
+        blocks: vec![cells(4, 4, n), cells(7, 27, n / 2), cells(9, 6, 0)],
+        entities: vec![StoredEntities {
+            shape: 2,
+            vertices_per_entity: 3,
+            vertices: (0..3 * n).map(id).collect(),
+            groups: (0..n).map(|k| (k % 2) as u16).collect(),
+        }],
+        node_ids: (0..n).map(id).collect(),
+        coordinates: (0..n).map(|k| [id(k) as f64 / 3.0, -0.0, 1e-300 * k as f64]).collect(),
+        max_node_id: 1 << 51,
+        groups: vec![
+            StoredGroup { dim: 2, tag: 1, name: "clamp \"é\"".to_owned() },
+            StoredGroup { dim: 3, tag: -2, name: "x".repeat(100_000) },
+        ],
+        sets: vec![vec![], vec![1], vec![0, 1]],
+        periodic: if rank == 0 { vec![[5, 6], [7, 8]] } else { Vec::new() },
+        n_parts: 7,
+    }
+}
+
+/// Every table of all ranks, one after the other.
+fn whole(comm: &Comm, mesh: &StoredMesh) -> Vec<Vec<u64>> {
+    let mut tables = Vec::new();
+    for b in &mesh.blocks {
+        let sets: Vec<u64> = b.sets.iter().map(|&s| s.into()).collect();
+        let owners: Vec<u64> = b.owners.iter().map(|&o| o.into()).collect();
+        tables.extend([b.nodes.clone(), b.ids.clone(), sets, owners]);
+    }
+    for b in &mesh.entities {
+        tables.extend([b.vertices.clone(), b.groups.iter().map(|&g| g.into()).collect()]);
+    }
+    let coordinates = mesh.coordinates.iter().flatten().map(|x| x.to_bits()).collect();
+    tables.extend([mesh.node_ids.clone(), coordinates, mesh.periodic.iter().flatten().copied().collect()]);
+    tables.iter().map(|table| comm.all_gather_varied(table).0).collect()
+}
+
+#[test]
+fn a_stored_mesh_comes_back_on_any_number_of_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("mesh.h5");
+        let mesh = stored(comm);
+        assert_eq!(mesh_store::read(comm, &path, &mesh.hash), Ok(None), "there is no file yet");
+        mesh_store::load(comm, &path).expect_err("there is no file yet");
+        mesh_store::write(comm, &path, &mesh).expect("writes");
+        assert_eq!(mesh_store::read(comm, &path, "another"), Ok(None));
+        let back = mesh_store::read(comm, &path, &mesh.hash).expect("reads").expect("the hash is right");
+        assert_eq!(back, mesh);
+        let expected = whole(comm, &mesh);
+        for ranks in 1..comm.size() {
+            let inside = comm.rank() < ranks;
+            let few = comm.split(i32::from(inside), 0);
+            if inside {
+                let back = mesh_store::load(&few, &path).expect("reads");
+                assert_eq!(whole(&few, &back), expected, "written by {}, read by {ranks}", comm.size());
+                let n: u64 = few.sum(back.node_ids.len() as u64);
+                assert!((back.node_ids.len() as u64).abs_diff(n / ranks as u64) <= 1, "equal shares");
+                assert_eq!((back.groups, back.sets, back.n_parts), (mesh.groups.clone(), mesh.sets.clone(), 7));
+            }
+            comm.barrier();
+        }
+        // And by more ranks than wrote it.
+        let alone = comm.split(comm.rank() as i32, 0);
+        let small = stored(&alone);
+        if comm.is_root() {
+            mesh_store::write(&alone, &path, &small).expect("writes over it");
+        }
+        comm.barrier();
+        let back = mesh_store::load(comm, &path).expect("reads");
+        assert_eq!(whole(comm, &back), whole(&alone, &small));
+    }
+    under_mpi("a_stored_mesh_comes_back_on_any_number_of_ranks", body, |_, _| ());
+}
+
+#[test]
+fn a_damaged_mesh_is_an_error_on_all_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("mesh.h5");
+        mesh_store::write(comm, &path, &stored(comm)).expect("writes");
+        let sound = std::fs::read(&path).expect("reads");
+        comm.barrier();
+        let restore = |bytes: &[u8]| {
+            comm.barrier();
+            if comm.is_root() {
+                std::fs::write(&path, bytes).expect("writes");
+            }
+            comm.barrier();
+        };
+        let names = [
+            ("cells/0/nodes", hdf::Element::U64, 4),
+            ("cells/1/sets", hdf::Element::U16, 1),
+            ("cells/0/owners", hdf::Element::U32, 1),
+            ("entities/0/vertices", hdf::Element::U64, 3),
+            ("nodes/coordinates", hdf::Element::F64, 3),
+            ("periodic", hdf::Element::U64, 2),
+            ("description", hdf::Element::U8, 1),
+            ("ranks", hdf::Element::U64, 12),
+        ];
+        for (name, element, row) in names {
+            let reader = hdf::open(comm, &path).expect("opens");
+            let slot = reader.slot(name, element, row).expect("is there");
+            let last = slot.offset.expect("has an offset") as usize + slot.len() as usize * element.size() - 1;
+            for place in [slot.offset.expect("has an offset") as usize, last] {
+                let mut damaged = sound.clone();
+                damaged[place] ^= 0x40;
+                restore(&damaged);
+                let error = mesh_store::load(comm, &path).expect_err(name);
+                assert!(matches!(error, OutputError::Corrupt { .. }), "{name}: {error}");
+            }
+            restore(&sound);
+        }
+        for length in [sound.len() - 1, sound.len() / 2, 100, 0] {
+            restore(&sound[..length]);
+            let error = mesh_store::load(comm, &path).expect_err("cut short");
+            assert!(matches!(error, OutputError::Corrupt { .. } | OutputError::Hdf5 { .. }), "{length}: {error}");
+        }
+        restore(b"$MeshFormat\n2.2 0 8\n");
+        mesh_store::read(comm, &path, "0123abcd").expect_err("a file of another kind");
+        write_cubes(comm, &path).expect("writes");
+        let error = mesh_store::load(comm, &path).expect_err("a solution, not a mesh");
+        assert!(matches!(error, OutputError::Format { .. }), "{error}");
+    }
+    under_mpi("a_damaged_mesh_is_an_error_on_all_ranks", body, |_, _| ());
+}
+
+#[test]
+fn the_hash_of_a_file_is_the_same_on_any_number_of_ranks() {
+    fn body(comm: &Comm, directory: &Path) {
+        let path = directory.join("big.msh");
+        let mut bytes: Vec<u8> = (0..9_500_001u32).map(|k| (k.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let write = |bytes: &[u8]| {
+            comm.barrier();
+            if comm.is_root() {
+                std::fs::write(&path, bytes).expect("writes");
+            }
+            comm.barrier();
+        };
+        write(&bytes);
+        let hash = mesh_store::hash_file(comm, &path).expect("reads");
+        let alone = comm.split(comm.rank() as i32, 0);
+        assert_eq!(mesh_store::hash_file(&alone, &path).expect("reads"), hash);
+        assert_eq!(hash.len(), 32);
+        bytes[9_500_000] ^= 1;
+        write(&bytes);
+        assert_ne!(mesh_store::hash_file(comm, &path).expect("reads"), hash);
+        write(&[]);
+        mesh_store::hash_file(comm, &path).expect("an empty file has a hash");
+        mesh_store::hash_file(comm, &directory.join("nowhere")).expect_err("there is none");
+    }
+    under_mpi("the_hash_of_a_file_is_the_same_on_any_number_of_ranks", body, |_, _| ());
+}
+
+#[test]
+fn phases_of_all_ranks_are_gathered() {
+    fn body(comm: &Comm, _: &Path) {
+        let mut phases = Phases::new();
+        phases.add("mesh", 1.0 + comm.rank() as f64);
+        if comm.rank() + 1 == comm.size() {
+            phases.add("rescue", 2.0);
+        }
+        phases.add("solve", 0.5);
+        let rows = phases.gather(comm);
+        let (last, ranks) = (comm.size() as f64 - 1.0, comm.size() as f64);
+        let row = |name: &str| rows.iter().find(|r| r.name == name).expect("is there");
+        let mesh = row("mesh");
+        assert_eq!((mesh.min, mesh.mean, mesh.max), (1.0, 1.0 + last / 2.0, 1.0 + last));
+        let rescue = row("rescue");
+        assert_eq!((rescue.mean, rescue.max, rows.len()), (2.0 / ranks, 2.0, 3));
+        assert_eq!(rescue.min, if comm.size() == 1 { 2.0 } else { 0.0 });
+        let memory = gather_memory(comm);
+        assert!(memory.max_rank > 1.0 && memory.sum >= memory.max_rank && memory.sum <= memory.max_rank * ranks);
+    }
+    under_mpi("phases_of_all_ranks_are_gathered", body, |_, _| ());
 }

@@ -22,6 +22,9 @@ packages=(
     python3-venv        # ./test reads the output back with VTK
     ca-certificates     # cargo and pip
 )
+full_packages=(
+    libpetsc64-real-dev # ./test --full: PETSc with 64-bit indices
+)
 
 interactive=no
 if [ -t 0 ]; then interactive=yes; fi
@@ -39,14 +42,19 @@ fail() {
 }
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null 2>&1; then
-        # Without a terminal nobody can type a password: fail at once instead of waiting for one.
-        if [ "$interactive" = yes ]; then sudo "$@"; else sudo -n "$@"; fi
-    else
-        fail "these packages can only be installed by root, and there is no sudo" "run as root: apt-get install ${missing[*]}"
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Asks for sudo's password here, where the question can be seen. Without a terminal nobody can type
+# one: fail at once instead of waiting.
+may_install() {
+    [ "$(id -u)" -eq 0 ] && return
+    if command -v sudo >/dev/null 2>&1; then
+        sudo -n true 2>/dev/null && return
+        if [ "$interactive" = yes ] && sudo -v; then return; fi
     fi
+    fail "only root may install packages, and sudo is not there or refuses" \
+        "run as root: apt-get install --no-install-recommends ${missing[*]}"
 }
 
 find_missing_packages() {
@@ -82,6 +90,7 @@ install_packages() {
         return
     fi
     echo "Installing with apt: ${missing[*]}"
+    may_install
     local log attempt
     log=$(mktemp)
     for attempt in 1 2 3 4 5 6; do
@@ -145,14 +154,14 @@ prepare_environment() {
     export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
 }
 
-# A Python with VTK for the tests that read the output back: FEMDD_TEST_PYTHON if set, else a virtual
+# A Python with VTK for the tests that read the output back: FEMDD_PYTHON if set, else a virtual
 # environment in the target directory, made once for a given tools/requirements.txt.
 prepare_python() {
     local imports='import numpy; from vtkmodules.vtkIOHDF import vtkHDFReader'
-    if [ -n "${FEMDD_TEST_PYTHON:-}" ]; then
-        "$FEMDD_TEST_PYTHON" -c "$imports" 2>/dev/null ||
-            fail "FEMDD_TEST_PYTHON=$FEMDD_TEST_PYTHON cannot import numpy and vtk"
-        export FEMDD_TEST_PYTHON
+    if [ -n "${FEMDD_PYTHON:-}" ]; then
+        "$FEMDD_PYTHON" -c "$imports" 2>/dev/null ||
+            fail "FEMDD_PYTHON=$FEMDD_PYTHON cannot import numpy and vtk"
+        export FEMDD_PYTHON
         return
     fi
     local venv python
@@ -167,11 +176,11 @@ prepare_python() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 \
             --requirement tools/requirements.txt ||
             fail "pip could not install what tools/requirements.txt lists" \
-                "set FEMDD_TEST_PYTHON to a Python that has numpy and vtk"
+                "set FEMDD_PYTHON to a Python that has numpy and vtk"
         "$venv/bin/python" -c "$imports" || fail "the VTK that pip installed does not load"
         cp tools/requirements.txt "$venv/requirements.txt"
     fi
-    export FEMDD_TEST_PYTHON="$venv/bin/python"
+    export FEMDD_PYTHON="$venv/bin/python"
 }
 
 # 754 -> "12 min 34 s"

@@ -65,7 +65,9 @@ fn grow_clusters(level: &Level, most: usize, heaviest: i64) -> (Vec<u32>, usize)
         while size < most {
             for (u, w) in level.row(last) {
                 if u < n && cluster_of[u] == NONE && weight + level.vertex_weight(u) <= heaviest {
-                    match near.iter_mut().find(|x| x.0 == u as u32) {
+                    // The first row has no vertex twice; rows of vertices added later may.
+                    let twin = if size > 1 { near.iter_mut().find(|x| x.0 == u as u32) } else { None };
+                    match twin {
                         Some(x) => x.1 += w,
                         None => near.push((u as u32, w)),
                     }

@@ -34,7 +34,7 @@ pub(crate) fn split(comm: &Comm, level: &Level, n_parts: usize, options: &Option
     let begin = level.map.offset() as usize;
     let mut mine = owner[begin..begin + level.n_owned()].to_vec();
     mine.extend(level.map.ghosts().iter().map(|&g| owner[g as usize]));
-    let method = if n_parts <= RECURSIVE && std::env::var("X_KWAY").is_err() { "metis-recursive" } else { "metis-kway" };
+    let method = if n_parts <= RECURSIVE { "metis-recursive" } else { "metis-kway" };
     (mine, method.into())
 }
 
@@ -87,7 +87,7 @@ impl Whole {
             .set_option(metis::option::Seed(options.seed as Idx))
             .set_option(metis::option::UFactor(slack));
         let done =
-            if n_parts <= RECURSIVE && std::env::var("X_KWAY").is_err() { graph.part_recursive(&mut part) } else { graph.part_kway(&mut part) };
+            if n_parts <= RECURSIVE { graph.part_recursive(&mut part) } else { graph.part_kway(&mut part) };
         done.ok()?;
         let mut owner: Vec<u32> = part.into_iter().map(|p| u32::try_from(p).ok()).collect::<Option<_>>()?;
         repair::fill_empty_parts(&mut owner, &self.vertex_weights, n_parts);
@@ -105,19 +105,19 @@ fn along_the_curve(comm: &Comm, level: &Level, n_parts: usize) -> Vec<u32> {
     let mut before = i128::from(comm.exclusive_sum(mine as u64));
     let mut owner = vec![0u32; level.map.n_local()];
     let mut count = vec![0u64; n_parts];
-    for v in 0..n {
+    for (v, part) in owner[..n].iter_mut().enumerate() {
         let weight = i128::from(level.vertex_weight(v));
         // The block that the middle of the vertex lies in.
-        let part = ((2 * before + weight) * n_parts as i128).checked_div(2 * total).unwrap_or(0);
-        owner[v] = part.clamp(0, n_parts as i128 - 1) as u32;
+        let block = ((2 * before + weight) * n_parts as i128).checked_div(2 * total).unwrap_or(0);
+        *part = block.clamp(0, n_parts as i128 - 1) as u32;
         before += weight;
-        count[owner[v] as usize] += 1;
+        count[*part as usize] += 1;
     }
     comm.sum_slice(&mut count);
     if count.contains(&0) {
-        for v in 0..n {
+        for (v, part) in owner[..n].iter_mut().enumerate() {
             let at = u128::from(level.map.offset()) + v as u128;
-            owner[v] = (at * n_parts as u128 / u128::from(level.n_global())) as u32;
+            *part = (at * n_parts as u128 / u128::from(level.n_global())) as u32;
         }
     }
     level.halo.forward(&mut owner, 1);

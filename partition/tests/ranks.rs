@@ -15,11 +15,14 @@ use partition::{Error, Graph, Options, check_graph, check_partition, hilbert, pa
 
 const LIMIT: Duration = Duration::from_secs(240);
 
-const TESTS: &[(&str, fn(&Comm))] = &[
+type Test = (&'static str, fn(&Comm));
+
+const TESTS: &[Test] = &[
     ("errors_reach_every_rank", errors_reach_every_rank),
     ("sort_gives_equal_shares_whatever_the_distribution", sort_gives_equal_shares_whatever_the_distribution),
     ("tiny_graphs", tiny_graphs),
     ("graphs_that_do_not_contract", graphs_that_do_not_contract),
+    ("random_graphs_dealt_unevenly", random_graphs_dealt_unevenly),
     ("weights_are_balanced", weights_are_balanced),
     ("quality_counts_what_a_serial_count_does", quality_counts_what_a_serial_count_does),
     ("same_partition_each_time", same_partition_each_time),
@@ -91,14 +94,21 @@ impl Random {
     }
 }
 
-/// A graph from its edges, known to every rank, and dealt out evenly.
+/// A graph from its edges, which every rank knows, dealt out evenly.
 fn dealt(comm: &Comm, n: usize, edges: &[(usize, usize)]) -> Graph {
+    let ranges: Vec<usize> = (0..=comm.size()).map(|r| n * r / comm.size()).collect();
+    dealt_by(comm, &ranges, edges)
+}
+
+/// As `dealt`, with the first vertex of each rank given.
+fn dealt_by(comm: &Comm, ranges: &[usize], edges: &[(usize, usize)]) -> Graph {
+    let n = ranges[comm.size()];
     let mut rows = vec![Vec::new(); n];
     for &(u, v) in edges {
         rows[u].push(v as u64);
         rows[v].push(u as u64);
     }
-    let mine = &rows[n * comm.rank() / comm.size()..n * (comm.rank() + 1) / comm.size()];
+    let mine = &rows[ranges[comm.rank()]..ranges[comm.rank() + 1]];
     let mut ptr = vec![0];
     for row in mine {
         ptr.push(ptr[ptr.len() - 1] + row.len());
@@ -261,6 +271,41 @@ fn graphs_that_do_not_contract(comm: &Comm) {
         for n_parts in [2, 6, 13, 64] {
             let (imbalance, _) = checked(comm, &graph, n_parts, &forced);
             assert!(imbalance <= 1.05, "imbalance {imbalance} with {n_parts} parts, {} edges", edges.len());
+        }
+    }
+}
+
+fn random_graphs_dealt_unevenly(comm: &Comm) {
+    // The same stream on every rank.
+    let mut random = Random(2024);
+    for _ in 0..60 {
+        let n = 1 + random.below(600) as usize;
+        let n_edges = random.below(3 * n as u64);
+        let near = 1 + random.below(n as u64);
+        let mut edges: Vec<(usize, usize)> = (0..n_edges)
+            .map(|_| (random.below(n as u64) as usize, random.below(near) as usize))
+            .map(|(u, step)| (u, (u + step) % n))
+            .filter(|e| e.0 != e.1)
+            .map(|e| (e.0.min(e.1), e.0.max(e.1)))
+            .collect();
+        edges.sort_unstable();
+        edges.dedup();
+        // Ranks of any size, often none at all.
+        let mut ranges: Vec<usize> = (1..comm.size()).map(|_| random.below(n as u64 + 1) as usize).collect();
+        ranges.extend([0, n]);
+        ranges.sort_unstable();
+        let graph = dealt_by(comm, &ranges, &edges);
+        let n_parts = 1 + random.below(20) as usize;
+        let options = Options {
+            target_clusters: Some(random.below(200) as usize),
+            seed: random.below(100) as i32,
+            ..Options::default()
+        };
+        let (imbalance, owner) = checked(comm, &graph, n_parts, &options);
+        if n >= n_parts {
+            let mean = n as f64 / n_parts as f64;
+            let most = (1.03 * mean).floor().max(mean.ceil());
+            assert!(imbalance * mean <= most + 1e-9, "{n} vertices in {n_parts}: {imbalance} {owner:?}");
         }
     }
 }

@@ -252,22 +252,3 @@ fn facet_terms<L: Law<D, C>, const D: usize, const C: usize>(
     }
     Ok(out)
 }
-
-/// Integrates `f(normal with area, coordinates, point)` style functionals over facets of owned cells.
-pub(super) fn each_point(
-    d: &Discretisation,
-    rules: &[Vec<FacetRule>],
-    facets: &[EntityTag],
-    mut visit: impl FnMut(&EntityTag, &FacetRule, usize, &[[f64; 3]]),
-) {
-    let mut x = Vec::new();
-    for facet in facets {
-        let block = &d.mesh.blocks[facet.block as usize];
-        let rule = &rules[facet.block as usize][facet.local as usize];
-        x.clear();
-        d.mesh.cell_coordinates(block, facet.cell as usize, &mut x);
-        for q in 0..rule.weights.len() {
-            visit(facet, rule, q, &x);
-        }
-    }
-}

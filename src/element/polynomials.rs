@@ -98,8 +98,8 @@ fn jacobi_step(n: usize, alpha: f64) -> (f64, f64, f64) {
         // The general b is 0/0 at n = alpha = 0; P_1 = (alpha + 2)/2 x + alpha/2.
         return (a, 0.5 * alpha, 0.0);
     }
-    let b = alpha * alpha * (2.0 * n + 1.0 + alpha)
-        / (2.0 * (n + 1.0) * (n + 1.0 + alpha) * (2.0 * n + alpha));
+    let b =
+        alpha * alpha * (2.0 * n + 1.0 + alpha) / (2.0 * (n + 1.0) * (n + 1.0 + alpha) * (2.0 * n + alpha));
     let c = (n + alpha) * n * (2.0 * n + 2.0 + alpha) / ((n + 1.0) * (n + 1.0 + alpha) * (2.0 * n + alpha));
     (a, b, c)
 }
@@ -345,7 +345,7 @@ mod tests {
     fn bases_are_orthonormal() {
         for shape in Shape::ALL {
             for degree in 0..=4 {
-                let rule = Quadrature::new(shape, 2 * degree * if shape.is_simplex() { 1 } else { 1 }).unwrap();
+                let rule = Quadrature::new(shape, 2 * degree).unwrap();
                 let mut jets = Vec::new();
                 orthonormal(shape, Span::Full(degree), shape.center(), &mut jets);
                 let n = jets.len();
@@ -392,7 +392,8 @@ mod tests {
 
     #[test]
     fn gauss_lobatto_points_are_the_known_ones() {
-        let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-15);
+        let close =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-15);
         assert!(close(&gauss_lobatto(1), &[0.0, 1.0]));
         let s = 0.5 / 5f64.sqrt();
         assert!(close(&gauss_lobatto(3), &[0.0, 0.5 - s, 0.5 + s, 1.0]));

@@ -70,7 +70,7 @@ pub struct Slot {
 impl Slot {
     /// The number of entries.
     pub fn len(&self) -> u64 {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n, &extent| n.saturating_mul(extent))
     }
 
     /// Whether it has no entries.
@@ -80,11 +80,11 @@ impl Slot {
 
     /// Entries per row: the product of all extents but the first.
     pub fn row(&self) -> u64 {
-        self.shape[1..].iter().product()
+        self.shape.iter().skip(1).fold(1, |n, &extent| n.saturating_mul(extent))
     }
 
     fn bytes(&self) -> u64 {
-        self.len() * self.element.size() as u64
+        self.len().saturating_mul(self.element.size() as u64)
     }
 }
 
@@ -207,13 +207,11 @@ fn describe(path: &Path, layout: &Layout) -> hdf5::Result<Vec<Option<u64>>> {
                 group.new_attr_builder().with_data(values).create(name.as_str())?;
             }
             Attribute::Text(text) => {
-                let mut padded = [0u8; 64];
-                let bytes = text.as_bytes();
-                padded.get_mut(..bytes.len()).ok_or("an attribute of more than 64 bytes")?.copy_from_slice(bytes);
-                let text = FixedAscii::<64>::from_ascii(bytes).map_err(|e| e.to_string())?;
+                let length = text.len().max(1);
+                let text = FixedAscii::<64>::from_ascii(text.as_bytes()).map_err(|e| e.to_string())?;
                 let attribute = group
                     .new_attr_builder()
-                    .empty_as(&TypeDescriptor::FixedAscii(bytes.len().max(1)))
+                    .empty_as(&TypeDescriptor::FixedAscii(length))
                     .shape(())
                     .create(name.as_str())?;
                 attribute.write_scalar(&text)?;
@@ -226,6 +224,8 @@ fn describe(path: &Path, layout: &Layout) -> hdf5::Result<Vec<Option<u64>>> {
         let dataset = file
             .new_dataset_builder()
             .layout(Storage::Contiguous)
+            // Without this the crate makes an empty dataset chunked.
+            .no_chunk()
             .alloc_time(Some(AllocTime::Early))
             .fill_time(FillTime::Never)
             .empty_as(&slot.element.descriptor())

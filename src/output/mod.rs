@@ -7,10 +7,10 @@
 pub mod csv;
 mod error;
 pub mod hdf;
-//pub mod mesh_store;
+pub mod mesh_store;
 pub mod phases;
 pub mod run_json;
-//pub mod terminal;
+pub mod terminal;
 pub mod vtkhdf;
 
 pub use error::OutputError;

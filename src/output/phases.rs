@@ -76,7 +76,8 @@ impl Phases {
     /// The phases of all ranks, the same list everywhere. Ranks nearly always agree already.
     fn common_names(&self, comm: &Comm) -> Vec<String> {
         let names = self.rows.iter().map(|row| row.0.as_str());
-        let mine: String = names.flat_map(|name| [name, "\n"]).collect();
+        // Never empty: the address of an empty slice of bytes means MPI_IN_PLACE to Open MPI.
+        let mine: String = names.flat_map(|name| [name, "\n"]).chain(["\n"]).collect();
         let hash = xxh3_64(mine.as_bytes());
         if comm.min(hash) == comm.max(hash) {
             return self.rows.iter().map(|row| row.0.clone()).collect();
@@ -84,7 +85,7 @@ impl Phases {
         let (all, _) = comm.all_gather_varied(mine.as_bytes());
         let mut names: Vec<String> = Vec::new();
         for name in String::from_utf8_lossy(&all).lines() {
-            if !names.iter().any(|known| known == name) {
+            if !name.is_empty() && !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }
         }

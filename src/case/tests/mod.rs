@@ -1,6 +1,7 @@
-//! Tests of the case file. `valid`: what is read, filled in and written back; `problem` and
-//! `numerics`: each kind of error with its message, line and help.
+//! Tests of the case file. `valid`: what is read, filled in and written back; `problem`,
+//! `boundaries` and `numerics`: each kind of error with its message, line and help.
 
+mod boundaries;
 mod numerics;
 mod problem;
 mod valid;

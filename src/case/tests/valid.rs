@@ -265,3 +265,34 @@ proptest::proptest! {
         }
     }
 }
+
+/// The reference page is written by hand; it may not fall behind the schema.
+#[test]
+fn the_reference_page_names_everything() {
+    let page = include_str!("../../../docs/case-format.md");
+    let example = page.split("```toml\n").nth(1).and_then(|s| s.split("```").next());
+    parse(example.expect("an example"));
+    // Words in code, whether alone or in a list of several.
+    let code: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let words: Vec<&str> =
+        code.iter().flat_map(|c| c.split(|c: char| !c.is_alphanumeric() && !"_-+".contains(c))).collect();
+    let resolved = parse(FULL).resolved();
+    let mut names: Vec<&str> = WHOLE_METHODS.to_vec();
+    names.extend(KRYLOV.iter().chain(&PRECONDITIONERS).map(|(n, _)| *n));
+    names.extend(METHOD_KEYS.iter().map(|k| k.name));
+    for law in &LAWS {
+        names.extend([law.name, law.field]);
+        names.extend(law.coefficients.iter().map(|c| c.name));
+        names.extend(law.conditions.iter().map(|(n, _)| *n));
+    }
+    // Keys and sections of a case that uses them all; its parameters are its own.
+    names.extend(
+        resolved
+            .lines()
+            .filter_map(|line| line.trim_start_matches('[').split([' ', '.', ']']).next())
+            .filter(|key| !["", "half", "load"].contains(key)),
+    );
+    for name in names {
+        assert!(words.contains(&name), "docs/case-format.md does not name `{name}`");
+    }
+}

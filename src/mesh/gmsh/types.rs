@@ -76,7 +76,7 @@ pub(super) fn describe(element_type: u8) -> String {
 
 /// A supported type: its shape, its geometry, and where Gmsh has each of our nodes.
 pub(super) fn supported(element_type: u8) -> Option<(Shape, GeometryKind, &'static [u8])> {
-    gmsh_order(i32::from(element_type))
+    gmsh_order(u32::from(element_type))
 }
 
 /// What cells may be, for messages.

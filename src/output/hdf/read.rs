@@ -49,7 +49,7 @@ fn survey(path: &Path) -> Result<Contents, OutputError> {
         reason: e.to_string(),
     })?;
     for slot in contents.slots.values() {
-        if slot.offset.is_some_and(|offset| offset + slot.bytes() > length) {
+        if slot.offset.is_some_and(|offset| offset.saturating_add(slot.bytes()) > length) {
             let what = format!("{} reaches past the end of the file", slot.name);
             return Err(OutputError::Corrupt { path: path.to_path_buf(), what });
         }
@@ -121,8 +121,9 @@ impl Reader {
     /// # Errors
     /// When rows lie past the end or the system fails.
     pub fn read(&self, slot: &Slot, first: u64, n: u64) -> Result<Column, OutputError> {
-        let (begin, n) = (first * slot.row(), n * slot.row());
-        if begin + n > slot.len() {
+        // Saturating: the numbers may come from a damaged file.
+        let (begin, n) = (first.saturating_mul(slot.row()), n.saturating_mul(slot.row()));
+        if begin.saturating_add(n) > slot.len() {
             let what = format!("{} has fewer rows than the file says elsewhere", slot.name);
             return Err(OutputError::Corrupt { path: self.path.clone(), what });
         }

@@ -1,0 +1,227 @@
+//! The case's boundary conditions on a mesh: names to facets, essential conditions, loads.
+
+use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
+use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest};
+use crate::mesh::{EntityTag, Group, Mesh};
+use crate::output::run_json::BoundaryReport;
+
+use super::error::RunError;
+use super::mesh::groups_named;
+
+/// An error for a name that is not in the mesh, with the nearest one that is.
+pub fn unknown_group(case: &Case, groups: &[Group], name: &Name, key: &str, dim: Option<usize>) -> RunError {
+    let fits = |g: &&Group| dim.is_none_or(|d| g.dim == d);
+    let known: Vec<&str> = groups.iter().filter(fits).map(|g| g.name.as_str()).collect();
+    let help = match nearest(&name.text, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if known.is_empty() => "the mesh has no named groups: give it physical groups in Gmsh".to_string(),
+        None => format!("the mesh has {}", known.join(", ")),
+    };
+    let message = format!("the mesh has no group \"{}\"", name.text);
+    RunError::at(case.error(name.place, key, message, Some(help)), &case.text)
+}
+
+/// Checks every name of a group in the case against the mesh: boundaries, regions, integrals.
+pub fn check_names(case: &Case, groups: &[Group], dim: usize) -> Result<(), RunError> {
+    for boundary in &case.boundaries {
+        for name in &boundary.on {
+            let found = groups_named(groups, None, &name.text);
+            let lower = found.iter().any(|&g| groups[g as usize].dim < dim);
+            if found.is_empty() {
+                return Err(unknown_group(case, groups, name, &format!("boundary.{}", boundary.heading), None));
+            }
+            if !lower {
+                let message = format!(
+                    "\"{}\" is a group of cells (dimension {dim}): a boundary needs facets, edges or vertices",
+                    name.text
+                );
+                let key = format!("boundary.{}", boundary.heading);
+                let help = Some("for a coefficient of these cells, use [region]".to_string());
+                return Err(RunError::at(case.error(name.place, &key, message, help), &case.text));
+            }
+        }
+    }
+    for region in &case.regions {
+        for name in &region.on {
+            if groups_named(groups, Some(dim), &name.text).is_empty() {
+                return Err(unknown_group(case, groups, name, &format!("region.{}", region.heading), Some(dim)));
+            }
+        }
+    }
+    for integral in &case.integrals {
+        let Some(over) = &integral.over else { continue };
+        let heading = case.boundaries.iter().any(|b| b.heading == over.text);
+        if !heading && groups_named(groups, None, &over.text).is_empty() {
+            return Err(unknown_group(case, groups, over, "integral.over", None));
+        }
+    }
+    Ok(())
+}
+
+/// The groups a boundary heading names, of less than the cells' dimension.
+fn groups_of(mesh: &Mesh, boundary: &Boundary) -> Vec<u16> {
+    let found = boundary.on.iter().flat_map(|name| groups_named(&mesh.groups, None, &name.text));
+    found.filter(|&g| mesh.groups[g as usize].dim < mesh.dim).collect()
+}
+
+/// The tags of a boundary heading, of every dimension it names.
+pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
+    let mut tags: Vec<EntityTag> =
+        groups_of(mesh, boundary).iter().flat_map(|&g| mesh.tags_of(g).iter().copied()).collect();
+    tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
+    tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
+    tags
+}
+
+/// The local vertices of a tagged entity, ascending.
+fn entity_vertices(mesh: &Mesh, tag: &EntityTag) -> Vec<u32> {
+    let block = &mesh.blocks[tag.block as usize];
+    let vertices = block.nodes(tag.cell as usize);
+    let entity = block.shape.entity_vertices(tag.dim as usize, tag.local as usize);
+    let mut of: Vec<u32> = entity.iter().map(|&v| vertices[v as usize]).collect();
+    of.sort_unstable();
+    of
+}
+
+/// Each facet once over all ranks, as (tag, whether it has a cell on either side): the one on an owned
+/// cell, and of two cells the one with the lesser number.
+///
+/// Both cells of an inner facet are known here, one of them perhaps as a ghost.
+pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)> {
+    let facet_dim = mesh.dim as u8 - 1;
+    let mut facets: Vec<(Vec<u32>, (u64, u16, u32), EntityTag)> = tags
+        .iter()
+        .filter(|t| t.dim == facet_dim)
+        .map(|t| {
+            let id = mesh.blocks[t.block as usize].ids[t.cell as usize];
+            (entity_vertices(mesh, t), (id, t.block, t.cell), *t)
+        })
+        .collect();
+    facets.sort_unstable();
+    let owned = |t: &EntityTag| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned;
+    facets
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter(|run| owned(&run[0].2))
+        .map(|run| (run[0].2, run.len() > 1))
+        .collect()
+}
+
+/// All of a case's conditions, resolved on a mesh.
+pub struct Conditions {
+    /// In the order of the file.
+    pub essential: Vec<Essential>,
+    /// Loads on facets.
+    pub loads: Vec<FacetLoad>,
+    /// Point loads, as the tags of a vertex and a force; the owner of the vertex applies it.
+    pub forces: Vec<(Vec<EntityTag>, Vec<crate::law::expr::Expr>, String)>,
+    /// What each heading matched.
+    pub report: Vec<BoundaryReport>,
+    /// Whether any Robin condition fixes the level of the solution.
+    pub robin: bool,
+}
+
+fn bad(case: &Case, place: case::Place, key: &str, message: String, help: Option<String>) -> RunError {
+    RunError::at(case.error(place, key, message, help), &case.text)
+}
+
+/// Resolves the boundary conditions of a case. Collective.
+///
+/// # Errors
+/// A condition that matches nothing, a load on a facet inside the body, a load that needs facets on
+/// something else: the same on every rank.
+pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
+    let comm = &mesh.comm;
+    let mut out =
+        Conditions { essential: Vec::new(), loads: Vec::new(), forces: Vec::new(), report: Vec::new(), robin: false };
+    for boundary in &case.boundaries {
+        let heading = format!("boundary.{}", boundary.heading);
+        let (tags, found) = match &boundary.at {
+            Some(at) => {
+                let mut point = [0.0; 3];
+                point[..at.len()].copy_from_slice(at);
+                let (tags, found, nearest) = mesh.vertex_at(point);
+                if !found {
+                    let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
+                    let message = format!("the mesh has no vertex at ({})", show(at));
+                    let help = Some(format!("the nearest one is at ({})", show(&nearest[..mesh.dim])));
+                    return Err(bad(case, boundary.place, &format!("{heading}.at"), message, help));
+                }
+                (tags, true)
+            }
+            None => {
+                let tags = tags_of(mesh, boundary);
+                let found = comm.any(!tags.is_empty());
+                (tags, found)
+            }
+        };
+        if !found {
+            let message = format!("the boundary condition \"{}\" matches no part of the mesh", boundary.heading);
+            let help = Some("its groups are named in the mesh but no cell has their facets".to_string());
+            return Err(bad(case, boundary.place, &heading, message, help));
+        }
+        let facets = distinct_facets(mesh, &tags);
+        let n_facets = comm.sum(facets.len() as u64);
+        let inner = facets.iter().find(|f| f.1).map(|f| f.0);
+        let has_inner = comm.any(inner.is_some());
+        let lower = comm.any(tags.iter().any(|t| usize::from(t.dim) + 1 < mesh.dim));
+        out.report.push(BoundaryReport {
+            name: boundary.heading.clone(),
+            facets: n_facets,
+            ..BoundaryReport::default()
+        });
+        for condition in &boundary.conditions {
+            let key = &condition.key;
+            let natural = match &condition.kind {
+                ConditionValue::Periodic { .. } => continue,
+                ConditionValue::Essential(essential) => {
+                    let prescribed = match essential {
+                        case::Essential::Components(exprs) => {
+                            let n = case.physics.law.n_components(mesh.dim);
+                            Prescribed::Components(exprs.iter().take(n).cloned().collect())
+                        }
+                        case::Essential::Normal(expr) => {
+                            if lower || boundary.at.is_some() {
+                                let message = "a condition along the normal needs facets".to_string();
+                                let help = Some("edges and vertices have no normal: give components".to_string());
+                                return Err(bad(case, condition.place, key, message, help));
+                            }
+                            Prescribed::Normal(expr.clone())
+                        }
+                    };
+                    out.essential.push(Essential { key: key.clone(), entities: tags.clone(), prescribed });
+                    continue;
+                }
+                ConditionValue::Force(exprs) => {
+                    let points = tags.iter().all(|t| t.dim == 0);
+                    if comm.any(!points) {
+                        let message = "a force acts at vertices, and this group is not one of vertices".to_string();
+                        let help = Some("for a load on facets, use traction or pressure".to_string());
+                        return Err(bad(case, condition.place, key, message, help));
+                    }
+                    out.forces.push((tags.clone(), exprs.clone(), key.clone()));
+                    continue;
+                }
+                ConditionValue::Inflow(expr) => Natural::Flux(vec![expr.clone()]),
+                ConditionValue::Traction(exprs) => Natural::Flux(exprs.clone()),
+                ConditionValue::Pressure(expr) => Natural::Pressure(expr.clone()),
+                ConditionValue::Robin { coefficient, ambient } => {
+                    out.robin |= coefficient.as_constant() != Some(0.0);
+                    Natural::Robin { coefficient: coefficient.clone(), ambient: ambient.clone() }
+                }
+            };
+            if lower || boundary.at.is_some() {
+                let message = format!("\"{key}\" acts on facets, and this is of lower dimension");
+                return Err(bad(case, condition.place, key, message, None));
+            }
+            if has_inner {
+                let message =
+                    format!("\"{key}\" acts on facets inside the body: it needs facets of the outer boundary");
+                let help = Some("a facet between two cells has no outside".to_string());
+                return Err(bad(case, condition.place, key, message, help));
+            }
+            let facets = tags.iter().filter(|t| usize::from(t.dim) + 1 == mesh.dim).copied().collect();
+            out.loads.push(FacetLoad { key: key.clone(), facets, natural });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,14 @@
+//! Drivers: from a checked case to a solution and what is reported of it.
+//!
+//! Imports every room to its left. Start at [`run_case`].
+
+pub mod conditions;
+pub mod error;
+mod materials;
+pub mod mesh;
+mod results;
+pub mod singular;
+mod steady;
+
+pub use error::{Kind, RunError};
+pub use steady::{Options, Outcome, run_case};

@@ -1,0 +1,261 @@
+//! Which motions or levels the conditions of a case leave free, body by body.
+//!
+//! A problem without enough essential conditions is singular. It is found before the solve, from small
+//! matrices: each body (a connected part of the mesh) has a constant, or the rigid motions, as its
+//! possible null space, and each prescribed DOF takes out what it feels of it.
+
+use crate::assembly::Constraints;
+use crate::mesh::Mesh;
+use crate::space::Space;
+
+/// The connected parts of a mesh.
+pub struct Bodies {
+    /// How many there are.
+    pub n: usize,
+    /// The body of each local node of a space.
+    pub of_node: Vec<u32>,
+}
+
+/// Finds the connected parts: local searches, then least labels pass between ranks until none changes.
+/// Collective.
+pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
+    let n_local = space.map.n_local();
+    let mut parent: Vec<u32> = (0..n_local as u32).collect();
+    fn root(parent: &mut [u32], mut v: u32) -> u32 {
+        while parent[v as usize] != v {
+            parent[v as usize] = parent[parent[v as usize] as usize];
+            v = parent[v as usize];
+        }
+        v
+    }
+    for (b, block) in mesh.blocks.iter().enumerate() {
+        for cell in 0..block.n_cells {
+            let nodes = space.nodes(b, cell);
+            let mut first = root(&mut parent, nodes[0]);
+            for &v in &nodes[1..] {
+                let other = root(&mut parent, v);
+                parent[first.max(other) as usize] = first.min(other);
+                first = first.min(other);
+            }
+        }
+    }
+    let roots: Vec<u32> = (0..n_local as u32).map(|v| root(&mut parent, v)).collect();
+    let mut label: Vec<u64> = (0..n_local as u32).map(|v| space.map.local_to_global(v)).collect();
+    loop {
+        let mut least = vec![u64::MAX; n_local];
+        for (v, &r) in roots.iter().enumerate() {
+            least[r as usize] = least[r as usize].min(label[v]);
+        }
+        let mut changed = false;
+        for (v, &r) in roots.iter().enumerate() {
+            changed |= label[v] != least[r as usize];
+            label[v] = least[r as usize];
+        }
+        // Ghosts take their owner's label; a label that is less there reaches us next round through
+        // the nodes we share.
+        let before = label.clone();
+        space.halo.forward(&mut label, 1);
+        for (now, before) in label.iter_mut().zip(&before) {
+            changed |= now != before;
+            *now = (*now).min(*before);
+        }
+        if !mesh.comm.any(changed) {
+            break;
+        }
+    }
+    // Labels are few; every rank learns them all.
+    let mut mine: Vec<u64> = label[..space.map.n_owned()].to_vec();
+    mine.sort_unstable();
+    mine.dedup();
+    let (mut all, _) = mesh.comm.all_gather_varied(&mine);
+    all.sort_unstable();
+    all.dedup();
+    let of_node = label.iter().map(|l| all.binary_search(l).map_or(0, |k| k as u32)).collect();
+    Bodies { n: all.len(), of_node }
+}
+
+/// The rigid motions of a body in `dim` dimensions at a point relative to `center`: translations, then
+/// rotations.
+pub fn rigid_motions(dim: usize, x: &[f64; 3], center: &[f64; 3]) -> Vec<[f64; 3]> {
+    let r = [x[0] - center[0], x[1] - center[1], x[2] - center[2]];
+    match dim {
+        1 => vec![[1.0, 0.0, 0.0]],
+        2 => vec![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-r[1], r[0], 0.0]],
+        _ => vec![
+            [1.0, 0.0, 0.0],
+            [0.0, 1.0, 0.0],
+            [0.0, 0.0, 1.0],
+            [0.0, -r[2], r[1]],
+            [r[2], 0.0, -r[0]],
+            [-r[1], r[0], 0.0],
+        ],
+    }
+}
+
+/// Names of the rigid motions, in their order.
+pub fn motion_names(dim: usize) -> &'static [&'static str] {
+    match dim {
+        1 => &["translation along x"],
+        2 => &["translation along x", "translation along y", "rotation in the plane"],
+        _ => &[
+            "translation along x",
+            "translation along y",
+            "translation along z",
+            "rotation about x",
+            "rotation about y",
+            "rotation about z",
+        ],
+    }
+}
+
+/// A body's free motions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Free {
+    /// The body.
+    pub body: usize,
+    /// Each a combination of the rigid motions (about the body's centre, lengths scaled by its size).
+    pub motions: Vec<Vec<f64>>,
+}
+
+/// The free motions of every body that has any. Collective.
+///
+/// `linked` tells per body whether something beside essential conditions holds it (a reaction term, a
+/// Robin condition): it then has none.
+pub fn free_motions(
+    mesh: &Mesh,
+    space: &Space,
+    bodies: &Bodies,
+    constraints: &Constraints,
+    x: &[[f64; 3]],
+    vector: bool,
+    periodic_axes: &[bool; 3],
+) -> Vec<Free> {
+    let dim = mesh.dim;
+    let m = if vector { motion_names(dim).len() } else { 1 };
+    let (low, high) = mesh.bounds();
+    let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
+    let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max).max(1e-300);
+    let mut gram = vec![0.0; bodies.n * m * m];
+    for node in 0..space.map.n_owned() {
+        let body = bodies.of_node[node] as usize;
+        for direction in constraints.directions(node) {
+            let feel: Vec<f64> = if vector {
+                rigid_motions(dim, &x[node], &center)
+                    .iter()
+                    .enumerate()
+                    .map(|(k, v)| {
+                        let s = if k < dim { 1.0 } else { 1.0 / size };
+                        s * (0..3).map(|d| v[d] * direction[d]).sum::<f64>()
+                    })
+                    .collect()
+            } else {
+                vec![1.0]
+            };
+            for a in 0..m {
+                for b in 0..m {
+                    gram[body * m * m + a * m + b] += feel[a] * feel[b];
+                }
+            }
+        }
+    }
+    mesh.comm.sum_slice(&mut gram);
+    let mut free = Vec::new();
+    for body in 0..bodies.n {
+        let g = &mut gram[body * m * m..][..m * m];
+        if vector {
+            // A rotation is no motion of a periodic body: it is held by its images.
+            for k in dim..m {
+                let turns = if dim == 2 { periodic_axes[0] || periodic_axes[1] } else {
+                    (0..3).any(|d| d != k - dim && periodic_axes[d])
+                };
+                if turns {
+                    g[k * m + k] += 1.0;
+                }
+            }
+        }
+        let motions = null_space(g, m);
+        if !motions.is_empty() {
+            free.push(Free { body, motions });
+        }
+    }
+    free
+}
+
+/// An orthonormal basis of the null space of a small symmetric positive semidefinite matrix, by Jacobi's
+/// eigenvalue iteration (Golub and Van Loan, Matrix Computations, section 8.5).
+fn null_space(matrix: &[f64], m: usize) -> Vec<Vec<f64>> {
+    let mut a = matrix.to_vec();
+    let scale = (0..m).map(|k| a[k * m + k]).fold(0.0, f64::max);
+    let mut v = vec![0.0; m * m];
+    (0..m).for_each(|k| v[k * m + k] = 1.0);
+    for _ in 0..50 {
+        let mut off = 0.0;
+        for p in 0..m {
+            for q in p + 1..m {
+                let apq = a[p * m + q];
+                off += apq * apq;
+                if apq == 0.0 {
+                    continue;
+                }
+                let theta = (a[q * m + q] - a[p * m + p]) / (2.0 * apq);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let t = if theta == 0.0 { 1.0 } else { t };
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..m {
+                    let (x, y) = (a[k * m + p], a[k * m + q]);
+                    a[k * m + p] = c * x - s * y;
+                    a[k * m + q] = s * x + c * y;
+                }
+                for k in 0..m {
+                    let (x, y) = (a[p * m + k], a[q * m + k]);
+                    a[p * m + k] = c * x - s * y;
+                    a[q * m + k] = s * x + c * y;
+                    let (x, y) = (v[k * m + p], v[k * m + q]);
+                    v[k * m + p] = c * x - s * y;
+                    v[k * m + q] = s * x + c * y;
+                }
+            }
+        }
+        if off <= 1e-30 * scale * scale {
+            break;
+        }
+    }
+    (0..m)
+        .filter(|&k| a[k * m + k] <= 1e-10 * scale || scale == 0.0)
+        .map(|k| (0..m).map(|row| v[row * m + k]).collect())
+        .collect()
+}
+
+/// A free motion in words: the rigid motions that make it up.
+pub fn describe(motion: &[f64], dim: usize) -> String {
+    let largest = motion.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    let names: Vec<&str> = motion
+        .iter()
+        .zip(motion_names(dim))
+        .filter(|(part, _)| part.abs() > 0.1 * largest)
+        .map(|(_, name)| *name)
+        .collect();
+    if names.len() == 1 { names[0].to_string() } else { format!("a combination of {}", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_spaces_of_small_matrices() {
+        assert_eq!(null_space(&[0.0], 1), [[1.0]]);
+        assert!(null_space(&[2.0], 1).is_empty());
+        let g = [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 4.0];
+        let free = null_space(&g, 3);
+        assert_eq!(free.len(), 1);
+        assert!((free[0][0] + free[0][1]).abs() < 1e-14 && free[0][2].abs() < 1e-14);
+    }
+
+    #[test]
+    fn motions_are_named() {
+        assert_eq!(describe(&[0.0, 0.0, 1.0], 2), "rotation in the plane");
+        assert_eq!(describe(&[1.0, 1.0, 0.0], 2), "a combination of translation along x, translation along y");
+    }
+}

@@ -1,0 +1,493 @@
+//! The steady driver: mesh, space, conditions, matrix, solve, reports.
+
+use std::time::Instant;
+
+use cluster::Comm;
+
+use super::conditions::{self, Conditions};
+use super::error::{Kind, RunError};
+use super::materials::{self, Materials};
+use super::results::{self, Solved};
+use super::{mesh, singular};
+use crate::assembly::{Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
+use crate::case::{Backend, Case, Law, Place};
+use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
+use crate::mesh::Mesh;
+use crate::output::phases::{self, Phases};
+use crate::output::run_json::{
+    self, ErrorsReport, MeshReport, RunReport, SolverReport, Status, prepare_directory,
+};
+use crate::output::terminal::Progress;
+use crate::solver;
+use crate::space::{Order, Space};
+
+/// How a run is carried out, beside what its case says.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Threads of each rank.
+    pub threads: usize,
+    /// PETSc options of the command line, applied last.
+    pub petsc: String,
+    /// Whether rank 0 shows progress and a summary.
+    pub quiet: bool,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// As written to `run.json`, on every rank.
+    pub report: RunReport,
+    /// The solution at owned nodes, Cartesian, component by component within a node.
+    pub solution: Vec<f64>,
+    /// Coordinates of the owned nodes.
+    pub nodes: Vec<[f64; 3]>,
+    /// A failure that left a partial answer: the solver did not converge.
+    pub failure: Option<RunError>,
+}
+
+/// Runs a case and writes its directory. Collective.
+///
+/// # Errors
+/// Whatever is wrong with the case, the mesh or the machine, the same on every rank; `run.json` says so
+/// where it can be written. A solver that does not converge is an [`Outcome`] with a failure.
+pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, RunError> {
+    let begin = Instant::now();
+    let prepared = if comm.is_root() { prepare_directory(&case.output_dir) } else { Ok(()) };
+    comm.agree(prepared)?;
+    let mut report = RunReport::started(&case.name, comm.size(), options.threads);
+    let path = case.output_dir.join(run_json::FILE_NAME);
+    let resolved = case.output_dir.join("case.resolved.toml");
+    let written = if comm.is_root() {
+        report
+            .write_atomic(&path)
+            .and_then(|()| run_json::write_file_atomic(&resolved, case.resolved().as_bytes()))
+    } else {
+        Ok(())
+    };
+    comm.agree(written)?;
+    let mut phases = Phases::new();
+    let result = solve(comm, case, options, &mut report, &mut phases);
+    report.phases = phases.gather(comm);
+    report.memory_mb = phases::gather_memory(comm);
+    report.wall = begin.elapsed().as_secs_f64();
+    let failure = match &result {
+        Ok(solution) => solution.failure.as_ref(),
+        Err(error) => Some(error),
+    };
+    report.error = failure.map(RunError::report);
+    report.status = match failure {
+        None => Status::Solved,
+        Some(error) if error.kind == Kind::NotConverged => Status::NotConverged,
+        Some(_) => Status::Failed,
+    };
+    let written = if comm.is_root() { report.write_atomic(&path) } else { Ok(()) };
+    let written = comm.agree(written);
+    let solution = result?;
+    written?;
+    Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
+}
+
+struct Solution {
+    u: Vec<f64>,
+    nodes: Vec<[f64; 3]>,
+    failure: Option<RunError>,
+}
+
+fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
+    let message = format!("{what} is not supported yet in this version");
+    RunError::at(case.error(place, key, message, None), &case.text)
+}
+
+/// Refuses what the case format has and this version does not.
+fn check_supported(case: &Case) -> Result<(), RunError> {
+    if let Some(adapt) = &case.adapt {
+        return Err(not_yet(case, adapt.place, "adapt", "adaptive refinement"));
+    }
+    if let Some(time) = &case.time {
+        return Err(not_yet(case, time.place, "time", "time stepping"));
+    }
+    if case.solver.backend == Backend::Gpu {
+        return Err(not_yet(case, Place::Default, "solver.backend", "the GPU backend"));
+    }
+    if case.output.checkpoint.is_some() {
+        return Err(not_yet(case, Place::Default, "output.checkpoint", "writing checkpoints"));
+    }
+    Ok(())
+}
+
+fn solve(
+    comm: &Comm,
+    case: &Case,
+    options: &Options,
+    report: &mut RunReport,
+    phases: &mut Phases,
+) -> Result<Solution, RunError> {
+    check_supported(case)?;
+    let progress = Progress::new(comm.is_root() && !options.quiet);
+    progress.phase("mesh");
+    let (mesh, partition) = mesh::load(comm, case, phases)?;
+    report.mesh = MeshReport {
+        cells: mesh.n_cells_global,
+        vertices: mesh.vertices.map.n_global(),
+        dimension: mesh.dim as u32,
+    };
+    report.partition = Some(partition);
+    progress.phase("space");
+    let space = phases
+        .time("space", || Space::new(&mesh, case.degree, Order::Curve))
+        .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
+    let law = case.physics.law;
+    let c = law.n_components(mesh.dim);
+    report.dofs = space.map.n_global() * c as u64;
+    let materials = phases.time("space", || materials::build(case, &mesh))?;
+    let conditions = phases.time("space", || conditions::resolve(case, &mesh))?;
+    report.boundary.clone_from(&conditions.report);
+    let elasticity = Elasticity {
+        plane: match case.physics.plane {
+            crate::case::Plane::Strain => Plane::Strain,
+            crate::case::Plane::Stress => Plane::Stress,
+        },
+    };
+    let mut ctx = Context { comm, case, options, report, phases, progress, mesh: &mesh, space: &space };
+    match (law, mesh.dim) {
+        (Law::Elasticity, 1) => ctx.with::<_, 1, 1>(elasticity, &materials, conditions),
+        (Law::Elasticity, 2) => ctx.with::<_, 2, 2>(elasticity, &materials, conditions),
+        (Law::Elasticity, _) => ctx.with::<_, 3, 3>(elasticity, &materials, conditions),
+        (Law::ConvectionDiffusion, 1) => ctx.with::<_, 1, 1>(ConvectionDiffusion, &materials, conditions),
+        (Law::ConvectionDiffusion, 2) => ctx.with::<_, 2, 1>(ConvectionDiffusion, &materials, conditions),
+        (Law::ConvectionDiffusion, _) => ctx.with::<_, 3, 1>(ConvectionDiffusion, &materials, conditions),
+        (Law::Poisson | Law::Heat, 1) => ctx.with::<_, 1, 1>(Diffusion, &materials, conditions),
+        (Law::Poisson | Law::Heat, 2) => ctx.with::<_, 2, 1>(Diffusion, &materials, conditions),
+        (Law::Poisson | Law::Heat, _) => ctx.with::<_, 3, 1>(Diffusion, &materials, conditions),
+    }
+}
+
+struct Context<'a> {
+    comm: &'a Comm,
+    case: &'a Case,
+    options: &'a Options,
+    report: &'a mut RunReport,
+    phases: &'a mut Phases,
+    progress: Progress,
+    mesh: &'a Mesh,
+    space: &'a Space,
+}
+
+impl Context<'_> {
+    fn with<L: Physics<D, C>, const D: usize, const C: usize>(
+        &mut self,
+        law: L,
+        materials: &Materials,
+        mut conditions: Conditions,
+    ) -> Result<Solution, RunError> {
+        let discretisation = Discretisation::new(
+            self.mesh,
+            self.space,
+            &materials.materials,
+            &materials.of_set,
+            L::TERMS,
+            C,
+            materials.tangent_constant,
+            materials.lower_order,
+            0.0,
+        );
+        let forces = self.point_forces(&mut conditions)?;
+        let loads = std::mem::take(&mut conditions.loads);
+        let problem = Operator::<L, D, C>::new(law, discretisation, loads, forces);
+        self.solve(&problem, materials, &conditions)
+    }
+
+    /// Forces at the owned nodes of tagged vertices.
+    fn point_forces(&self, conditions: &mut Conditions) -> Result<Vec<(u32, [f64; 3])>, RunError> {
+        let n_owned = self.space.map.n_owned() as u32;
+        let mut forces = Vec::new();
+        for (tags, exprs, key) in conditions.forces.drain(..) {
+            let mut nodes: Vec<(u32, [f64; 3])> = Vec::new();
+            for tag in &tags {
+                let (b, cell) = (tag.block as usize, tag.cell as usize);
+                let node = self.space.nodes(b, cell)[tag.local as usize];
+                if node < n_owned {
+                    let at = self.mesh.blocks[b].nodes(cell)[tag.local as usize];
+                    nodes.push((node, self.mesh.nodes[at as usize]));
+                }
+            }
+            nodes.sort_by_key(|n| n.0);
+            nodes.dedup_by_key(|n| n.0);
+            for (node, x) in nodes {
+                let mut force = [0.0; 3];
+                for (f, expr) in force.iter_mut().zip(&exprs) {
+                    *f = expr.eval_point(x, 0.0);
+                    if !f.is_finite() {
+                        return Err(RunError {
+                            key: Some(key),
+                            ..RunError::new(Kind::Input, "expression", format!("\"{}\" is {f} at {x:?}", expr.text()))
+                        });
+                    }
+                }
+                forces.push((node, force));
+            }
+        }
+        Ok(forces)
+    }
+
+    fn solve(
+        &mut self,
+        problem: &dyn Problem,
+        materials: &Materials,
+        conditions: &Conditions,
+    ) -> Result<Solution, RunError> {
+        let (comm, case, mesh, space) = (self.comm, self.case, self.mesh, self.space);
+        let c = problem.components();
+        let d = problem.discretisation();
+        let n_owned = space.map.n_owned();
+        let constraints =
+            self.phases.time("space", || Constraints::new(d, c, &conditions.essential)).map_err(|e| self.locate(e))?;
+        let overruled = comm.sum(constraints.overruled);
+        if overruled > 0 {
+            self.report.warnings.push(format!(
+                "{overruled} degrees of freedom are prescribed by two headings with different values: the later one holds"
+            ));
+        }
+        let coordinates = space.coordinates(mesh);
+        let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+
+        self.progress.phase("pattern");
+        let pattern = self.phases.time("pattern", || Pattern::new(space));
+        self.progress.phase("assemble");
+        let mut matrix = Matrix::new(&pattern, c);
+        let mut residual = vec![0.0; n_owned * c];
+        let mut u = constraints.lift();
+        let assembled =
+            self.phases.time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
+        comm.agree(assembled).map_err(|e| self.locate(e))?;
+        let rhs: Vec<f64> = residual.iter().map(|r| -r).collect();
+        if !null.is_empty() {
+            self.check_compatible(&rhs, &null)?;
+        }
+
+        self.progress.phase("solve");
+        let near_null = if case.physics.law == Law::Elasticity { rigid_modes(mesh, &coordinates, &constraints, n_owned) } else { Vec::new() };
+        let solved = solver::solve_assembled(
+            comm,
+            &space.map,
+            &pattern,
+            matrix,
+            &solver::Problem {
+                symmetric: materials.symmetric,
+                law: case.physics.law.name().to_string(),
+                advective: case.physics.law == Law::ConvectionDiffusion,
+                dimension: mesh.dim,
+                degree: case.degree as u32,
+                near_null,
+                null: null.clone(),
+            },
+            &rhs,
+            &self.solver_options(),
+            &mut |iteration, residual| self.progress.iteration(iteration, residual),
+        )?;
+        let (change, how) = solved;
+        self.phases.add("pc_setup", how.setup_seconds);
+        self.phases.add("solve", how.solve_seconds);
+        let mut change = change;
+        change.resize(space.map.n_local() * c, 0.0);
+        space.halo.forward(&mut change, c);
+        constraints.to_cartesian(&mut change);
+        u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
+        self.report.solver = Some(SolverReport {
+            method: how.method.clone(),
+            reason: how.reason.clone(),
+            iterations: how.iterations,
+            relative_residual: how.relative_residual,
+            converged: how.converged,
+            attempts: how.attempts.clone(),
+            ..SolverReport::default()
+        });
+        let failure = (!how.converged).then(|| {
+            let diagnosis = how.diagnosis.clone().unwrap_or_else(|| "no reason is known".into());
+            let message = format!(
+                "the solver {} did not converge: relative residual {:.3e} after {} iterations, wanted {:.1e}: {diagnosis}",
+                how.method, how.relative_residual, how.iterations, case.solver.tolerance
+            );
+            RunError { key: Some("solver".into()), ..RunError::new(Kind::NotConverged, "solver", message) }
+        });
+
+        self.progress.phase("output");
+        let begin = Instant::now();
+        let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
+        if let Some(exact) = &case.exact {
+            let errors = problem.exact_errors(&exact.components, &u).map_err(|e| self.locate(e))?;
+            self.report.errors = Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
+        }
+        let mut results = Solved::new(case, problem, &u, &reactions);
+        self.report.probes = results.probes()?;
+        self.report.integrals = results.integrals()?;
+        results.write(&case.output_dir.join("solution.hdf"))?;
+        let written = if comm.is_root() { results::write_probes(case, &self.report.probes) } else { Ok(()) };
+        comm.agree(written)?;
+        self.phases.add("output", begin.elapsed().as_secs_f64());
+        self.progress.done();
+        u.truncate(n_owned * c);
+        let mut nodes = coordinates;
+        nodes.truncate(n_owned);
+        Ok(Solution { u, nodes, failure })
+    }
+
+    /// Points an assembly error into the case file where its key stands there.
+    fn locate(&self, error: crate::assembly::AssemblyError) -> RunError {
+        let plain = RunError::from(error);
+        let Some(key) = plain.key.clone() else { return plain };
+        let place = self.place_of(&key);
+        let help = Some("check the expression at this point of the mesh".to_string());
+        RunError::at(self.case.error(place, &key, plain.message, help), &self.case.text)
+    }
+
+    fn place_of(&self, key: &str) -> Place {
+        let case = self.case;
+        let coefficients =
+            case.physics.coefficients.iter().chain(case.regions.iter().flat_map(|r| &r.coefficients));
+        let conditions = case.boundaries.iter().flat_map(|b| &b.conditions);
+        coefficients
+            .filter(|c| c.key == key)
+            .map(|c| c.place)
+            .chain(conditions.filter(|c| c.key == key).map(|c| c.place))
+            .next()
+            .unwrap_or_default()
+    }
+
+    fn solver_options(&self) -> solver::Options {
+        let s = &self.case.solver;
+        solver::Options {
+            method: s.method.clone(),
+            tolerance: s.tolerance,
+            max_iterations: s.max_iterations as u32,
+            petsc: format!("{} {}", s.petsc, self.options.petsc),
+            overlap: s.overlap.map(|o| o as u32),
+            ..solver::Options::default()
+        }
+    }
+
+    /// The null space of the constrained problem: empty when the conditions hold every body. A scalar
+    /// problem without any is solved up to a constant; a body that can move is an error.
+    fn null_space(
+        &mut self,
+        materials: &Materials,
+        conditions: &Conditions,
+        constraints: &Constraints,
+        x: &[[f64; 3]],
+    ) -> Result<Vec<Vec<f64>>, RunError> {
+        let (mesh, space, case) = (self.mesh, self.space, self.case);
+        let vector = case.physics.law.is_vector();
+        if materials.reaction || conditions.robin {
+            return Ok(Vec::new());
+        }
+        let bodies = singular::bodies(mesh, space);
+        let mut periodic = [false; 3];
+        let (low, high) = mesh.bounds();
+        for &(a, b) in &mesh.periodic {
+            // The axis along which the pair lies apart.
+            let mean = |g: u16| {
+                let mut sum = [0.0; 4];
+                for tag in mesh.tags_of(g).iter().filter(|t| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned) {
+                    let block = &mesh.blocks[tag.block as usize];
+                    for &v in block.shape.entity_vertices(tag.dim as usize, tag.local as usize) {
+                        let x = mesh.nodes[block.nodes(tag.cell as usize)[v as usize] as usize];
+                        (0..3).for_each(|d| sum[d] += x[d]);
+                        sum[3] += 1.0;
+                    }
+                }
+                mesh.comm.sum_slice(&mut sum);
+                [0, 1, 2].map(|d| sum[d] / f64::max(sum[3], 1.0))
+            };
+            let (a, b) = (mean(a), mean(b));
+            (0..3).for_each(|d| periodic[d] |= (a[d] - b[d]).abs() > 0.01 * (high[d] - low[d]));
+        }
+        let free = singular::free_motions(mesh, space, &bodies, constraints, x, vector, &periodic);
+        if free.is_empty() {
+            return Ok(Vec::new());
+        }
+        if vector {
+            let mut message = String::from("the body is not held: ");
+            let list: Vec<String> = free
+                .iter()
+                .map(|f| {
+                    let motions: Vec<String> = f.motions.iter().map(|m| singular::describe(m, mesh.dim)).collect();
+                    let which = if bodies.n > 1 { format!("body {} of {}: ", f.body + 1, bodies.n) } else { String::new() };
+                    format!("{which}{} free", motions.join("; "))
+                })
+                .collect();
+            message.push_str(&list.join("; "));
+            let help = "add displacement conditions that stop these motions; one vertex (`at`) stops translations";
+            let error = case.error(case.physics.place, "boundary", message, Some(help.to_string()));
+            return Err(RunError { what: "supports".into(), ..RunError::at(error, &case.text) });
+        }
+        self.report.warnings.push(format!(
+            "no condition fixes the level of {} in {}: it is solved up to a constant, with mean value zero",
+            case.physics.law.field(),
+            if free.len() == 1 && bodies.n == 1 { "the body".to_string() } else { format!("{} bodies", free.len()) }
+        ));
+        Ok(free
+            .iter()
+            .map(|f| {
+                (0..space.map.n_owned()).map(|v| f64::from(u8::from(bodies.of_node[v] as usize == f.body))).collect()
+            })
+            .collect())
+    }
+
+    /// A problem up to a constant has a solution only if sources and fluxes balance.
+    fn check_compatible(&self, rhs: &[f64], null: &[Vec<f64>]) -> Result<(), RunError> {
+        for mode in null {
+            let mut sums = [0.0; 2];
+            for (r, m) in rhs.iter().zip(mode) {
+                sums[0] += r * m;
+                sums[1] += (r * m).abs();
+            }
+            self.comm.sum_slice(&mut sums);
+            if sums[0].abs() > 1e-8 * sums[1] {
+                let message = format!(
+                    "nothing fixes the level of {}, and sources and boundary fluxes do not balance: their sum is {:.6e}",
+                    self.case.physics.law.field(),
+                    sums[0]
+                );
+                let help = "give a value somewhere, or a source whose integral cancels the inflow";
+                let error = self.case.error(self.case.physics.place, "boundary", message, Some(help.to_string()));
+                return Err(RunError { what: "incompatible".into(), ..RunError::at(error, &self.case.text) });
+            }
+        }
+        Ok(())
+    }
+
+    fn reactions(
+        &self,
+        problem: &dyn Problem,
+        pattern: &Pattern,
+        constraints: &Constraints,
+        u: &[f64],
+    ) -> Result<Vec<f64>, RunError> {
+        let c = problem.components();
+        let mut residual = vec![0.0; self.space.map.n_owned() * c];
+        let wanted = self.case.integrals.iter().any(|i| i.of.quantity == crate::case::Quantity::Reaction)
+            || self.case.output.fields.iter().any(|f| f.quantity == crate::case::Quantity::Reaction);
+        if wanted {
+            self.comm.agree(problem.residual(pattern, u, &mut residual)).map_err(|e| self.locate(e))?;
+        }
+        Ok(results::reactions(&residual, constraints, c))
+    }
+}
+
+/// Rigid motions in the nodes' frames, zero where prescribed: the near-null space of elasticity.
+fn rigid_modes(mesh: &Mesh, x: &[[f64; 3]], constraints: &Constraints, n_owned: usize) -> Vec<Vec<f64>> {
+    let (low, high) = mesh.bounds();
+    let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
+    let dim = mesh.dim;
+    let n_modes = singular::motion_names(dim).len();
+    (0..n_modes)
+        .map(|k| {
+            let mut mode = vec![0.0; n_owned * dim];
+            for (node, values) in mode.chunks_exact_mut(dim).enumerate() {
+                values.copy_from_slice(&singular::rigid_motions(dim, &x[node], &center)[k][..dim]);
+            }
+            constraints.to_frames(&mut mode);
+            constraints.zero_fixed(&mut mode);
+            mode
+        })
+        .collect()
+}

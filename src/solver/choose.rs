@@ -1,0 +1,73 @@
+//! What `auto` picks, and what it tries when that fails.
+
+use super::method::{can_factorise, has_package};
+use super::{Error, Method, Options, System};
+
+/// Iterations after which `auto` gives up on a choice that is not its last.
+pub(super) const TRIAL_ITERATIONS: u32 = 300;
+
+/// Up to this size a factorisation is faster than setting up multigrid: in 3D, and in 2D where factors fill
+/// much less.
+const DIRECT_3D: u64 = 5_000;
+const DIRECT_2D: u64 = 60_000;
+
+/// Up to this size a factorisation is worth its memory when everything else failed.
+const LAST_RESORT_3D: u64 = 200_000;
+const LAST_RESORT_2D: u64 = 2_000_000;
+
+/// A method to try, and why.
+pub(super) struct Candidate {
+    pub(super) method: Method,
+    pub(super) reason: String,
+}
+
+/// The methods to try, in order; at least one.
+pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate>, Error> {
+    let method = Method::parse(&opt.method)?;
+    if method != Method::Auto {
+        method.check(system.symmetric)?;
+        if method == Method::Direct && !can_factorise(system.comm.size()) {
+            return Err(Error::Refused {
+                method: "direct".to_owned(),
+                reason: "this PETSc has neither MUMPS nor SuperLU_DIST, and its own factorisation runs on one rank"
+                    .to_owned(),
+            });
+        }
+        return Ok(vec![Candidate { method, reason: "asked for".to_owned() }]);
+    }
+    let flat = system.dimension < 3;
+    let factorise = can_factorise(system.comm.size()) && system.null.is_empty();
+    let (small, large) = if flat { (DIRECT_2D, LAST_RESORT_2D) } else { (DIRECT_3D, LAST_RESORT_3D) };
+    let multigrid = if has_package("hypre") { "boomeramg" } else { "gamg" };
+    let law = system.law;
+
+    let mut list = Vec::new();
+    let mut add = |method: Method, reason: String| list.push(Candidate { method, reason });
+    let direct = factorise && system.n_global <= small;
+    if direct {
+        add(Method::Direct, format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, system.dimension));
+    }
+    if !system.symmetric || system.advective {
+        add(Method::iterative("gmres", multigrid), format!("nonsymmetric law ({law})"));
+        add(Method::iterative("gmres", "ras"), "multigrid did not converge: transport dominates".to_owned());
+    } else if system.block_size > 1 {
+        add(Method::iterative("cg", "gamg"), format!("symmetric vector law ({law}): aggregation with rigid body modes"));
+        add(Method::iterative("cg", multigrid), "aggregation did not converge".to_owned());
+    } else {
+        // Aggressive coarsening halves the memory of the hierarchy in 3D; degree 2 and more has stronger
+        // couplings within cells, on which it loses too much.
+        let aggressive = !flat && system.degree == 1 && multigrid == "boomeramg";
+        add(
+            Method::Iterative { krylov: "cg", preconditioner: multigrid, aggressive },
+            format!("symmetric scalar law ({law})"),
+        );
+        if aggressive {
+            add(Method::iterative("cg", multigrid), "aggressive coarsening did not converge".to_owned());
+        }
+        add(Method::iterative("gmres", multigrid), "the matrix may be indefinite".to_owned());
+    }
+    if !direct && factorise && system.n_global <= large {
+        add(Method::Direct, "iterations did not converge, and the size permits a factorisation".to_owned());
+    }
+    Ok(list)
+}

@@ -1,0 +1,162 @@
+//! What a solve did, in numbers and words.
+
+use petsc::Reason;
+use serde::Serialize;
+
+use super::Method;
+use super::choose::Candidate;
+use super::krylov::Outcome;
+
+/// What a solve did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The method that was used.
+    pub method: String,
+    /// Why.
+    pub reason: String,
+    /// Iterations of the method that converged, or of all attempts if none did.
+    pub iterations: u32,
+    /// `||b - A x|| / ||b||`, computed from the solution.
+    pub relative_residual: f64,
+    /// Whether that is at most the tolerance.
+    pub converged: bool,
+    /// If not: what happened and what to try. Also a remark on a system that is not consistent.
+    pub diagnosis: Option<String>,
+    /// Methods that `auto` tried without success.
+    pub attempts: Vec<String>,
+    /// Time to set up preconditioners.
+    pub setup_seconds: f64,
+    /// Time to iterate.
+    pub solve_seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(method: &Method, reason: String, outcome: &Outcome) -> Report {
+        let method = match method {
+            Method::Petsc => format!("petsc ({} + {})", outcome.types.0, outcome.types.1),
+            other => other.to_string(),
+        };
+        Report {
+            method,
+            reason,
+            iterations: outcome.iterations,
+            relative_residual: outcome.relative_residual,
+            converged: outcome.converged,
+            diagnosis: (!outcome.converged).then(|| diagnosis(outcome)),
+            attempts: Vec::new(),
+            setup_seconds: 0.0,
+            solve_seconds: 0.0,
+        }
+    }
+
+    /// Of a system whose right-hand side is zero.
+    pub(super) fn trivial(candidate: Candidate) -> Report {
+        Report {
+            method: candidate.method.to_string(),
+            reason: "the right-hand side is zero, so is the solution".to_owned(),
+            iterations: 0,
+            relative_residual: 0.0,
+            converged: true,
+            diagnosis: None,
+            attempts: Vec::new(),
+            setup_seconds: 0.0,
+            solve_seconds: 0.0,
+        }
+    }
+
+    pub(super) fn note_inconsistent(&mut self, inconsistent: bool) {
+        if inconsistent {
+            let note = "the system is singular and its right-hand side not in its range (loads out of balance, or \
+                        inflow that does not match sources): that part was removed";
+            self.diagnosis = Some(match self.diagnosis.take() {
+                Some(d) => format!("{d}. Besides, {note}"),
+                None => note.to_owned(),
+            });
+        }
+    }
+
+    /// One line for the list of attempts.
+    pub(super) fn as_attempt(&self) -> String {
+        format!(
+            "{}: {} iterations to a relative residual of {:.1e}; {}",
+            self.method,
+            self.iterations,
+            self.relative_residual,
+            self.diagnosis.as_deref().unwrap_or("no diagnosis")
+        )
+    }
+}
+
+/// What went wrong and what to try.
+fn diagnosis(outcome: &Outcome) -> String {
+    let advice = match outcome.reason {
+        Reason::DivergedIterations => {
+            "raise max_iterations, or use a stronger preconditioner (boomeramg, gamg) or method = \"direct\""
+        }
+        Reason::DivergedIndefiniteMatrix | Reason::DivergedIndefinitePreconditioner => {
+            "cg needs a positive definite matrix: check the sign of coefficients, or use gmres or direct"
+        }
+        Reason::DivergedNotANumber => "check the coefficients, and the mesh for degenerate cells",
+        Reason::DivergedPreconditionerFailed => {
+            "the matrix may be singular: check that the body is held and that each unknown is coupled"
+        }
+        Reason::DivergedBreakdown => "use gmres, which does not break down",
+        Reason::DivergedNonsymmetric => "use gmres or bicgstab",
+        reason if reason.converged() => {
+            "the true residual cannot be made smaller in double precision: the matrix is badly conditioned, or the \
+             tolerance too tight"
+        }
+        _ => "try method = \"direct\" or gmres with another preconditioner",
+    };
+    match outcome.failure {
+        Some(failure) => format!("{}: {failure}; {advice}", outcome.reason),
+        None => format!("{}; {advice}", outcome.reason),
+    }
+}
+
+/// What stops a solve before it can report.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No method of this name.
+    #[error("there is no solver method \"{name}\"; the nearest is \"{nearest}\"")]
+    UnknownMethod {
+        /// The name given.
+        name: String,
+        /// The nearest name there is.
+        nearest: String,
+    },
+    /// A reserved name.
+    #[error(
+        "solver method \"{name}\" is not supported yet; use \"auto\", \"cg+boomeramg\", \"cg+gamg\", \"gmres+asm\", \
+         \"gmres+ras\" or \"direct\""
+    )]
+    NotSupported {
+        /// The name given.
+        name: String,
+    },
+    /// A method that does not suit the system or the PETSc at hand.
+    #[error("solver method \"{method}\" is refused: {reason}")]
+    Refused {
+        /// The method.
+        method: String,
+        /// Why, and what to use.
+        reason: String,
+    },
+    /// Vectors that do not fit the matrix, here or on another rank.
+    #[error("a system of {n_owned} rows on this rank with a right-hand side of {b} and a solution of {x}")]
+    Length {
+        /// Rows of this rank.
+        n_owned: usize,
+        /// Entries of the right-hand side.
+        b: usize,
+        /// Entries of the solution.
+        x: usize,
+    },
+    /// The right-hand side is infinite or not a number.
+    #[error("the right-hand side has entries that are infinite or not a number: check sources and boundary values")]
+    NotFinite,
+    /// PETSc failed.
+    #[error(transparent)]
+    Petsc(#[from] petsc::Error),
+}
