@@ -75,7 +75,7 @@ def box_of(dim, tag):
 
 # The L-bracket of examples/bracket, in millimetres.
 def bracket(folder):
-    model = Model("bracket", Mesh_MeshSizeMax=5.0, Mesh_MeshSizeFromCurvature=16, Mesh_Optimize=1)
+    model = Model("bracket", Mesh_MeshSizeMax=6.0, Mesh_MeshSizeFromCurvature=14, Mesh_Optimize=1)
     occ = gmsh.model.occ
     width, depth, height, thick, radius, hole = 60.0, 60.0, 60.0, 8.0, 6.0, 4.5
     base = occ.addBox(0, -width / 2, 0, depth, width, thick)
@@ -120,7 +120,7 @@ def bracket(folder):
     gmsh.model.mesh.field.setNumbers(near, "SurfacesList", fillet + clamp)
     gmsh.model.mesh.field.setNumber(near, "Sampling", 40)
     size = gmsh.model.mesh.field.add("Threshold")
-    for key, value in {"InField": near, "SizeMin": 2.2, "SizeMax": 5.0, "DistMin": 1.0, "DistMax": 15.0}.items():
+    for key, value in {"InField": near, "SizeMin": 2.6, "SizeMax": 6.0, "DistMin": 0.5, "DistMax": 12.0}.items():
         gmsh.model.mesh.field.setNumber(size, key, value)
     gmsh.model.mesh.field.setAsBackgroundMesh(size)
     model.mesh(3)

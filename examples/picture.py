@@ -13,16 +13,12 @@ import argparse
 import os
 import sys
 
-# Mesa's software renderer, where there is no GPU to ask.
-os.environ.setdefault("MESA_GL_VERSION_OVERRIDE", "4.5")
-
 import vtkmodules.vtkInteractionStyle  # noqa: F401  registers what a render window needs
 import vtkmodules.vtkRenderingFreeType  # noqa: F401
 import vtkmodules.vtkRenderingOpenGL2  # noqa: F401
-from vtkmodules.vtkCommonCore import vtkDoubleArray
+from vtkmodules.vtkCommonCore import vtkDoubleArray, vtkLogger
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 from vtkmodules.vtkFiltersCore import vtkAppendFilter, vtkCleanPolyData, vtkContourFilter, vtkPolyDataNormals
-from vtkmodules.vtkFiltersExtraction import vtkExtractGeometry  # noqa: F401
 from vtkmodules.vtkFiltersGeneral import vtkWarpVector
 from vtkmodules.vtkFiltersGeometry import vtkDataSetSurfaceFilter
 from vtkmodules.vtkIOHDF import vtkHDFReader
@@ -66,7 +62,7 @@ def arguments():
 
 
 def read(path):
-    """The whole grid as one; coincident points of different ranks are merged on its surface later."""
+    """The whole grid as one, without faces between the ranks' parts."""
     reader = vtkHDFReader()
     if not os.path.exists(path) or not reader.CanReadFile(path):
         sys.exit(f"{path}: not a VTKHDF file that can be read")
@@ -76,6 +72,7 @@ def read(path):
     if data.IsA("vtkUnstructuredGrid"):
         return data
     append = vtkAppendFilter()
+    append.MergePointsOn()
     for k in range(data.GetNumberOfPartitions()):
         part = data.GetPartition(k)
         if part is not None and part.GetNumberOfPoints():
@@ -160,8 +157,8 @@ def surface_actor(surface, on_points, table, edges, flat):
     if flat:
         actor.GetProperty().LightingOff()
     else:
-        actor.GetProperty().SetAmbient(0.25)
-        actor.GetProperty().SetDiffuse(0.8)
+        actor.GetProperty().SetAmbient(0.4)
+        actor.GetProperty().SetDiffuse(0.7)
     return actor
 
 
@@ -186,7 +183,8 @@ def colour_bar(table, height):
     bar = vtkScalarBarActor()
     bar.SetLookupTable(table)
     bar.SetNumberOfLabels(5)
-    bar.SetLabelFormat("{:.3g}" if "std" in str(bar.GetLabelFormat()) or "{" in bar.GetLabelFormat() else "%.3g")
+    # VTK 9.6 went from printf's formats to those of std::format.
+    bar.SetLabelFormat("{:.3g}" if "{" in bar.GetLabelFormat() else "%.3g")
     bar.SetUnconstrainedFontSize(True)
     bar.GetLabelTextProperty().SetColor(*TEXT)
     bar.GetLabelTextProperty().SetFontSize(height // 40)
@@ -211,6 +209,8 @@ def title_actor(text, width, height):
 
 
 def main():
+    # Without an X server VTK goes on to EGL or OSMesa, after a warning that helps nobody here.
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_ERROR)
     options = arguments()
     width, height = (int(n) for n in options.size.lower().split("x"))
     grid = read(options.solution)

@@ -14,3 +14,4 @@ pub mod solver;
 pub mod output;
 pub mod case;
 pub mod run;
+pub mod cli;

@@ -1,1 +1,5 @@
-fn main(){}
+//! The femdd program.
+
+fn main() {
+    std::process::exit(femdd::cli::main());
+}

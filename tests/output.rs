@@ -150,7 +150,8 @@ fn vtk_reads_what_every_rank_wrote() {
         write_cubes(comm, &directory.join("solution.hdf")).expect("writes over it");
     }
     under_mpi("vtk_reads_what_every_rank_wrote", body, |ranks, directory| {
-        let names: Vec<_> = std::fs::read_dir(directory).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(directory).expect("lists").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["solution.hdf"], "nothing else stays behind");
         let options = ["--at=0.75,0.5,0.25", "--at=-1,0,0", "--integrate"];
         let Some(found) = read_back(&directory.join("solution.hdf"), &options) else { return };
@@ -192,8 +193,16 @@ fn curved_cells_pass_through() {
         let third = 1.0 / 3.0;
         let at = |r: f64, s: f64| [x + r, s, 0.0];
         let points = [
-            at(0.0, 0.0), at(1.0, 0.0), at(0.0, 1.0), at(third, 0.0), at(2.0 * third, 0.0), at(2.0 * third, third),
-            at(third, 2.0 * third), at(0.0, 2.0 * third), at(0.0, third), at(third, third),
+            at(0.0, 0.0),
+            at(1.0, 0.0),
+            at(0.0, 1.0),
+            at(third, 0.0),
+            at(2.0 * third, 0.0),
+            at(2.0 * third, third),
+            at(third, 2.0 * third),
+            at(0.0, 2.0 * third),
+            at(0.0, third),
+            at(third, third),
         ];
         let u: Vec<f64> = points.iter().map(|p| (p[0] - x).powi(3) + p[1] * p[1]).collect();
         let piece = Piece {
@@ -251,7 +260,8 @@ fn all_ranks_hear_of_arrays_that_do_not_fit() {
 #[test]
 fn a_missing_directory_is_an_error_on_all_ranks() {
     fn body(comm: &Comm, directory: &Path) {
-        let error = write_cubes(comm, &directory.join("nowhere/solution.hdf")).expect_err("no such directory");
+        let error =
+            write_cubes(comm, &directory.join("nowhere/solution.hdf")).expect_err("no such directory");
         assert!(matches!(error, OutputError::NotWritable { .. }), "{error}");
         // A directory of the file's name: the layout succeeds, the renaming does not.
         let path = directory.join("taken.hdf");
@@ -340,7 +350,10 @@ fn a_failing_write_is_an_error_on_all_ranks() {
         }
         comm.barrier();
         let error = writer.start().finish().expect_err("there is nothing to write to");
-        assert_eq!(comm.all_gather(error.to_string().len() as u64), vec![error.to_string().len() as u64; comm.size()]);
+        assert_eq!(
+            comm.all_gather(error.to_string().len() as u64),
+            vec![error.to_string().len() as u64; comm.size()]
+        );
         assert!(!path.exists());
     }
     under_mpi("a_failing_write_is_an_error_on_all_ranks", body, |_, _| ());
@@ -419,7 +432,10 @@ fn a_stored_mesh_comes_back_on_any_number_of_ranks() {
                 assert_eq!(whole(&few, &back), expected, "written by {}, read by {ranks}", comm.size());
                 let n: u64 = few.sum(back.node_ids.len() as u64);
                 assert!((back.node_ids.len() as u64).abs_diff(n / ranks as u64) <= 1, "equal shares");
-                assert_eq!((back.groups, back.sets, back.n_parts), (mesh.groups.clone(), mesh.sets.clone(), 7));
+                assert_eq!(
+                    (back.groups, back.sets, back.n_parts),
+                    (mesh.groups.clone(), mesh.sets.clone(), 7)
+                );
             }
             comm.barrier();
         }
@@ -463,7 +479,8 @@ fn a_damaged_mesh_is_an_error_on_all_ranks() {
         for (name, element, row) in names {
             let reader = hdf::open(comm, &path).expect("opens");
             let slot = reader.slot(name, element, row).expect("is there");
-            let last = slot.offset.expect("has an offset") as usize + slot.len() as usize * element.size() - 1;
+            let last =
+                slot.offset.expect("has an offset") as usize + slot.len() as usize * element.size() - 1;
             for place in [slot.offset.expect("has an offset") as usize, last] {
                 let mut damaged = sound.clone();
                 damaged[place] ^= 0x40;
@@ -476,7 +493,10 @@ fn a_damaged_mesh_is_an_error_on_all_ranks() {
         for length in [sound.len() - 1, sound.len() / 2, 100, 0] {
             restore(&sound[..length]);
             let error = mesh_store::load(comm, &path).expect_err("cut short");
-            assert!(matches!(error, OutputError::Corrupt { .. } | OutputError::Hdf5 { .. }), "{length}: {error}");
+            assert!(
+                matches!(error, OutputError::Corrupt { .. } | OutputError::Hdf5 { .. }),
+                "{length}: {error}"
+            );
         }
         restore(b"$MeshFormat\n2.2 0 8\n");
         mesh_store::read(comm, &path, "0123abcd").expect_err("a file of another kind");
@@ -491,7 +511,8 @@ fn a_damaged_mesh_is_an_error_on_all_ranks() {
 fn the_hash_of_a_file_is_the_same_on_any_number_of_ranks() {
     fn body(comm: &Comm, directory: &Path) {
         let path = directory.join("big.msh");
-        let mut bytes: Vec<u8> = (0..9_500_001u32).map(|k| (k.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut bytes: Vec<u8> =
+            (0..9_500_001u32).map(|k| (k.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let write = |bytes: &[u8]| {
             comm.barrier();
             if comm.is_root() {
@@ -532,7 +553,9 @@ fn phases_of_all_ranks_are_gathered() {
         assert_eq!((rescue.mean, rescue.max, rows.len()), (2.0 / ranks, 2.0, 3));
         assert_eq!(rescue.min, if comm.size() == 1 { 2.0 } else { 0.0 });
         let memory = gather_memory(comm);
-        assert!(memory.max_rank > 1.0 && memory.sum >= memory.max_rank && memory.sum <= memory.max_rank * ranks);
+        assert!(
+            memory.max_rank > 1.0 && memory.sum >= memory.max_rank && memory.sum <= memory.max_rank * ranks
+        );
     }
     under_mpi("phases_of_all_ranks_are_gathered", body, |_, _| ());
 }

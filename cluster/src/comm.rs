@@ -131,6 +131,16 @@ impl Comm {
         Comm::from_raw(raw, true)
     }
 
+    /// How many ranks run on this node (share memory with this one). Collective.
+    pub fn ranks_on_node(&self) -> usize {
+        let mut raw = self.raw();
+        // SAFETY: splits a live communicator into a local handle that the `Comm` below frees.
+        unsafe {
+            ffi::MPI_Comm_split_type(self.raw(), ffi::RSMPI_COMM_TYPE_SHARED, 0, ffi::RSMPI_INFO_NULL, &mut raw);
+        }
+        Comm::from_raw(raw, true).size()
+    }
+
     /// Waits for every rank.
     pub fn barrier(&self) {
         // SAFETY: a live communicator.

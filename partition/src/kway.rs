@@ -12,21 +12,23 @@ use crate::repair;
 /// METIS sums weights in its index type, 32 bits wide in most builds; larger sums are scaled to this.
 const LARGEST_SUM: i64 = 1 << 29;
 
-/// METIS bisects recursively up to this many parts: better cuts for few parts, slower for many.
+/// Up to this many parts METIS also bisects recursively, and the better cut is kept: k-way alone is
+/// sometimes a fifth worse for few parts, bisection is slow for many.
 const RECURSIVE: usize = 8;
 
 /// A part for each local vertex (ghosts too), and the name of the method. Collective.
 pub(crate) fn split(comm: &Comm, level: &Level, n_parts: usize, options: &Options) -> (Vec<u32>, String) {
     let n_edges = comm.sum(level.adj.len() as u64);
     let fits = level.n_global().max(n_edges) < Idx::MAX as u64 && u32::try_from(level.n_global()).is_ok();
-    let mut owner = Vec::new();
+    let (mut owner, mut method) = (Vec::new(), Vec::new());
     if fits && n_edges > 0 {
         let all = gather(comm, level);
-        if let Some(graph) = all {
-            owner = graph.split(n_parts, options).unwrap_or_default();
+        if let Some((parts, name)) = all.and_then(|graph| graph.split(n_parts, options)) {
+            (owner, method) = (parts, name.as_bytes().to_vec());
         }
         // Empty when METIS failed.
         comm.broadcast(0, &mut owner);
+        comm.broadcast(0, &mut method);
     }
     if owner.is_empty() {
         return (along_the_curve(comm, level, n_parts), "curve".into());
@@ -34,8 +36,7 @@ pub(crate) fn split(comm: &Comm, level: &Level, n_parts: usize, options: &Option
     let begin = level.map.offset() as usize;
     let mut mine = owner[begin..begin + level.n_owned()].to_vec();
     mine.extend(level.map.ghosts().iter().map(|&g| owner[g as usize]));
-    let method = if n_parts <= RECURSIVE { "metis-recursive" } else { "metis-kway" };
-    (mine, method.into())
+    (mine, String::from_utf8_lossy(&method).into_owned())
 }
 
 /// A whole graph in METIS's terms.
@@ -76,23 +77,43 @@ fn scaled(weights: &[i64]) -> Vec<Idx> {
 }
 
 impl Whole {
-    /// The parts METIS finds, none of them empty; `None` when it fails.
-    fn split(&self, n_parts: usize, options: &Options) -> Option<Vec<u32>> {
+    /// The best parts METIS finds, none of them empty, and how; `None` when it fails.
+    fn split(&self, n_parts: usize, options: &Options) -> Option<(Vec<u32>, &'static str)> {
+        let kway = self.metis(n_parts, options, false).map(|owner| (owner, "metis-kway"));
+        if n_parts > RECURSIVE {
+            return kway;
+        }
+        let recursive = self.metis(n_parts, options, true).map(|owner| (owner, "metis-recursive"));
+        [recursive, kway].into_iter().flatten().min_by_key(|(owner, _)| self.cut(owner))
+    }
+
+    fn metis(&self, n_parts: usize, options: &Options, recursive: bool) -> Option<Vec<u32>> {
         let mut part: Vec<Idx> = vec![0; self.ptr.len() - 1];
-        let slack = ((options.max_imbalance - 1.0) * 1000.0 * 0.7).round().clamp(1.0, 1000.0) as Idx;
+        // Some of the slack is left to refinement.
+        let slack = ((options.max_imbalance - 1.0) * 700.0).round().clamp(1.0, 1000.0) as Idx;
         let graph = metis::Graph::new(1, n_parts as Idx, &self.ptr, &self.adj)
             .ok()?
             .set_vwgt(&self.vertex_weights)
             .set_adjwgt(&self.edge_weights)
             .set_option(metis::option::Seed(options.seed as Idx))
             .set_option(metis::option::UFactor(slack));
-        let done =
-            if n_parts <= RECURSIVE { graph.part_recursive(&mut part) } else { graph.part_kway(&mut part) };
-        done.ok()?;
+        if recursive { graph.part_recursive(&mut part) } else { graph.part_kway(&mut part) }.ok()?;
         let mut owner: Vec<u32> = part.into_iter().map(|p| u32::try_from(p).ok()).collect::<Option<_>>()?;
         repair::fill_empty_parts(&mut owner, &self.vertex_weights, n_parts);
         repair::lighten(self, &mut owner, n_parts, options.max_imbalance);
         Some(owner)
+    }
+
+    /// Twice the weight of the edges between parts.
+    fn cut(&self, owner: &[u32]) -> i64 {
+        let outside = |v: usize| self.row(v).filter(move |&(u, _)| owner[u] != owner[v]).map(|(_, w)| w);
+        (0..owner.len()).flat_map(outside).sum()
+    }
+
+    /// A vertex's neighbours and the weights of the edges to them.
+    pub(crate) fn row(&self, v: usize) -> impl Iterator<Item = (usize, i64)> {
+        (self.ptr[v] as usize..self.ptr[v + 1] as usize)
+            .map(|k| (self.adj[k] as usize, i64::from(self.edge_weights[k])))
     }
 }
 
@@ -161,7 +182,7 @@ mod tests {
         let n = 12;
         let whole = Whole::path(n);
         for n_parts in 2..=n {
-            let owner = whole.split(n_parts, &Options::default()).expect("METIS splits a path");
+            let (owner, _) = whole.split(n_parts, &Options::default()).expect("METIS splits a path");
             assert!((0..n_parts as u32).all(|p| owner.contains(&p)), "{n_parts} parts: {owner:?}");
         }
     }

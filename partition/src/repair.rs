@@ -112,14 +112,6 @@ fn move_some(
     moved
 }
 
-impl Whole {
-    /// A vertex's neighbours and the weights of the edges to them.
-    fn row(&self, v: usize) -> impl Iterator<Item = (usize, i64)> {
-        (self.ptr[v] as usize..self.ptr[v + 1] as usize)
-            .map(|k| (self.adj[k] as usize, i64::from(self.edge_weights[k])))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -258,19 +258,19 @@ impl Lagrange {
         let faces_have_nodes = span != Span::Serendipity;
         let mut nodes: Vec<[f64; 3]> = Vec::new();
         let mut interior: [Vec<Vec<u16>>; 4] = Default::default();
-        for d in 0..=shape.dim() {
+        for (d, lists) in interior.iter_mut().enumerate().take(shape.dim() + 1) {
             for i in 0..shape.n_entities(d) {
                 let first = nodes.len();
                 if d < 2 || faces_have_nodes {
                     let sub = kind.interior(shape.entity_shape(d, i), degree);
                     nodes.extend(sub.into_iter().map(|p| shape.entity_point(d, i, p)));
                 }
-                interior[d].push((first as u16..nodes.len() as u16).collect());
+                lists.push((first as u16..nodes.len() as u16).collect());
             }
         }
         // The closure of an entity in the node order of the entity's own element.
         let mut closure: [Vec<Vec<u16>>; 4] = Default::default();
-        for d in 0..=shape.dim() {
+        for (d, lists) in closure.iter_mut().enumerate().take(shape.dim() + 1) {
             for i in 0..shape.n_entities(d) {
                 let sub = shape.entity_shape(d, i);
                 let mut on = Vec::new();
@@ -287,7 +287,7 @@ impl Lagrange {
                         }
                     }
                 }
-                closure[d].push(on);
+                lists.push(on);
             }
         }
         let n = nodes.len();

@@ -138,7 +138,7 @@ fn permutations(n: usize) -> Vec<Vec<u64>> {
         }
         for i in 0..k {
             go(k - 1, a, out);
-            a.swap(if k % 2 == 0 { i } else { 0 }, k - 1);
+            a.swap(if k & 1 == 0 { i } else { 0 }, k - 1);
         }
     }
     let mut out = Vec::new();
@@ -146,18 +146,17 @@ fn permutations(n: usize) -> Vec<Vec<u64>> {
     out
 }
 
-/// Places the interior nodes of entity `i` of a cell whose vertices have these global numbers and positions
+/// `map` is the cell's geometry. Places the interior nodes of entity `i` of a cell whose vertices have these global numbers and positions
 /// at their canonical positions: what a second cell must reproduce.
 fn canonical_points(
     element: &Lagrange,
+    map: &Lagrange,
     d: usize,
     i: usize,
     globals: &[u64],
     positions: &[[f64; 3]],
 ) -> Vec<[f64; 3]> {
     let shape = element.shape();
-    // The geometry of an affine or multilinear cell, from the vertex functions.
-    let map = Lagrange::new(shape, 1, Nodes::Spectral).unwrap();
     let vertices = shape.entity_vertices(d, i);
     let of_entity: Vec<u64> = vertices.iter().map(|&v| globals[v as usize]).collect();
     let nodes = element.entity_nodes(d, i);
@@ -211,6 +210,7 @@ fn cells_that_share_an_entity_agree_on_its_nodes_in_every_orientation() {
             [v[0] + 0.3 * v[1] - 0.1 * v[2], 1.1 * v[1] + 0.2 * v[2], 0.9 * v[2] + 0.15 * v[0] - 0.2 * v[1]]
         };
         let positions: Vec<[f64; 3]> = shape.vertices().iter().map(|&v| place(v)).collect();
+        let map = Lagrange::new(shape, 1, Nodes::Spectral).unwrap();
         let symmetries = symmetries(shape);
         let expected = match shape {
             Shape::Interval => 2,
@@ -225,9 +225,7 @@ fn cells_that_share_an_entity_agree_on_its_nodes_in_every_orientation() {
         let numberings: Vec<Vec<u64>> = if n <= 4 {
             permutations(n)
         } else {
-            (0..24u64)
-                .map(|s| (0..8u64).map(|v| (v * 5 + s * 7 + s * v * v) % 97 * 8 + v).collect())
-                .collect()
+            (0..6u64).map(|s| (0..8u64).map(|v| (v * 5 + s * 7 + s * v * v) % 97 * 8 + v).collect()).collect()
         };
         for degree in 2..=MAX_DEGREE {
             for kind in [Nodes::Spectral, Nodes::Equispaced] {
@@ -257,8 +255,9 @@ fn cells_that_share_an_entity_agree_on_its_nodes_in_every_orientation() {
                                         theirs == mine
                                     })
                                     .unwrap();
-                                let a = canonical_points(&element, d, i, globals, &positions);
-                                let b = canonical_points(&element, d, j, &other_globals, &other_positions);
+                                let a = canonical_points(&element, &map, d, i, globals, &positions);
+                                let b =
+                                    canonical_points(&element, &map, d, j, &other_globals, &other_positions);
                                 for (x, y) in a.iter().zip(&b) {
                                     assert!(
                                         (0..3).all(|k| (x[k] - y[k]).abs() < 1e-12),

@@ -116,16 +116,13 @@ mod tests {
             for degree in (0..=22).chain([30, 41, 60]) {
                 let rule = Quadrature::new(shape, degree).unwrap();
                 assert!(rule.weights.iter().all(|&w| w > 0.0), "{shape} {degree}");
-                assert!(
-                    rule.points.iter().all(|&x| shape.contains(x, -1e-6 * f64::from(d > 0) as f64)
-                        || d == 0
-                        || (shape.contains(x, 0.0))),
-                    "{shape} {degree}"
-                );
+                assert!(rule.points.iter().all(|&x| shape.contains(x, -1e-12)), "{shape} {degree}");
+                // High degrees on a sample of the monomials, and with the round-off of their long sums.
+                let (stride, tolerance) = if degree <= 22 { (1, 1e-14) } else { (9, 1e-13) };
                 let top = |axis: usize| if axis < d { degree } else { 0 };
-                for i in 0..=top(0) {
-                    for j in 0..=top(1).min(degree - i) {
-                        for k in 0..=top(2).min(degree - i - j) {
+                for i in (0..=top(0)).step_by(stride) {
+                    for j in (0..=top(1).min(degree - i)).step_by(stride) {
+                        for k in (0..=top(2).min(degree - i - j)).step_by(stride) {
                             let sum: f64 = rule
                                 .points
                                 .iter()
@@ -135,7 +132,10 @@ mod tests {
                                 })
                                 .sum();
                             let error = (sum - exact(shape, [i, j, k])).abs();
-                            assert!(error < 1e-14, "{shape} degree {degree}, x^{i} y^{j} z^{k}: {error:e}");
+                            assert!(
+                                error < tolerance,
+                                "{shape} degree {degree}, x^{i} y^{j} z^{k}: {error:e}"
+                            );
                         }
                     }
                 }

@@ -318,11 +318,11 @@ impl Shape {
         self.entity_vertices(inner.0, inner.1).iter().all(|v| closure.contains(v))
     }
 
-    /// Whether `p` lies in the cell enlarged by `tolerance`.
+    /// Whether `p` lies in the cell enlarged by `tolerance`, or shrunk by a negative one.
     pub fn contains(self, p: [f64; 3], tolerance: f64) -> bool {
         let d = self.dim();
         let above = p[..d].iter().all(|&c| c >= -tolerance);
-        let flat = p[d..].iter().all(|&c| c.abs() <= tolerance);
+        let flat = p[d..].iter().all(|&c| c.abs() <= tolerance.abs());
         let below = if matches!(self, Triangle | Tetrahedron) {
             p[..d].iter().sum::<f64>() <= 1.0 + tolerance
         } else {

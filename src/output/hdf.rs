@@ -176,14 +176,19 @@ fn lay_out(target: &Target, layout: &Layout) -> Result<Vec<Option<u64>>, OutputE
     if let Some(available) = free_bytes(partial)
         && available < *needed
     {
-        return Err(OutputError::DiskFull { path: path.clone(), needed: *needed, available: Some(available) });
+        return Err(OutputError::DiskFull {
+            path: path.clone(),
+            needed: *needed,
+            available: Some(available),
+        });
     }
     let offsets = describe(partial, layout).map_err(|e| OutputError::Hdf5 {
         path: path.clone(),
         action: "lay the file out".to_owned(),
         reason: e.to_string(),
     })?;
-    let missing = layout.datasets.iter().zip(&offsets).find(|(slot, offset)| !slot.is_empty() && offset.is_none());
+    let missing =
+        layout.datasets.iter().zip(&offsets).find(|(slot, offset)| !slot.is_empty() && offset.is_none());
     if let Some((slot, _)) = missing {
         return Err(OutputError::Hdf5 {
             path: path.clone(),
@@ -211,7 +216,7 @@ fn describe(path: &Path, layout: &Layout) -> hdf5::Result<Vec<Option<u64>>> {
                 let text = FixedAscii::<64>::from_ascii(text.as_bytes()).map_err(|e| e.to_string())?;
                 let attribute = group
                     .new_attr_builder()
-                    .empty_as(&TypeDescriptor::FixedAscii(length))
+                    .empty_as(TypeDescriptor::FixedAscii(length))
                     .shape(())
                     .create(name.as_str())?;
                 attribute.write_scalar(&text)?;
@@ -228,7 +233,7 @@ fn describe(path: &Path, layout: &Layout) -> hdf5::Result<Vec<Option<u64>>> {
             .no_chunk()
             .alloc_time(Some(AllocTime::Early))
             .fill_time(FillTime::Never)
-            .empty_as(&slot.element.descriptor())
+            .empty_as(slot.element.descriptor())
             .shape(shape)
             .create(slot.name.as_str())?;
         offsets.push(dataset.offset());
@@ -298,9 +303,9 @@ impl Writer {
     pub fn start(self) -> Pending {
         let Writer { comm, target, slabs, .. } = self;
         let job = target.clone();
-        let thread = std::thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || write_slabs(&job, &slabs).map_err(|e| OutputError::from_io(&job.path, "writing", job.needed, &e)));
+        let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
+            write_slabs(&job, &slabs).map_err(|e| OutputError::from_io(&job.path, "writing", job.needed, &e))
+        });
         let thread = match thread {
             Ok(thread) => Ok(thread),
             Err(e) => Err(OutputError::from_io(&target.path, "starting a thread", target.needed, &e)),
@@ -395,7 +400,8 @@ impl Pending {
         let Target { path, partial, needed, .. } = &self.target;
         std::fs::rename(partial, path).map_err(|e| OutputError::from_io(path, "renaming", *needed, &e))?;
         if self.target.sync {
-            sync_directory(path).map_err(|e| OutputError::from_io(path, "syncing its directory", *needed, &e))?;
+            sync_directory(path)
+                .map_err(|e| OutputError::from_io(path, "syncing its directory", *needed, &e))?;
         }
         Ok(())
     }

@@ -97,6 +97,11 @@ pub struct StoredGroup {
     pub name: String,
 }
 
+/// Shape, geometry, nodes a cell.
+type CellKind = (u8, u8, u64);
+/// Shape, vertices an entity.
+type EntityKind = (u8, u64);
+
 /// What is the same on all ranks, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Description {
@@ -108,10 +113,8 @@ struct Description {
     max_node_id: u64,
     groups: Vec<StoredGroup>,
     sets: Vec<Vec<u16>>,
-    /// Shape, geometry, nodes a cell.
-    blocks: Vec<(u8, u8, u64)>,
-    /// Shape, vertices an entity.
-    entities: Vec<(u8, u64)>,
+    blocks: Vec<CellKind>,
+    entities: Vec<EntityKind>,
     /// Rows of each table: blocks, entities, nodes, periodic pairs.
     rows: Vec<u64>,
     /// Of each dataset, in the order of [`datasets`].
@@ -119,7 +122,7 @@ struct Description {
 }
 
 /// Datasets: name, element, entries a row, and the table whose rows they have.
-fn datasets(blocks: &[(u8, u8, u64)], entities: &[(u8, u64)]) -> Vec<(String, Element, u64, usize)> {
+fn datasets(blocks: &[CellKind], entities: &[EntityKind]) -> Vec<(String, Element, u64, usize)> {
     let mut list = Vec::new();
     for (k, block) in blocks.iter().enumerate() {
         list.push((format!("cells/{k}/nodes"), Element::U64, block.2, k));
@@ -140,9 +143,11 @@ fn datasets(blocks: &[(u8, u8, u64)], entities: &[(u8, u64)]) -> Vec<(String, El
 
 impl StoredMesh {
     /// The kinds of its blocks and entities, and this rank's rows of each table.
-    fn tables(&self) -> (Vec<(u8, u8, u64)>, Vec<(u8, u64)>, Vec<u64>) {
-        let blocks: Vec<_> = self.blocks.iter().map(|b| (b.shape, b.geometry, b.nodes_per_cell as u64)).collect();
-        let entities: Vec<_> = self.entities.iter().map(|b| (b.shape, b.vertices_per_entity as u64)).collect();
+    fn tables(&self) -> (Vec<CellKind>, Vec<EntityKind>, Vec<u64>) {
+        let blocks: Vec<_> =
+            self.blocks.iter().map(|b| (b.shape, b.geometry, b.nodes_per_cell as u64)).collect();
+        let entities: Vec<_> =
+            self.entities.iter().map(|b| (b.shape, b.vertices_per_entity as u64)).collect();
         let mut rows: Vec<u64> = self.blocks.iter().map(|b| b.ids.len() as u64).collect();
         rows.extend(self.entities.iter().map(|b| b.groups.len() as u64));
         rows.extend([self.node_ids.len() as u64, self.periodic.len() as u64]);
@@ -170,7 +175,9 @@ impl StoredMesh {
         for (k, b) in self.blocks.iter().enumerate() {
             let n = b.ids.len();
             if b.nodes.len() != n * b.nodes_per_cell || b.sets.len() != n || b.owners.len() != n {
-                return wrong(format!("block {k} of the mesh to store has arrays for different numbers of cells"));
+                return wrong(format!(
+                    "block {k} of the mesh to store has arrays for different numbers of cells"
+                ));
             }
             if let Some(owner) = b.owners.iter().find(|&&o| o >= self.n_parts) {
                 return wrong(format!("a cell of block {k} belongs to part {owner} of {}", self.n_parts));
@@ -222,7 +229,8 @@ pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, Out
 
     let (all_rows, _) = comm.all_gather_varied(&rows);
     let n_tables = rows.len();
-    let sum = |table: usize, ranks: usize| all_rows.chunks(n_tables).take(ranks).map(|r| r[table]).sum::<u64>();
+    let sum =
+        |table: usize, ranks: usize| all_rows.chunks(n_tables).take(ranks).map(|r| r[table]).sum::<u64>();
     let first: Vec<u64> = (0..n_tables).map(|t| sum(t, comm.rank())).collect();
     description.rows = (0..n_tables).map(|t| sum(t, comm.size())).collect();
     let places: Vec<u64> = first.iter().zip(&rows).flat_map(|(&first, &n)| [first, n]).collect();
@@ -230,7 +238,8 @@ pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, Out
 
     let specs = datasets(&description.blocks, &description.entities);
     let columns = mesh.columns();
-    let mut checksums: Vec<u64> = specs.iter().zip(&columns).map(|(s, c)| c.checksum(first[s.3] * s.2)).collect();
+    let mut checksums: Vec<u64> =
+        specs.iter().zip(&columns).map(|(s, c)| c.checksum(first[s.3] * s.2)).collect();
     let places = Column::U64(places);
     checksums.push(places.checksum(places_at));
     comm.sum_slice(&mut checksums);
@@ -323,7 +332,9 @@ fn describe(reader: &Reader) -> Result<Description, OutputError> {
         }
     };
     if version != i64::from(VERSION) {
-        let what = format!("a mesh in layout {version} of femdd, this version reads layout {VERSION}: convert it again");
+        let what = format!(
+            "a mesh in layout {version} of femdd, this version reads layout {VERSION}: convert it again"
+        );
         return Err(OutputError::Format { path, what });
     }
     let slot = reader.slot("description", Element::U8, 1)?;
@@ -333,8 +344,8 @@ fn describe(reader: &Reader) -> Result<Description, OutputError> {
     if reader.attribute(DESCRIPTION_SUM) != Some(&sum) {
         return Err(damaged("the checksum of its description differs"));
     }
-    let description: Description =
-        serde_json::from_slice(&text).map_err(|e| damaged(&format!("its description does not parse: {e}")))?;
+    let description: Description = serde_json::from_slice(&text)
+        .map_err(|e| damaged(&format!("its description does not parse: {e}")))?;
     let specs = datasets(&description.blocks, &description.entities);
     let n_tables = description.blocks.len() + description.entities.len() + 2;
     if description.rows.len() != n_tables || description.checksums.len() != specs.len() + 1 {
@@ -359,7 +370,8 @@ fn load_parts(comm: &Comm, reader: &Reader, description: Description) -> Result<
         })
         .collect();
     let columns = comm.agree(fetched)?;
-    let mut sums: Vec<u64> = specs.iter().zip(&columns).map(|(s, c)| c.checksum(parts.rows[s.3].0 * s.2)).collect();
+    let mut sums: Vec<u64> =
+        specs.iter().zip(&columns).map(|(s, c)| c.checksum(parts.rows[s.3].0 * s.2)).collect();
     sums.push(parts.checksum);
     comm.sum_slice(&mut sums);
     // The sums are the same on every rank, and so is the verdict.
@@ -391,7 +403,9 @@ fn my_parts(comm: &Comm, reader: &Reader, description: &Description) -> Result<P
         Column::U64(places) if description.n_ranks == ranks => {
             places.chunks_exact(2).map(|place| (place[0], place[1])).collect()
         }
-        _ => description.rows.iter().map(|&n| (share(n, rank), share(n, rank + 1) - share(n, rank))).collect(),
+        _ => {
+            description.rows.iter().map(|&n| (share(n, rank), share(n, rank + 1) - share(n, rank))).collect()
+        }
     };
     Ok(Parts { rows, checksum })
 }

@@ -292,8 +292,10 @@ impl RunReport {
     /// When the file cannot be read or is no report of this schema.
     pub fn read(path: &Path) -> Result<Self, OutputError> {
         let text = fs::read_to_string(path).map_err(|e| OutputError::from_read(path, &e))?;
-        let report: RunReport = serde_json::from_str(&text)
-            .map_err(|e| OutputError::Format { path: path.to_path_buf(), what: format!("not a report of femdd: {e}") })?;
+        let report: RunReport = serde_json::from_str(&text).map_err(|e| OutputError::Format {
+            path: path.to_path_buf(),
+            what: format!("not a report of femdd: {e}"),
+        })?;
         if report.schema != SCHEMA {
             let what = format!("a report of schema {}, this femdd reads schema {SCHEMA}", report.schema);
             return Err(OutputError::Format { path: path.to_path_buf(), what });

@@ -72,7 +72,9 @@ fn numbers_that_are_not_finite_are_null() {
     report.write_atomic(&path).expect("writes");
     let text = fs::read_to_string(&path).expect("reads");
     let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
-    assert!(value["wall"].is_null() && value["errors"]["l2"].is_null() && value["probes"][0]["value"].is_null());
+    assert!(
+        value["wall"].is_null() && value["errors"]["l2"].is_null() && value["probes"][0]["value"].is_null()
+    );
     assert_eq!(value["probes"][1]["value"], serde_json::json!([1.0, null]));
     let back = RunReport::read(&path).expect("reads back");
     assert!(back.wall.is_nan() && back.probes[0].value[0].is_nan() && back.probes[1].value[0] == 1.0);
@@ -111,7 +113,8 @@ fn the_output_directory_is_made_or_must_be_ours() {
     assert_eq!(prepare_directory(&fresh), Err(OutputError::NotOurs { path: fresh.clone() }));
     RunReport::started("b", 1, 1).write_atomic(&fresh.join(FILE_NAME)).expect("writes");
     prepare_directory(&fresh).expect("now it is ours");
-    let mut names: Vec<_> = fs::read_dir(&fresh).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(&fresh).expect("lists").map(|e| e.expect("entry").file_name()).collect();
     names.sort();
     assert_eq!(names, ["run.json", "thesis.tex"], "no probe stays behind");
 }

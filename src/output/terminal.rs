@@ -110,7 +110,11 @@ fn phases(out: &mut String, report: &RunReport) -> std::fmt::Result {
         if report.ranks == 1 {
             writeln!(out, "  {:width$}  {:>9.3}", phase.name, phase.max)?;
         } else {
-            writeln!(out, "  {:width$}  {:>9.3} {:>9.3} {:>9.3}", phase.name, phase.min, phase.mean, phase.max)?;
+            writeln!(
+                out,
+                "  {:width$}  {:>9.3} {:>9.3} {:>9.3}",
+                phase.name, phase.min, phase.mean, phase.max
+            )?;
         }
     }
     Ok(())
@@ -249,13 +253,10 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0.5, 99.0, 3599.0, 3600.0, 7265.0].map(seconds), [
-            "0.50 s",
-            "99.00 s",
-            "59 min 59 s",
-            "1 h 00 min",
-            "2 h 01 min"
-        ]);
+        assert_eq!(
+            [0.5, 99.0, 3599.0, 3600.0, 7265.0].map(seconds),
+            ["0.50 s", "99.00 s", "59 min 59 s", "1 h 00 min", "2 h 01 min"]
+        );
     }
 
     #[test]

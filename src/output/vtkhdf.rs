@@ -161,7 +161,8 @@ fn check(rank: usize, piece: &Piece) -> Result<(), OutputError> {
     if let Some(point) = piece.connectivity.iter().find(|&&p| p as usize >= n_points) {
         return wrong(format!("a cell names point {point} of {n_points}"));
     }
-    for (fields, rows, of) in [(piece.point_fields, n_points, "point"), (piece.cell_fields, n_cells, "cell")] {
+    for (fields, rows, of) in [(piece.point_fields, n_points, "point"), (piece.cell_fields, n_cells, "cell")]
+    {
         for (k, field) in fields.iter().enumerate() {
             let name = &field.name;
             if name.is_empty() || name.contains(['/', '.']) {
@@ -199,7 +200,8 @@ fn same_fields(comm: &Comm, piece: &Piece) -> Result<(), OutputError> {
 /// # Errors
 /// When the index cannot be written.
 pub fn write_series(path: &Path, steps: &[(String, f64)]) -> Result<(), OutputError> {
-    let files: Vec<_> = steps.iter().map(|(name, time)| serde_json::json!({"name": name, "time": time})).collect();
+    let files: Vec<_> =
+        steps.iter().map(|(name, time)| serde_json::json!({"name": name, "time": time})).collect();
     let index = serde_json::json!({"file-series-version": "1.0", "files": files});
     super::run_json::write_file_atomic(path, format!("{index:#}\n").as_bytes())
 }

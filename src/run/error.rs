@@ -159,7 +159,11 @@ impl From<OutputError> for RunError {
 
 impl From<crate::solver::Error> for RunError {
     fn from(error: crate::solver::Error) -> RunError {
-        let kind = if error.is_input() { Kind::Input } else { Kind::Environment };
+        let kind = match error {
+            crate::solver::Error::Petsc(_) => Kind::Environment,
+            crate::solver::Error::Length { .. } => Kind::Bug,
+            _ => Kind::Input,
+        };
         RunError { key: Some("solver.method".into()), ..RunError::new(kind, "solver", error.to_string()) }
     }
 }

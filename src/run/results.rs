@@ -12,6 +12,7 @@ use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
 use crate::mesh::geometry;
 use crate::mesh::locate::Location;
+use crate::output::csv::{Cell, Table};
 use crate::output::run_json::NamedValue;
 use crate::output::vtkhdf::{self, Field, Piece, Values};
 
@@ -363,4 +364,21 @@ pub fn reactions(residual: &[f64], constraints: &Constraints, c: usize) -> Vec<f
         }
     }
     out
+}
+
+/// Writes `probes.csv`: a column for the time, then one for each value.
+pub fn write_probes(case: &Case, probes: &[NamedValue]) -> Result<(), RunError> {
+    if probes.is_empty() {
+        return Ok(());
+    }
+    let mut columns = vec!["time".to_string()];
+    let mut cells = vec![Cell::Number(0.0)];
+    for probe in probes {
+        for (k, value) in probe.value.iter().enumerate() {
+            columns.push(if probe.value.len() == 1 { probe.name.clone() } else { format!("{}[{k}]", probe.name) });
+            cells.push(Cell::Number(*value));
+        }
+    }
+    let mut table = Table::create(&case.output_dir.join("probes.csv"), &columns)?;
+    Ok(table.row(&cells)?)
 }

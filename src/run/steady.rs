@@ -122,8 +122,8 @@ fn solve(
     phases: &mut Phases,
 ) -> Result<Solution, RunError> {
     check_supported(case)?;
-    let progress = Progress::new(comm.is_root() && !options.quiet);
-    progress.phase("mesh");
+    let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
+    let line = progress.phase("mesh");
     let (mesh, partition) = mesh::load(comm, case, phases)?;
     report.mesh = MeshReport {
         cells: mesh.n_cells_global,
@@ -131,7 +131,7 @@ fn solve(
         dimension: mesh.dim as u32,
     };
     report.partition = Some(partition);
-    progress.phase("space");
+    drop(line);
     let space = phases
         .time("space", || Space::new(&mesh, case.degree, Order::Curve))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
@@ -250,9 +250,8 @@ impl Context<'_> {
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
 
-        self.progress.phase("pattern");
+        let line = self.progress.phase("assembling");
         let pattern = self.phases.time("pattern", || Pattern::new(space));
-        self.progress.phase("assemble");
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
@@ -264,7 +263,8 @@ impl Context<'_> {
             self.check_compatible(&rhs, &null)?;
         }
 
-        self.progress.phase("solve");
+        drop(line);
+        let line = self.progress.phase("solving");
         let near_null = if case.physics.law == Law::Elasticity { rigid_modes(mesh, &coordinates, &constraints, n_owned) } else { Vec::new() };
         let solved = solver::solve_assembled(
             comm,
@@ -282,7 +282,7 @@ impl Context<'_> {
             },
             &rhs,
             &self.solver_options(),
-            &mut |iteration, residual| self.progress.iteration(iteration, residual),
+            &mut |iteration, residual| line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}")),
         )?;
         let (change, how) = solved;
         self.phases.add("pc_setup", how.setup_seconds);
@@ -295,10 +295,10 @@ impl Context<'_> {
         self.report.solver = Some(SolverReport {
             method: how.method.clone(),
             reason: how.reason.clone(),
-            iterations: how.iterations,
+            iterations: u64::from(how.iterations),
             relative_residual: how.relative_residual,
             converged: how.converged,
-            attempts: how.attempts.clone(),
+            attempts: how.attempts.iter().map(|a| a.as_str().into()).collect(),
             ..SolverReport::default()
         });
         let failure = (!how.converged).then(|| {
@@ -310,7 +310,8 @@ impl Context<'_> {
             RunError { key: Some("solver".into()), ..RunError::new(Kind::NotConverged, "solver", message) }
         });
 
-        self.progress.phase("output");
+        drop(line);
+        let _line = self.progress.phase("output");
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         if let Some(exact) = &case.exact {
@@ -324,7 +325,6 @@ impl Context<'_> {
         let written = if comm.is_root() { results::write_probes(case, &self.report.probes) } else { Ok(()) };
         comm.agree(written)?;
         self.phases.add("output", begin.elapsed().as_secs_f64());
-        self.progress.done();
         u.truncate(n_owned * c);
         let mut nodes = coordinates;
         nodes.truncate(n_owned);

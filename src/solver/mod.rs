@@ -1,8 +1,9 @@
 //! Linear systems: which Krylov method and preconditioner, run by PETSc, and an honest report.
 //!
-//! May import `cluster` and `petsc` (the only module that does). Start at [`solve`]; `method.rs` has the
+//! May import `cluster`, `petsc` (the only module that does) and `assembly`. Start at [`solve`]; `method.rs` has the
 //! names and what they mean to PETSc, `choose.rs` what `auto` picks, `krylov.rs` the solve itself.
 
+pub(crate) mod assembled;
 mod choose;
 mod krylov;
 mod method;
@@ -14,6 +15,7 @@ use cluster::Comm;
 use petsc::{NullSpace, Vec as PetscVec};
 use serde::{Deserialize, Serialize};
 
+pub use assembled::{Problem, solve_assembled, start};
 use choose::Candidate;
 pub use method::Method;
 pub use report::{Error, Report};

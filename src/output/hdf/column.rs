@@ -167,7 +167,9 @@ mod tests {
         let whole = Column::F64(values.clone()).checksum(0);
         for cut in [0, 1, 37, 100] {
             let (a, b) = values.split_at(cut);
-            let parts = Column::F64(a.to_vec()).checksum(0).wrapping_add(Column::F64(b.to_vec()).checksum(cut as u64));
+            let parts = Column::F64(a.to_vec())
+                .checksum(0)
+                .wrapping_add(Column::F64(b.to_vec()).checksum(cut as u64));
             assert_eq!(parts, whole);
         }
     }

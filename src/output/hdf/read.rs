@@ -36,7 +36,8 @@ struct Contents {
 pub fn open(comm: &Comm, path: &Path) -> Result<Reader, OutputError> {
     let mine = comm.is_root().then(|| survey(path));
     let Contents { slots, attributes } = comm.broadcast_value(0, mine)?;
-    let file = super::open_retrying(path, OpenOptions::new().read(true)).map_err(|e| OutputError::from_read(path, &e));
+    let file = super::open_retrying(path, OpenOptions::new().read(true))
+        .map_err(|e| OutputError::from_read(path, &e));
     let file = comm.agree(file)?;
     Ok(Reader { path: path.to_path_buf(), file, slots, attributes })
 }
@@ -75,7 +76,9 @@ fn list(path: &Path) -> hdf5::Result<Contents> {
     while let Some(group) = groups.pop() {
         groups.extend(group.groups()?);
         for dataset in group.datasets()? {
-            let Some(element) = Element::from_descriptor(&dataset.dtype()?.to_descriptor()?) else { continue };
+            let Some(element) = Element::from_descriptor(&dataset.dtype()?.to_descriptor()?) else {
+                continue;
+            };
             if dataset.layout() != Storage::Contiguous {
                 continue;
             }
@@ -110,7 +113,9 @@ impl Reader {
             Some(slot) if slot.element != element => {
                 format!("the dataset {name} holds {:?}, not {element:?}", slot.element)
             }
-            Some(slot) if slot.row() != row => format!("the dataset {name} has {} entries a row, not {row}", slot.row()),
+            Some(slot) if slot.row() != row => {
+                format!("the dataset {name} has {} entries a row, not {row}", slot.row())
+            }
             Some(slot) => return Ok(slot),
         };
         Err(OutputError::Format { path: self.path.clone(), what })
@@ -134,7 +139,9 @@ impl Reader {
                 what: format!("{} was never written", slot.name),
             })?;
             let at = offset + begin * slot.element.size() as u64;
-            self.file.read_exact_at(column.bytes_mut(), at).map_err(|e| OutputError::from_read(&self.path, &e))?;
+            self.file
+                .read_exact_at(column.bytes_mut(), at)
+                .map_err(|e| OutputError::from_read(&self.path, &e))?;
         }
         Ok(column)
     }

@@ -1,0 +1,18 @@
+//! `femdd check`: is this case right, and what does it mean in full?
+
+use super::CheckArgs;
+use crate::case::Case;
+
+/// Prints the resolved case, or what is wrong with it.
+pub fn main(args: &CheckArgs) -> i32 {
+    match Case::load(&args.case, &args.sets) {
+        Ok(case) => {
+            print!("{}", case.resolved());
+            0
+        }
+        Err(errors) => {
+            eprint!("{}", errors.render());
+            2
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `femdd run`: solves a case, under a launcher or starting one itself.
+
+use cluster::Comm;
+
+use super::{RunArgs, launch};
+use crate::case::Case;
+use crate::output::terminal;
+use crate::run::{self, Kind, RunError};
+
+/// Solves the case of the command line.
+pub fn main(args: &RunArgs) -> i32 {
+    if args.case.is_none() {
+        if launch::local_rank() == 0 {
+            eprintln!("error: which case? femdd run CASE.toml");
+        }
+        return 2;
+    }
+    if !cluster::under_launcher() {
+        let ranks = match (args.ranks, load(args)) {
+            (_, Err(error)) => {
+                eprint!("{}", error.text());
+                return error.kind.exit_code();
+            }
+            (Some(0), _) => {
+                eprintln!("error: --ranks needs at least 1");
+                return 2;
+            }
+            (Some(n), _) => n,
+            (None, Ok(case)) => launch::choose_ranks(&case),
+        };
+        if ranks > 1 {
+            return match launch::mpirun(ranks) {
+                Ok(code) => code,
+                Err(error) => {
+                    eprintln!("error: mpirun cannot be started ({error}): install Open MPI (openmpi-bin) or use --ranks 1");
+                    3
+                }
+            };
+        }
+    }
+    let session = match cluster::init() {
+        Ok(session) => session,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return 3;
+        }
+    };
+    let comm = session.world();
+    let code = match solve(&comm, args) {
+        Ok(code) => code,
+        Err(error) => {
+            if comm.is_root() {
+                eprint!("{}", error.text());
+            }
+            error.kind.exit_code()
+        }
+    };
+    drop(session);
+    code
+}
+
+fn load(args: &RunArgs) -> Result<Case, RunError> {
+    let path = args.case.as_ref().expect("checked by the caller");
+    let mut case = Case::load(path, &args.sets)?;
+    if let Some(output) = &args.output {
+        case.output_dir.clone_from(output);
+    }
+    if args.restart.is_some() {
+        return Err(RunError::new(Kind::Input, "restart", "--restart is not supported yet in this version"));
+    }
+    Ok(case)
+}
+
+fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
+    // One rank reads; the others take its text, so that no file system sees thousands of readers.
+    let loaded = if comm.is_root() { load(args).map(Some) } else { Ok(None) };
+    let loaded = comm.agree(loaded)?;
+    let text = comm.broadcast_value(0, loaded.as_ref().map(|case| case.text.clone()));
+    let case = match loaded {
+        Some(case) => case,
+        None => {
+            let path = args.case.as_ref().expect("checked by the caller");
+            let mut case = Case::parse(path, &text, &args.sets)?;
+            if let Some(output) = &args.output {
+                case.output_dir.clone_from(output);
+            }
+            case
+        }
+    };
+    let threads = threads(comm, args, &case);
+    // The pool may exist already when the library is used in a process of its own making.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let petsc = petsc_options(args);
+    let session = crate::solver::start(comm)?;
+    let options = run::Options { threads, petsc, quiet: args.quiet };
+    let outcome = run::run_case(comm, &case, &options)?;
+    drop(session);
+    if comm.is_root() {
+        if !args.quiet {
+            print!("{}", terminal::summary(&outcome.report));
+            println!("  in {}", case.output_dir.display());
+        }
+        if let Some(failure) = &outcome.failure {
+            eprint!("{}", failure.text());
+        }
+    }
+    Ok(outcome.failure.map_or(0, |f| f.kind.exit_code()))
+}
+
+fn petsc_options(args: &RunArgs) -> String {
+    args.petsc.join(" ")
+}
+
+/// Threads a rank: as asked for, or the cores that the ranks of this node leave each.
+fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
+    if let Some(n) = args.threads.or(case.performance.threads) {
+        return n.max(1);
+    }
+    let on_node = comm.ranks_on_node();
+    (launch::physical_cores() / on_node).max(1)
+}
