@@ -72,8 +72,7 @@ struct Found {
 }
 
 fn main() {
-    for variable in
-        ["PETSC_DIR", "PETSC_ARCH", "PETSC_RS_INT64", "PKG_CONFIG_PATH", "MPICC", "LIBCLANG_PATH"]
+    for variable in ["PETSC_DIR", "PETSC_ARCH", "PETSC_RS_INT64", "PKG_CONFIG_PATH", "MPICC", "LIBCLANG_PATH"]
     {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -81,12 +80,19 @@ fn main() {
 
     let found = find();
     let conf = configuration(&found);
-    let defined = |name: &str| conf.lines().any(|line| line.trim_start().starts_with(&format!("#define {name} ")));
+    let defined =
+        |name: &str| conf.lines().any(|line| line.trim_start().starts_with(&format!("#define {name} ")));
     if defined("PETSC_USE_COMPLEX") {
-        fail(&[&format!("{} is built for complex numbers", found.described), "This crate needs a build with real scalars (Debian: libpetsc-real-dev)."]);
+        fail(&[
+            &format!("{} is built for complex numbers", found.described),
+            "This crate needs a build with real scalars (Debian: libpetsc-real-dev).",
+        ]);
     }
     if defined("PETSC_USE_REAL_SINGLE") || defined("PETSC_USE_REAL___FLOAT128") {
-        fail(&[&format!("{} is not built for double precision", found.described), "Configure PETSc with --with-precision=double."]);
+        fail(&[
+            &format!("{} is not built for double precision", found.described),
+            "Configure PETSc with --with-precision=double.",
+        ]);
     }
     println!("cargo:rustc-check-cfg=cfg(petsc_int64)");
     let int64 = defined("PETSC_USE_64BIT_INDICES");
@@ -114,10 +120,14 @@ fn find() -> Found {
         if let Some(arch) = env::var_os("PETSC_ARCH").filter(|v| !v.is_empty()) {
             root.push(arch);
         }
-        let pc = ["PETSc.pc", "petsc.pc"].iter().map(|f| root.join("lib/pkgconfig").join(f)).find(|p| p.exists());
+        let pc =
+            ["PETSc.pc", "petsc.pc"].iter().map(|f| root.join("lib/pkgconfig").join(f)).find(|p| p.exists());
         let Some(pc) = pc else {
             fail(&[
-                &format!("no lib/pkgconfig/PETSc.pc under {} (from PETSC_DIR and PETSC_ARCH)", root.display()),
+                &format!(
+                    "no lib/pkgconfig/PETSc.pc under {} (from PETSC_DIR and PETSC_ARCH)",
+                    root.display()
+                ),
                 "Correct these variables, or unset them to use the PETSc that pkg-config knows.",
             ]);
         };
@@ -173,7 +183,9 @@ fn generate(found: &Found) {
     });
     let mut builder = bindgen::builder()
         .header_contents("petsc_rs.h", "#include <petscksp.h>\n")
-        .clang_args(mpi.include_paths.iter().chain(&found.include_paths).map(|p| format!("-I{}", p.display())))
+        .clang_args(
+            mpi.include_paths.iter().chain(&found.include_paths).map(|p| format!("-I{}", p.display())),
+        )
         // The same communicator type as rsmpi, so that one can be passed for the other.
         .blocklist_type("MPI_Comm")
         .blocklist_type("ompi_communicator_t")

@@ -58,7 +58,8 @@ fn under_mpi(test: &str, body: fn(&Comm, &Path)) {
         return;
     }
     for ranks in RANKS {
-        let directory = std::env::temp_dir().join(format!("femdd-gmsh-{}-{test}-{ranks}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("femdd-gmsh-{}-{test}-{ranks}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a scratch directory");
         let outcome = launch(test, ranks, &directory);
         std::fs::remove_dir_all(&directory).expect("removes the scratch directory");
@@ -194,7 +195,8 @@ fn committed_meshes_are_the_same_on_any_number_of_ranks() {
                 Ok(soup) => {
                     assert!(!refused, "{name} is not supported");
                     // Nodes are dealt out evenly.
-                    let (n, most) = (comm.sum(soup.node_ids.len() as u64), comm.max(soup.node_ids.len() as u64));
+                    let (n, most) =
+                        (comm.sum(soup.node_ids.len() as u64), comm.max(soup.node_ids.len() as u64));
                     assert!(most <= n / comm.size() as u64 + 1, "{name}: {most} of {n}");
                 }
             }
@@ -209,7 +211,8 @@ fn the_bracket_has_its_groups() {
         let soup = check_against_one_rank(comm, &path).expect("the example's mesh");
         for name in ["steel", "clamp", "top", "fillet", "base", "back"] {
             let group = soup.groups.iter().position(|g| g.name == name).expect(name) as u16;
-            let cells = soup.blocks.iter().flat_map(|b| &b.sets).filter(|&&s| soup.sets[s as usize].contains(&group));
+            let cells =
+                soup.blocks.iter().flat_map(|b| &b.sets).filter(|&&s| soup.sets[s as usize].contains(&group));
             let entities = soup.entities.iter().flat_map(|e| &e.groups).filter(|&&g| g == group);
             assert!(comm.sum((cells.count() + entities.count()) as u64) > 10, "{name}");
         }
@@ -221,13 +224,15 @@ fn write_square(path: &Path, n: usize, version: u8) {
     let mut out = std::io::BufWriter::new(std::fs::File::create(path).expect("a file"));
     let (nodes, cells) = ((n + 1) * (n + 1), n * n);
     let mut text = String::new();
-    let point = |k: usize| format!("{} {} 0\n", (k % (n + 1)) as f64 / n as f64, (k / (n + 1)) as f64 / n as f64);
+    let point =
+        |k: usize| format!("{} {} 0\n", (k % (n + 1)) as f64 / n as f64, (k / (n + 1)) as f64 / n as f64);
     if version == 2 {
         text += &format!("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n{nodes}\n");
         (0..nodes).for_each(|k| text += &format!("{} {}", k + 1, point(k)));
         text += &format!("$EndNodes\n$Elements\n{cells}\n");
     } else {
-        text += &format!("$MeshFormat\n4.1 0 8\n$EndMeshFormat\n$Nodes\n1 {nodes} 1 {nodes}\n2 1 0 {nodes}\n");
+        text +=
+            &format!("$MeshFormat\n4.1 0 8\n$EndMeshFormat\n$Nodes\n1 {nodes} 1 {nodes}\n2 1 0 {nodes}\n");
         (0..nodes).for_each(|k| text += &format!("{}\n", k + 1));
         (0..nodes).for_each(|k| text += &point(k));
         text += &format!("$EndNodes\n$Elements\n1 {cells} 1 {cells}\n2 1 3 {cells}\n");

@@ -62,6 +62,18 @@ pub(crate) fn count(n: usize) -> c_int {
     c_int::try_from(n).expect("fewer than 2^31 items in one message")
 }
 
+/// The address of a buffer to send. An empty slice's own may be a small integer, which MPI libraries
+/// use for constants such as `MPI_IN_PLACE`.
+pub(crate) fn address<T>(xs: &[T]) -> *const std::os::raw::c_void {
+    static EMPTY: u64 = 0;
+    if xs.is_empty() { (&raw const EMPTY).cast() } else { address(xs) }
+}
+
+/// The address of a buffer to receive into; see [`address`].
+pub(crate) fn address_mut<T>(xs: &mut [T]) -> *mut std::os::raw::c_void {
+    address(xs).cast_mut()
+}
+
 /// A contiguous MPI type of `size_of::<T>()` bytes, so that counts are items and not bytes.
 pub(crate) struct ItemType(pub(crate) ffi::MPI_Datatype);
 
@@ -152,8 +164,8 @@ impl Comm {
         // SAFETY: both are valid for `len` items of the matching type and all ranks pass one length.
         unsafe {
             ffi::MPI_Allreduce(
-                mine.as_ptr().cast(),
-                xs.as_mut_ptr().cast(),
+                address(&mine),
+                address_mut(xs),
                 count(xs.len()),
                 T::datatype(),
                 op,
@@ -234,7 +246,7 @@ impl Comm {
                 (&raw const x).cast(),
                 1,
                 item.0,
-                all.as_mut_ptr().cast(),
+                address_mut(&mut all),
                 1,
                 item.0,
                 self.raw(),
@@ -252,10 +264,10 @@ impl Comm {
         // SAFETY: counts and displacements describe exactly `all`.
         unsafe {
             ffi::MPI_Allgatherv(
-                xs.as_ptr().cast(),
+                address(xs),
                 count(xs.len()),
                 item.0,
-                all.as_mut_ptr().cast(),
+                address_mut(&mut all),
                 counts.as_ptr(),
                 displacements.as_ptr(),
                 item.0,
@@ -277,7 +289,7 @@ impl Comm {
                 (&raw const mine).cast(),
                 1,
                 u64::datatype(),
-                all_counts.as_mut_ptr().cast(),
+                address_mut(&mut all_counts),
                 1,
                 u64::datatype(),
                 count(root),
@@ -289,10 +301,10 @@ impl Comm {
         // SAFETY: counts and displacements describe exactly `all` on the root.
         unsafe {
             ffi::MPI_Gatherv(
-                xs.as_ptr().cast(),
+                address(xs),
                 count(xs.len()),
                 item.0,
-                all.as_mut_ptr().cast(),
+                address_mut(&mut all),
                 counts.as_ptr(),
                 displacements.as_ptr(),
                 item.0,
@@ -309,9 +321,9 @@ impl Comm {
         let item = ItemType::of::<T>();
         // SAFETY: one count; then `xs` is resized to the root's length before the second call.
         unsafe {
-            ffi::MPI_Bcast(n.as_mut_ptr().cast(), 1, u64::datatype(), count(root), self.raw());
+            ffi::MPI_Bcast(address_mut(&mut n), 1, u64::datatype(), count(root), self.raw());
             xs.resize(n[0] as usize, T::zeroed());
-            ffi::MPI_Bcast(xs.as_mut_ptr().cast(), count(xs.len()), item.0, count(root), self.raw());
+            ffi::MPI_Bcast(address_mut(xs), count(xs.len()), item.0, count(root), self.raw());
         }
     }
 

@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use mpi::ffi;
 
 use crate::buckets::Buckets;
-use crate::comm::{Comm, ItemType, count};
+use crate::comm::{Comm, ItemType, address, address_mut, count};
 
 /// Successive exchanges use successive tags, so that a fast rank's next message is not taken for
 /// this round's. Two would do; the cycle is longer than any run-ahead the barrier allows.
@@ -42,7 +42,7 @@ impl Comm {
             // SAFETY: `send` outlives the loop below, which ends only after every request completed.
             unsafe {
                 ffi::MPI_Issend(
-                    items.as_ptr().cast(),
+                    address(items),
                     count(items.len()),
                     item.0,
                     count(rank as usize),
@@ -111,7 +111,7 @@ impl Comm {
             ffi::MPI_Get_count(&status, item.0, &mut n);
             let mut items = vec![T::zeroed(); n as usize];
             ffi::MPI_Recv(
-                items.as_mut_ptr().cast(),
+                address_mut(&mut items),
                 n,
                 item.0,
                 status.MPI_SOURCE,

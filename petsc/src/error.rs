@@ -83,6 +83,7 @@ thread_local! {
 }
 
 /// The error handler: remembers, prints nothing, returns.
+#[allow(clippy::unnecessary_cast)] // the code is an enum in newer versions
 pub(crate) unsafe extern "C" fn record(
     _comm: MPI_Comm,
     line: c_int,
@@ -99,7 +100,11 @@ pub(crate) unsafe extern "C" fn record(
     let _ = catch_unwind(|| {
         RECORDED.with_borrow_mut(|slot| {
             if kind == sys::PetscErrorType_PETSC_ERROR_INITIAL || slot.is_none() {
-                *slot = Some(Recorded { code: code as i32, message: message.trim().to_owned(), trace: String::new() });
+                *slot = Some(Recorded {
+                    code: code as i32,
+                    message: message.trim().to_owned(),
+                    trace: String::new(),
+                });
             }
             if let Some(recorded) = slot.as_mut() {
                 let _ = writeln!(recorded.trace, "{function}() at {file}:{line}");
@@ -134,6 +139,7 @@ pub(crate) fn check(code: sys::PetscErrorCode) -> Result<()> {
 }
 
 #[cold]
+#[allow(clippy::unnecessary_cast)] // an enum in newer versions
 fn failed(code: sys::PetscErrorCode) -> Result<()> {
     let recorded = RECORDED.take();
     if let Some(payload) = PANIC.take() {

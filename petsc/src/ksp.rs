@@ -57,7 +57,12 @@ impl Drop for Ksp {
 }
 
 /// Called by PETSc after each iteration.
-unsafe extern "C" fn monitor(_ksp: sys::KSP, it: PetscInt, norm: f64, context: *mut c_void) -> sys::PetscErrorCode {
+unsafe extern "C" fn monitor(
+    _ksp: sys::KSP,
+    it: PetscInt,
+    norm: f64,
+    context: *mut c_void,
+) -> sys::PetscErrorCode {
     callback(|| {
         // SAFETY: the context is the slot of a live solver; what it holds is null or a pointer to a reference
         // on the stack of the solve that is calling.
@@ -123,7 +128,13 @@ impl Ksp {
     }
 
     /// Relative, absolute and divergence tolerance, and the iteration limit.
-    pub fn set_tolerances(&mut self, relative: f64, absolute: f64, divergence: f64, max_iterations: u32) -> Result<()> {
+    pub fn set_tolerances(
+        &mut self,
+        relative: f64,
+        absolute: f64,
+        divergence: f64,
+        max_iterations: u32,
+    ) -> Result<()> {
         let max = to_petsc_int(max_iterations, "the iteration limit")?;
         // SAFETY: live handle.
         check(unsafe { sys::KSPSetTolerances(self.raw, relative, absolute, divergence, max) })
@@ -186,7 +197,11 @@ impl Ksp {
         // SAFETY: live handle; PETSc's array of `n` numbers is copied at once.
         unsafe {
             check(sys::KSPGetResidualHistory(self.raw, &mut p, &mut n))?;
-            Ok(if p.is_null() { std::vec::Vec::new() } else { std::slice::from_raw_parts(p, n as usize).to_vec() })
+            Ok(if p.is_null() {
+                std::vec::Vec::new()
+            } else {
+                std::slice::from_raw_parts(p, n as usize).to_vec()
+            })
         }
     }
 
@@ -228,7 +243,8 @@ impl Ksp {
         let code = unsafe { sys::KSPSolve(self.raw, b.raw(), x.raw()) };
         self.monitor.set(null_mut());
         check(code)?;
-        let (mut iterations, mut residual, mut reason): (PetscInt, f64, sys::KSPConvergedReason) = (0, 0.0, 0);
+        let (mut iterations, mut residual, mut reason): (PetscInt, f64, sys::KSPConvergedReason) =
+            (0, 0.0, 0);
         // SAFETY: live handle, one number written each.
         unsafe {
             check(sys::KSPGetIterationNumber(self.raw, &mut iterations))?;

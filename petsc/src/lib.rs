@@ -44,7 +44,8 @@ pub use null_space::NullSpace;
 pub use pc::{Pc, Side};
 pub use reason::Reason;
 pub use session::{
-    Session, initialize, options_clear, options_has, options_insert, options_left, options_set, packages, version,
+    Session, initialize, options_clear, options_has, options_insert, options_left, options_set, packages,
+    version,
 };
 pub use vec::Vec;
 

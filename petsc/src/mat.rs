@@ -35,7 +35,12 @@ impl Csr {
 
     /// Checks what PETSc would read without checking: lengths, offsets, and columns that ascend and satisfy
     /// `allowed`.
-    pub(crate) fn validate(&self, n_rows: usize, what: &str, allowed: impl Fn(PetscInt) -> bool) -> Result<()> {
+    pub(crate) fn validate(
+        &self,
+        n_rows: usize,
+        what: &str,
+        allowed: impl Fn(PetscInt) -> bool,
+    ) -> Result<()> {
         let bad = |why: &str| Err(Error::invalid(format!("{what}: {why}")));
         to_petsc_int(self.col.len(), "the number of matrix entries on a rank")?;
         if self.ptr.len() != n_rows + 1 || self.ptr[0] != 0 {
@@ -137,7 +142,9 @@ impl Mat {
             diag.validate(n_local, "the block of owned columns", |c| c >= 0 && c < local)?;
             off.validate(n_local, "the block of other ranks' columns", |c| c >= 0 && c < global)?;
             if block == 0 || n_local % block_size != 0 {
-                return Err(Error::invalid(format!("{n_local} rows do not divide into blocks of {block_size}")));
+                return Err(Error::invalid(format!(
+                    "{n_local} rows do not divide into blocks of {block_size}"
+                )));
             }
             if one_rank && (off.n_entries() > 0 || n_global != n_local as u64) {
                 return Err(Error::invalid("one rank owns all columns, but other columns were given"));
@@ -315,7 +322,10 @@ impl Mat {
     /// Sets the number of unknowns at a node. Best given at construction.
     pub fn set_block_size(&mut self, block_size: usize) -> Result<()> {
         if block_size == 0 || self.n_local() % block_size != 0 {
-            return Err(Error::invalid(format!("{} rows do not divide into blocks of {block_size}", self.n_local())));
+            return Err(Error::invalid(format!(
+                "{} rows do not divide into blocks of {block_size}",
+                self.n_local()
+            )));
         }
         let block = to_petsc_int(block_size, "the block size")?;
         // SAFETY: live handle; the block size divides the local size.

@@ -61,12 +61,15 @@ impl Mat {
         let context: *const ShellState = &*state;
         let mut raw: sys::Mat = null_mut();
         // SAFETY: the state is on the heap and lives as long as the matrix; see `Storage::Shell`.
-        check(unsafe { sys::MatCreateShell(comm, local, local, global, global, context.cast_mut().cast(), &mut raw) })?;
+        check(unsafe {
+            sys::MatCreateShell(comm, local, local, global, global, context.cast_mut().cast(), &mut raw)
+        })?;
         let mat = Mat(Rc::new(Handle::new(raw, Storage::Shell { _state: state }, n_local, n_global)));
         // SAFETY: PETSc stores operations as untyped functions and calls this one with the type of MatMult.
         // A symmetric operator needs no transpose of its own: PETSc uses this one when told so.
         check(unsafe {
-            let mult = shell_mult as unsafe extern "C" fn(sys::Mat, sys::Vec, sys::Vec) -> sys::PetscErrorCode;
+            let mult =
+                shell_mult as unsafe extern "C" fn(sys::Mat, sys::Vec, sys::Vec) -> sys::PetscErrorCode;
             sys::MatShellSetOperation(
                 raw,
                 sys::MatOperation_MATOP_MULT,

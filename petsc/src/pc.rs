@@ -77,10 +77,16 @@ impl<'a> Pc<'a> {
         check(unsafe { sys::PCGetFailedReason(self.raw, &mut reason) })?;
         Ok(match reason {
             sys::PCFailedReason_PC_NOERROR => None,
-            sys::PCFailedReason_PC_FACTOR_STRUCT_ZEROPIVOT => Some("a row of the factor is empty: the matrix is singular"),
-            sys::PCFailedReason_PC_FACTOR_NUMERIC_ZEROPIVOT => Some("a pivot is zero: the matrix is singular or nearly so"),
+            sys::PCFailedReason_PC_FACTOR_STRUCT_ZEROPIVOT => {
+                Some("a row of the factor is empty: the matrix is singular")
+            }
+            sys::PCFailedReason_PC_FACTOR_NUMERIC_ZEROPIVOT => {
+                Some("a pivot is zero: the matrix is singular or nearly so")
+            }
             sys::PCFailedReason_PC_FACTOR_OUTMEMORY => Some("the factorisation ran out of memory"),
-            sys::PCFailedReason_PC_INCONSISTENT_RHS => Some("the right-hand side is not in the range of the matrix"),
+            sys::PCFailedReason_PC_INCONSISTENT_RHS => {
+                Some("the right-hand side is not in the range of the matrix")
+            }
             sys::PCFailedReason_PC_SUBPC_ERROR => Some("the preconditioner of a subdomain or level failed"),
             _ => Some("the set-up failed"),
         })

@@ -80,7 +80,9 @@ impl fmt::Display for Reason {
             Reason::ConvergedAbsolute => "the residual fell below the absolute tolerance",
             Reason::ConvergedIterations => "the prescribed number of iterations was made",
             Reason::ConvergedBreakdown => "the method ended with an exact solution",
-            Reason::ConvergedOther(c) => return write!(f, "the method ended with success (PETSc reason {c})"),
+            Reason::ConvergedOther(c) => {
+                return write!(f, "the method ended with success (PETSc reason {c})");
+            }
             Reason::DivergedIterations => "the iteration limit was reached before the tolerance",
             Reason::DivergedTolerance => "the residual grew without bound",
             Reason::DivergedBreakdown => "the method broke down: a division by a number close to zero",

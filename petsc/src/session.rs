@@ -42,7 +42,12 @@ pub fn initialize(comm: MPI_Comm, options: &[String]) -> Result<Session> {
     if RUNNING.swap(true, Ordering::Relaxed) {
         return Err(Error::State("PETSc is already running"));
     }
-    let mut words = std::vec![c_string("petsc"), c_string("-no_signal_handler"), c_string("-options_left"), c_string("no")];
+    let mut words = std::vec![
+        c_string("petsc"),
+        c_string("-no_signal_handler"),
+        c_string("-options_left"),
+        c_string("no")
+    ];
     words.extend(options.iter().map(|s| c_string(s)));
     let mut count = words.len() as i32;
     // PETSc keeps pointers to the arguments until the process ends, so they are never freed.
@@ -124,7 +129,8 @@ pub fn options_has(name: &str) -> Result<bool> {
 /// among them.
 pub fn options_left() -> Result<std::vec::Vec<String>> {
     must_run()?;
-    let (mut n, mut names, mut values): (PetscInt, *mut *mut c_char, *mut *mut c_char) = (0, null_mut(), null_mut());
+    let (mut n, mut names, mut values): (PetscInt, *mut *mut c_char, *mut *mut c_char) =
+        (0, null_mut(), null_mut());
     let mut left = std::vec::Vec::new();
     // SAFETY: PETSc allocates two arrays of `n` strings (values may be null); they are read before
     // `PetscOptionsLeftRestore` frees them.

@@ -84,7 +84,11 @@ impl Vec {
     /// [`Error::Invalid`] if the length is not the vector's.
     pub fn with_array<R>(&mut self, array: &mut [f64], f: impl FnOnce(&mut Vec) -> R) -> Result<R> {
         if array.len() != self.n_local {
-            return Err(Error::invalid(format!("an array of {} for a vector of {}", array.len(), self.n_local)));
+            return Err(Error::invalid(format!(
+                "an array of {} for a vector of {}",
+                array.len(),
+                self.n_local
+            )));
         }
         struct Reset<'a>(&'a mut Vec);
         impl Drop for Reset<'_> {
@@ -162,7 +166,10 @@ impl Vec {
         if self.n_local == other.n_local {
             return Ok(());
         }
-        Err(Error::invalid(format!("vectors with {} and {} entries on this rank", self.n_local, other.n_local)))
+        Err(Error::invalid(format!(
+            "vectors with {} and {} entries on this rank",
+            self.n_local, other.n_local
+        )))
     }
 }
 

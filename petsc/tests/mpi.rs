@@ -65,7 +65,8 @@ fn on_every_rank() {
     }));
     // SAFETY: a constant handle.
     let world = unsafe { RSMPI_COMM_WORLD };
-    let session = petsc::initialize(world, &["-unused_thing".to_owned(), "3".to_owned()]).expect("PETSc starts");
+    let session =
+        petsc::initialize(world, &["-unused_thing".to_owned(), "3".to_owned()]).expect("PETSc starts");
     let ranks = Ranks::of(world);
     starts_once(&ranks, &session);
     matvec(&ranks);
@@ -280,7 +281,10 @@ fn conjugate_gradients(ranks: &Ranks, pc: &str) {
     assert_eq!(seen.len(), outcome.iterations as usize + 1);
     assert_eq!(seen.last().unwrap(), &(outcome.iterations, outcome.residual));
     assert_eq!(ksp.residual_history().unwrap(), seen.iter().map(|s| s.1).collect::<Vec<_>>());
-    assert_eq!((ksp.type_name().unwrap().as_str(), ksp.pc().unwrap().type_name().unwrap().as_str()), ("cg", pc));
+    assert_eq!(
+        (ksp.type_name().unwrap().as_str(), ksp.pc().unwrap().type_name().unwrap().as_str()),
+        ("cg", pc)
+    );
     x.axpy(-1.0, &x_exact).unwrap();
     assert!(x.norm2().unwrap() < 1e-6 * x_exact.norm2().unwrap());
 }
@@ -387,7 +391,8 @@ fn shell(ranks: &Ranks) {
         other => panic!("{other:?}"),
     }
     let panicking =
-        Mat::shell(ranks.comm, ranks.range(n).len(), n as u64, |_, _| std::panic::panic_any("on purpose")).unwrap();
+        Mat::shell(ranks.comm, ranks.range(n).len(), n as u64, |_, _| std::panic::panic_any("on purpose"))
+            .unwrap();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panicking.mult(&x, &mut y)));
     assert_eq!(*caught.unwrap_err().downcast_ref::<&str>().unwrap(), "on purpose");
 }

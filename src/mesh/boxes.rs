@@ -328,7 +328,8 @@ mod tests {
             let soup = share_of(&spec, 0, 1).expect("a valid box");
             let n = spec.shape.n_vertices();
             let volume: f64 = spec.size.iter().product();
-            let per_cell = [1.0, 1.0, 2.0, 1.0, 6.0, 1.0][Shape::ALL.iter().position(|&s| s == spec.shape).expect("one")];
+            let per_cell = [1.0, 1.0, 2.0, 1.0, 6.0, 1.0]
+                [Shape::ALL.iter().position(|&s| s == spec.shape).expect("one")];
             let expected = volume / spec.cells.iter().product::<u64>() as f64 / per_cell;
             // How many cells have each facet: two, or one where the facet lies on the side of a group.
             let mut facets: BTreeMap<Vec<u64>, usize> = BTreeMap::new();
@@ -397,7 +398,10 @@ mod tests {
             (spec(&[], &[], Shape::Triangle), "1, 2 or 3 entries"),
             (spec(&[1.0; 4], &[1; 4], Shape::Hexahedron), "1, 2 or 3 entries"),
             (spec(&[1.0, 1.0], &[2, 2], Shape::Tetrahedron), "tetrahedron: triangle or quadrilateral"),
-            (spec(&[1.0, 0.0], &[2, 2], Shape::Triangle), "box size along y is 0, expected a positive number"),
+            (
+                spec(&[1.0, 0.0], &[2, 2], Shape::Triangle),
+                "box size along y is 0, expected a positive number",
+            ),
             (spec(&[f64::NAN], &[2], Shape::Interval), "along x is NaN"),
             (spec(&[f64::INFINITY], &[2], Shape::Interval), "along x is inf"),
             (spec(&[1.0, 1.0], &[2, 0], Shape::Triangle), "box cells along y is 0"),

@@ -135,6 +135,18 @@ pub(super) fn find<'a>(
     Found { cell_to_entity, keys }
 }
 
+/// The cells themselves as entities: no two share one.
+pub(super) fn cells(blocks: &[Block]) -> Found {
+    let mut n = 0;
+    let mut next = |block: &Block| {
+        let first = n;
+        n += block.n_cells as u32;
+        (first..n).collect()
+    };
+    let cell_to_entity: Vec<Vec<u32>> = blocks.iter().map(&mut next).collect();
+    Found { cell_to_entity, keys: vec![0; n as usize] }
+}
+
 /// Gives every found entity an owner and a global number. Collective.
 pub(super) fn number(comm: &Comm, blocks: &[Block], found: Found) -> Entities {
     let Found { mut cell_to_entity, keys } = found;

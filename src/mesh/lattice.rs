@@ -65,6 +65,7 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
             continue;
         }
         let found = match corners {
+            _ if dim == mesh.dim => entities::cells(&mesh.blocks),
             Corners::Vertices => entities::find(&mesh.blocks, dim, n_corners, |b, c| b.vertices(c), global),
             Corners::Nodes => entities::find(&mesh.blocks, dim, n_corners, |b, c| b.nodes(c), global),
         };

@@ -45,13 +45,19 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
     let mut add = |method: Method, reason: String| list.push(Candidate { method, reason });
     let direct = factorise && system.n_global <= small;
     if direct {
-        add(Method::Direct, format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, system.dimension));
+        add(
+            Method::Direct,
+            format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, system.dimension),
+        );
     }
     if !system.symmetric || system.advective {
         add(Method::iterative("gmres", multigrid), format!("nonsymmetric law ({law})"));
         add(Method::iterative("gmres", "ras"), "multigrid did not converge: transport dominates".to_owned());
     } else if system.block_size > 1 {
-        add(Method::iterative("cg", "gamg"), format!("symmetric vector law ({law}): aggregation with rigid body modes"));
+        add(
+            Method::iterative("cg", "gamg"),
+            format!("symmetric vector law ({law}): aggregation with rigid body modes"),
+        );
         add(Method::iterative("cg", multigrid), "aggregation did not converge".to_owned());
     } else {
         // Aggressive coarsening halves the memory of the hierarchy in 3D; degree 2 and more has stronger

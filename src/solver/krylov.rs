@@ -93,7 +93,11 @@ pub(super) fn run(
         let previous = std::mem::replace(&mut relative_residual, true_norm / norm);
         restart += 1;
         let stalled = relative_residual.is_nan() || relative_residual > 0.5 * previous;
-        if true_norm <= target || !outcome.reason.converged() || restart > RESTARTS || stalled || iterations >= max_iterations
+        if true_norm <= target
+            || !outcome.reason.converged()
+            || restart > RESTARTS
+            || stalled
+            || iterations >= max_iterations
         {
             break;
         }

@@ -5,13 +5,8 @@ use std::fmt;
 use super::{Error, Options, System};
 
 /// Krylov methods, by the name in the case file and PETSc's.
-const KRYLOV: &[(&str, &str)] = &[
-    ("cg", "cg"),
-    ("gmres", "gmres"),
-    ("fgmres", "fgmres"),
-    ("bicgstab", "bcgs"),
-    ("minres", "minres"),
-];
+const KRYLOV: &[(&str, &str)] =
+    &[("cg", "cg"), ("gmres", "gmres"), ("fgmres", "fgmres"), ("bicgstab", "bcgs"), ("minres", "minres")];
 
 /// Preconditioners by the name in the case file, and whether the result is symmetric for a symmetric matrix.
 const PRECONDITIONERS: &[(&str, bool)] = &[
@@ -91,17 +86,25 @@ impl Method {
         Method::Iterative { krylov, preconditioner, aggressive: false }
     }
 
+    pub(super) fn needs_positive_definite(&self) -> bool {
+        matches!(self, Method::Iterative { krylov: "cg", .. })
+    }
+
     /// Refuses what cannot work for this matrix or this PETSc.
     pub(super) fn check(&self, symmetric: bool) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::Refused { method: self.to_string(), reason });
         let Method::Iterative { krylov, preconditioner, .. } = self else { return Ok(()) };
         if *krylov == "cg" || *krylov == "minres" {
             if !symmetric {
-                return refuse(format!("{krylov} needs a symmetric matrix; use gmres+{preconditioner} or bicgstab+{preconditioner}"));
+                return refuse(format!(
+                    "{krylov} needs a symmetric matrix; use gmres+{preconditioner} or bicgstab+{preconditioner}"
+                ));
             }
             if PRECONDITIONERS.iter().any(|p| p.0 == *preconditioner && !p.1) {
                 let instead = if *preconditioner == "ras" { "asm" } else { "icc" };
-                return refuse(format!("{krylov} needs a symmetric preconditioner, and {preconditioner} is not; use {krylov}+{instead} or gmres+{preconditioner}"));
+                return refuse(format!(
+                    "{krylov} needs a symmetric preconditioner, and {preconditioner} is not; use {krylov}+{instead} or gmres+{preconditioner}"
+                ));
             }
         }
         if *preconditioner == "icc" && !symmetric {
@@ -135,7 +138,14 @@ impl Method {
                 if petsc.ends_with("gmres") {
                     set("-ksp_gmres_restart", "60");
                 }
-                preconditioner_options(preconditioner, *krylov == "cg" || *krylov == "minres", *aggressive, system, opt, &mut o);
+                preconditioner_options(
+                    preconditioner,
+                    *krylov == "cg" || *krylov == "minres",
+                    *aggressive,
+                    system,
+                    opt,
+                    &mut o,
+                );
             }
         }
         o

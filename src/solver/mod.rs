@@ -133,9 +133,15 @@ pub fn solve(
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
     let last = candidates.len() - 1;
+    let mut indefinite = false;
     for (i, Candidate { method, reason }) in candidates.into_iter().enumerate() {
+        // What CG found out about the matrix holds with any preconditioner.
+        if indefinite && method.needs_positive_definite() {
+            continue;
+        }
         let mut solution = guess.read(|g| PetscVec::from_slice(comm, g, system.n_global))??;
-        let limit = if i < last { opt.max_iterations.min(choose::TRIAL_ITERATIONS) } else { opt.max_iterations };
+        let limit =
+            if i < last { opt.max_iterations.min(choose::TRIAL_ITERATIONS) } else { opt.max_iterations };
         let outcome = krylov::run(system, &method, &rhs, norm, &mut solution, opt, limit, progress)?;
         if let Some(space) = &null {
             space.remove(&mut solution)?;
@@ -143,6 +149,7 @@ pub fn solve(
         set_up += outcome.set_up;
         solving += outcome.solve;
         iterations += outcome.iterations;
+        indefinite |= outcome.reason == petsc::Reason::DivergedIndefiniteMatrix;
         let mut report = Report::new(&method, reason, &outcome);
         let better = best.as_ref().is_none_or(|(b, _)| {
             report.converged || report.relative_residual < b.relative_residual || b.relative_residual.is_nan()

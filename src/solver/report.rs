@@ -154,7 +154,9 @@ pub enum Error {
         x: usize,
     },
     /// The right-hand side is infinite or not a number.
-    #[error("the right-hand side has entries that are infinite or not a number: check sources and boundary values")]
+    #[error(
+        "the right-hand side has entries that are infinite or not a number: check sources and boundary values"
+    )]
     NotFinite,
     /// PETSc failed.
     #[error(transparent)]

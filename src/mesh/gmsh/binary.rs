@@ -48,6 +48,9 @@ pub(super) struct Block {
     padding: i32,
 }
 
+/// What is done with a piece of a file: its bytes, where they stand, the number of the first record.
+type Take<'a> = dyn FnMut(&[u8], u64, u64) -> Result<()> + 'a;
+
 /// How records are stored.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -120,7 +123,14 @@ impl Layout {
     }
 
     /// Node numbers of MSH 4: `bytes` stands at `byte` of the file, its first record is number `index`.
-    fn node_ids(&self, block: &Block, bytes: &[u8], byte: u64, index: u64, sink: &mut impl Sink) -> Result<()> {
+    fn node_ids(
+        &self,
+        block: &Block,
+        bytes: &[u8],
+        byte: u64,
+        index: u64,
+        sink: &mut impl Sink,
+    ) -> Result<()> {
         for k in 0..bytes.len() / 8 {
             sink.node_id(index + k as u64, self.identifier(block, bytes, 8 * k, byte, NODE_NUMBER)?);
         }
@@ -128,7 +138,14 @@ impl Layout {
     }
 
     /// Records: coordinates, nodes of MSH 2, or elements. As [`Layout::node_ids`].
-    fn records(&self, block: &Block, bytes: &[u8], byte: u64, mut index: u64, sink: &mut impl Sink) -> Result<()> {
+    fn records(
+        &self,
+        block: &Block,
+        bytes: &[u8],
+        byte: u64,
+        mut index: u64,
+        sink: &mut impl Sink,
+    ) -> Result<()> {
         let stride = self.stride(block);
         let mut nodes = [0; types::MAX_NODES];
         let nodes = &mut nodes[..types::n_nodes(block.element_type as u8)];
@@ -139,8 +156,8 @@ impl Layout {
             if self.is_node_4(block) {
                 sink.point(index, self.point(block, record, 0, byte)?);
             } else if block.element_type == 0 {
-                sink.node_id(index, self.identifier(block, record, 0, byte, NODE_NUMBER)?);
-                sink.point(index, self.point(block, record, 4, byte)?);
+                let id = self.identifier(block, record, 0, byte, NODE_NUMBER)?;
+                sink.node(index, id, self.point(block, record, 4, byte)?);
             } else {
                 let id = self.identifier(block, record, 0, byte, ELEMENT_NUMBER)?;
                 for (n, node) in nodes.iter_mut().enumerate() {
@@ -157,7 +174,7 @@ impl Layout {
     /// Reads the records `range` of a block by positioned reads of bounded size.
     fn read(&self, file: &File, block: &Block, range: Range<u64>, sink: &mut impl Sink) -> Result<()> {
         let mut chunk = Vec::new();
-        let mut pieces = |begin: u64, stride: usize, take: &mut dyn FnMut(&[u8], u64, u64) -> Result<()>| {
+        let mut pieces = |begin: u64, stride: usize, take: &mut Take<'_>| {
             let mut next = range.start;
             while next < range.end {
                 let n = (range.end - next).min((CAPACITY / stride) as u64);
@@ -175,7 +192,9 @@ impl Layout {
             pieces(begin, 8, &mut |bytes, byte, index| self.node_ids(block, bytes, byte, index, sink))?;
             begin += 8 * block.count;
         }
-        pieces(begin, self.stride(block), &mut |bytes, byte, index| self.records(block, bytes, byte, index, sink))
+        pieces(begin, self.stride(block), &mut |bytes, byte, index| {
+            self.records(block, bytes, byte, index, sink)
+        })
     }
 
     /// Reads a whole block, small ones through the source's buffer.
@@ -252,7 +271,8 @@ impl Walk {
         block.first = self.first;
         block.offset = source.offset();
         if block.count > self.n - self.first {
-            let expected = format!("at most {} records, what is left of the section's {}", self.n - self.first, self.n);
+            let expected =
+                format!("at most {} records, what is left of the section's {}", self.n - self.first, self.n);
             return Err(source.syntax_found(&expected, format!("a block of {}", block.count)));
         }
         let apart = if layout.is_node_4(&block) { 8 } else { 0 };
@@ -313,10 +333,16 @@ fn elements_2(source: &mut Source) -> Result<Block> {
 }
 
 /// The section's blocks, the source standing behind them. None where they were dealt out.
-fn list_or_stream(source: &mut Source, header: &mut Header, walk: Walk, sink: &mut impl Sink) -> Result<Vec<Block>> {
+fn list_or_stream(
+    source: &mut Source,
+    header: &mut Header,
+    walk: Walk,
+    sink: &mut impl Sink,
+) -> Result<Vec<Block>> {
     let layout = Layout { path: source.path.clone(), version: header.version, big: source.big };
     let begin = source.offset();
-    let wanted = |block: &Block| block.element_type == 0 || types::supported(block.element_type as u8).is_some();
+    let wanted =
+        |block: &Block| block.element_type == 0 || types::supported(block.element_type as u8).is_some();
     // In MSH 2 tags stand in the records, which are not read here: take the elements for grouped.
     let key = |block: &Block| if header.version == 2 { 1 } else { block.key };
     let mut blocks = Vec::new();
@@ -356,12 +382,18 @@ fn list_or_stream(source: &mut Source, header: &mut Header, walk: Walk, sink: &m
 }
 
 /// `$Nodes`, or `$ParametricNodes` of MSH 2.
-pub(super) fn nodes(source: &mut Source, header: &mut Header, parametric: bool, sink: &mut impl Sink) -> Result<()> {
+pub(super) fn nodes(
+    source: &mut Source,
+    header: &mut Header,
+    parametric: bool,
+    sink: &mut impl Sink,
+) -> Result<()> {
     if header.version == 4 {
         let n_blocks = source.size("blocks of nodes", 20)?;
         let n = source.size("nodes", 32)?;
         source.bytes(16, "the least and the greatest node number")?;
-        header.node_blocks = list_or_stream(source, header, Walk { elements: false, n, first: 0, n_blocks }, sink)?;
+        header.node_blocks =
+            list_or_stream(source, header, Walk { elements: false, n, first: 0, n_blocks }, sink)?;
         return Ok(());
     }
     let n = source.count(true, "nodes", 28)?;
@@ -380,10 +412,10 @@ pub(super) fn nodes(source: &mut Source, header: &mut Header, parametric: bool, 
 fn parametric_nodes(source: &mut Source, n: u64, sink: &mut impl Sink) -> Result<()> {
     sink.expect(n);
     for index in 0..n {
-        match source.int(NODE_NUMBER)? {
-            id @ 1.. => sink.node_id(index, id as u64),
+        let id = match source.int(NODE_NUMBER)? {
+            id @ 1.. => id as u64,
             other => return Err(source.syntax_found(NODE_NUMBER, other.to_string())),
-        }
+        };
         let mut x = [0.0; 3];
         for x in &mut x {
             *x = source.double("a coordinate")?;
@@ -391,7 +423,7 @@ fn parametric_nodes(source: &mut Source, n: u64, sink: &mut impl Sink) -> Result
                 return Err(source.syntax_found("a finite coordinate", x.to_string()));
             }
         }
-        sink.point(index, x);
+        sink.node(index, id, x);
         let dim = source.int("the dimension of the node's entity")?;
         source.int("the tag of the node's entity")?;
         source.bytes(8 * if matches!(dim, 1 | 2) { dim as usize } else { 0 }, "parametric coordinates")?;

@@ -17,6 +17,8 @@ pub(super) trait Sink {
     fn node_id(&mut self, index: u64, id: u64);
     /// A node's coordinates.
     fn point(&mut self, index: u64, x: [f64; 3]);
+    /// A node's identifier and coordinates.
+    fn node(&mut self, index: u64, id: u64, x: [f64; 3]);
     /// An element; `key` is its entity's tag (MSH 4) or its physical group's (MSH 2).
     fn element(&mut self, index: u64, element_type: u8, key: i32, id: u64, nodes: &[u64]);
     /// A node and the one it is periodic with.
@@ -60,6 +62,10 @@ impl Sink for Parts {
     fn point(&mut self, _: u64, x: [f64; 3]) {
         self.points.push(x);
     }
+    fn node(&mut self, _: u64, id: u64, x: [f64; 3]) {
+        self.node_ids.push(id);
+        self.points.push(x);
+    }
     fn element(&mut self, _: u64, element_type: u8, key: i32, id: u64, nodes: &[u64]) {
         let elements = &mut self.elements[element_type as usize];
         elements.ids.push(id);
@@ -82,8 +88,9 @@ const ROUND: usize = 1 << 18;
 const DONE: u64 = 0;
 const NODE_IDS: u64 = 1;
 const POINTS: u64 = 2;
-const ELEMENTS: u64 = 3;
-const PAIRS: u64 = 4;
+const NODES: u64 = 3;
+const ELEMENTS: u64 = 4;
+const PAIRS: u64 = 5;
 
 /// Rank 0's end: keeps its own share, sends the others theirs.
 pub(super) struct Dealer {
@@ -126,7 +133,8 @@ impl Dealer {
         self.to
     }
 
-    /// Room for `words` words of a message of `kind` to `to`.
+    /// Room for `words` words of a message of `kind` to `to`. A round has messages of one kind, so records
+    /// that alternate between kinds would make a round each.
     fn message(&mut self, to: u32, kind: u64, words: usize) -> &mut Vec<u64> {
         let last = self.round.ranks.last().copied();
         let full = self.round.data.len() + words + 1 > ROUND;
@@ -186,6 +194,16 @@ impl Sink for Dealer {
         }
     }
 
+    fn node(&mut self, index: u64, id: u64, x: [f64; 3]) {
+        match self.owner(index) {
+            0 => self.mine.node(index, id, x),
+            to => {
+                let [x, y, z] = x.map(f64::to_bits);
+                self.message(to, NODES, 4).extend([id, x, y, z]);
+            }
+        }
+    }
+
     fn element(&mut self, index: u64, element_type: u8, key: i32, id: u64, nodes: &[u64]) {
         match self.owner(index) {
             0 => self.mine.element(index, element_type, key, id, nodes),
@@ -217,9 +235,14 @@ pub(super) fn follow(comm: &Comm) -> Parts {
             match kind {
                 DONE => return parts,
                 NODE_IDS => parts.node_ids.extend_from_slice(words),
-                POINTS => parts.points.extend(
-                    words.chunks_exact(3).map(|x| std::array::from_fn(|d| f64::from_bits(x[d]))),
-                ),
+                POINTS => parts
+                    .points
+                    .extend(words.chunks_exact(3).map(|x| std::array::from_fn(|d| f64::from_bits(x[d])))),
+                NODES => {
+                    for node in words.chunks_exact(4) {
+                        parts.node(0, node[0], std::array::from_fn(|d| f64::from_bits(node[1 + d])));
+                    }
+                }
                 PAIRS => parts.pairs.extend(words.chunks_exact(2).map(|p| (p[0], p[1]))),
                 _ => {
                     while let [head, id, rest @ ..] = words {

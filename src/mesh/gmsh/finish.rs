@@ -46,7 +46,8 @@ pub(super) fn finish(path: &Path, header: &Header, mut parts: Parts, global: &Gl
     check_supported(path, header, &by_key, dim)?;
     let groups = groups(header, &by_key);
     let index = |dim: i32, tag: i32| {
-        groups.binary_search_by(|g| (g.dim as i32, g.tag).cmp(&(dim, tag))).expect("every group is listed") as u16
+        groups.binary_search_by(|g| (g.dim as i32, g.tag).cmp(&(dim, tag))).expect("every group is listed")
+            as u16
     };
 
     let mut sets: BTreeSet<Vec<u16>> = BTreeSet::new();
@@ -167,7 +168,11 @@ fn groups(header: &Header, by_key: &BTreeMap<(i32, i32), Vec<i32>>) -> Vec<Group
     }
     names
         .into_iter()
-        .map(|((dim, tag), name)| Group { dim, tag, name: name.map_or_else(|| tag.to_string(), str::to_string) })
+        .map(|((dim, tag), name)| Group {
+            dim,
+            tag,
+            name: name.map_or_else(|| tag.to_string(), str::to_string),
+        })
         .collect()
 }
 

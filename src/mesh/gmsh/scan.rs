@@ -59,11 +59,14 @@ pub(super) fn scan(source: &mut Source, sink: &mut impl Sink) -> Result<Header> 
             "MeshFormat" if header.version == 0 => mesh_format(source, &mut header)?,
             "PhysicalNames" => physical_names(source, &mut header)?,
             "Entities" if header.version == 4 => {
-                begin_data(source)?;
+                source.end_line()?;
                 entities(source, &mut header)?;
             }
             "PartitionedEntities" => {
-                return Err(GmshError::Partitioned { file: source.path.clone(), section: format!("${name}") });
+                return Err(GmshError::Partitioned {
+                    file: source.path.clone(),
+                    section: format!("${name}"),
+                });
             }
             "Nodes" | "ParametricNodes" => {
                 if std::mem::replace(&mut has_nodes, true) {
@@ -83,7 +86,7 @@ pub(super) fn scan(source: &mut Source, sink: &mut impl Sink) -> Result<Header> 
                 }
             }
             "Periodic" => {
-                begin_data(source)?;
+                source.end_line()?;
                 periodic::read(source, header.version, sink)?;
             }
             _ if name.starts_with("End") => {
@@ -97,18 +100,16 @@ pub(super) fn scan(source: &mut Source, sink: &mut impl Sink) -> Result<Header> 
         source.end_section()?;
         source.section = "the place between sections".to_string();
     }
-    let missing = |section: &str| GmshError::MissingSection { file: source.path.clone(), section: section.into() };
+    let missing =
+        |section: &str| GmshError::MissingSection { file: source.path.clone(), section: section.into() };
     match (header.version, has_nodes, has_elements) {
-        (0, ..) => Err(GmshError::NotGmsh { file: source.path.clone(), found: "nothing: it is empty".into() }),
+        (0, ..) => {
+            Err(GmshError::NotGmsh { file: source.path.clone(), found: "nothing: it is empty".into() })
+        }
         (_, false, _) => Err(missing("$Nodes")),
         (_, _, false) => Err(missing("$Elements")),
         _ => Ok(header),
     }
-}
-
-/// The end of a section's first line. Binary data begins with the very next byte.
-fn begin_data(source: &mut Source) -> Result<()> {
-    source.end_line()
 }
 
 fn not_gmsh(source: &Source, word: std::ops::Range<usize>) -> GmshError {
@@ -139,7 +140,8 @@ fn mesh_format(source: &mut Source, header: &mut Header) -> Result<()> {
     source.end_line()?;
     if binary {
         source.binary = true;
-        let one: [u8; 4] = source.bytes(4, "the number 1, for the order of bytes")?.try_into().expect("4 bytes");
+        let one: [u8; 4] =
+            source.bytes(4, "the number 1, for the order of bytes")?.try_into().expect("4 bytes");
         source.big = match one {
             [1, 0, 0, 0] => false,
             [0, 0, 0, 1] => true,
@@ -168,7 +170,9 @@ fn physical_names(source: &mut Source, header: &mut Header) -> Result<()> {
             continue;
         }
         if header.names.iter().any(|other| (other.0, other.1) == (dim, tag)) {
-            return Err(source.syntax_found("one name for each physical group", format!("a second, \"{name}\"")));
+            return Err(
+                source.syntax_found("one name for each physical group", format!("a second, \"{name}\""))
+            );
         }
         header.names.push((dim, tag, name.to_string()));
     }

@@ -77,7 +77,8 @@ fn volume(shape: Shape, x: &[[f64; 3]]) -> f64 {
     let minus = |a: [f64; 3], b: [f64; 3]| [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
     let tetrahedron = |k: [usize; 4]| {
         let [a, b, c] = [1, 2, 3].map(|j| minus(x[k[j]], x[k[0]]));
-        (a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]))
+        (a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0])
+            + a[2] * (b[0] * c[1] - b[1] * c[0]))
             / 6.0
     };
     let triangle = |k: [usize; 3]| {
@@ -89,11 +90,10 @@ fn volume(shape: Shape, x: &[[f64; 3]]) -> f64 {
         Shape::Triangle => triangle([0, 1, 2]),
         Shape::Quadrilateral => triangle([0, 1, 2]) + triangle([0, 2, 3]),
         Shape::Tetrahedron => tetrahedron([0, 1, 2, 3]),
-        _ => {
-            [[0, 1, 2, 6], [0, 2, 3, 6], [0, 3, 7, 6], [0, 7, 4, 6], [0, 4, 5, 6], [0, 5, 1, 6]].map(tetrahedron)
-                .iter()
-                .sum()
-        }
+        _ => [[0, 1, 2, 6], [0, 2, 3, 6], [0, 3, 7, 6], [0, 7, 4, 6], [0, 4, 5, 6], [0, 5, 1, 6]]
+            .map(tetrahedron)
+            .iter()
+            .sum(),
     }
 }
 
@@ -102,15 +102,27 @@ fn volumes(soup: &Soup) -> Vec<f64> {
     let (cells, _) = canonical(soup);
     cells
         .keys()
-        .map(|(shape, _, x)| volume(*shape, &x.iter().map(|x| x.map(|x| x as f64 * 1e-8)).collect::<Vec<_>>()))
+        .map(|(shape, _, x)| {
+            volume(*shape, &x.iter().map(|x| x.map(|x| x as f64 * 1e-8)).collect::<Vec<_>>())
+        })
         .collect()
 }
 
 #[test]
 fn all_variants_of_a_body_are_one_mesh() {
     let bodies = [
-        ("line2", 1), ("line3", 1), ("tri3", 2), ("tri6", 2), ("quad4", 2), ("quad8", 2), ("quad9", 2),
-        ("tet4", 3), ("tet10", 3), ("hex8", 3), ("hex20", 3), ("hex27", 3),
+        ("line2", 1),
+        ("line3", 1),
+        ("tri3", 2),
+        ("tri6", 2),
+        ("quad4", 2),
+        ("quad8", 2),
+        ("quad9", 2),
+        ("tet4", 3),
+        ("tet10", 3),
+        ("hex8", 3),
+        ("hex20", 3),
+        ("hex27", 3),
     ];
     for (body, dim) in bodies {
         let soups = VARIANTS.map(|variant| read_alone(&format!("variants/{body}-{variant}.msh")));
@@ -152,12 +164,17 @@ fn nodes_stand_in_our_order() {
                 block.shape.vertices().iter().position(is_unit).expect("a unit vertex")
             };
             for cell in block.nodes.chunks_exact(basis.nodes().len()) {
+                let origin = at[&cell[0]];
                 for (xi, node) in basis.nodes().iter().zip(cell) {
-                    for e in 0..dim {
-                        let origin = at[&cell[0]][e];
-                        let steps = (0..dim).map(|d| xi[d] * (at[&cell[unit(d)]][e] - origin));
-                        assert!((origin + steps.sum::<f64>() - at[node][e]).abs() < 1e-9, "{body}-{variant}");
+                    let mut x = origin;
+                    for d in 0..dim {
+                        let end = at[&cell[unit(d)]];
+                        x.iter_mut()
+                            .zip(end)
+                            .zip(origin)
+                            .for_each(|((x, end), begin)| *x += xi[d] * (end - begin));
                     }
+                    assert!(x.iter().zip(at[node]).all(|(x, y)| (x - y).abs() < 1e-9), "{body}-{variant}");
                 }
             }
         }
@@ -169,7 +186,8 @@ fn groups_of_every_dimension() {
     let soup = read_alone("variants/tet10-41-binary.msh");
     let names: Vec<(usize, &str)> = soup.groups.iter().map(|g| (g.dim, g.name.as_str())).collect();
     let faces = ["x-min", "x-max", "y-min", "y-max", "z-min", "z-max", "interface"].map(|n| (2, n));
-    for group in faces.into_iter().chain([(0, "corner"), (1, "rim"), (3, "left"), (3, "right"), (3, "body")]) {
+    for group in faces.into_iter().chain([(0, "corner"), (1, "rim"), (3, "left"), (3, "right"), (3, "body")])
+    {
         assert!(names.contains(&group), "{group:?} in {names:?}");
     }
     let count = |name: &str| {
@@ -178,11 +196,10 @@ fn groups_of_every_dimension() {
     };
     assert_eq!(count("corner"), 1);
     assert!(count("rim") >= 4 && count("x-min") >= 8);
-    assert_eq!(soup.entities.iter().map(|e| e.shape).collect::<Vec<_>>(), [
-        Shape::Point,
-        Shape::Interval,
-        Shape::Triangle
-    ]);
+    assert_eq!(
+        soup.entities.iter().map(|e| e.shape).collect::<Vec<_>>(),
+        [Shape::Point, Shape::Interval, Shape::Triangle]
+    );
 }
 
 #[test]
@@ -190,7 +207,11 @@ fn shares_make_up_the_whole() {
     for name in ["variants/tet4-41-binary.msh", "variants/hex27-22-binary.msh", "mixed-2.msh"] {
         let whole = read_alone(name);
         for size in [2, 3, 4, 7, 1000] {
-            assert_eq!(read_shares(&mesh(name), CAPACITY, size).expect("readable"), whole, "{name} in {size}");
+            assert_eq!(
+                read_shares(&mesh(name), CAPACITY, size).expect("readable"),
+                whole,
+                "{name} in {size}"
+            );
         }
     }
 }
@@ -209,7 +230,10 @@ fn small_windows_change_nothing() {
 #[test]
 fn curved_and_mixed_meshes() {
     let mixed = read_alone("mixed-1.msh");
-    assert_eq!(mixed.blocks.iter().map(|b| b.shape).collect::<Vec<_>>(), [Shape::Triangle, Shape::Quadrilateral]);
+    assert_eq!(
+        mixed.blocks.iter().map(|b| b.shape).collect::<Vec<_>>(),
+        [Shape::Triangle, Shape::Quadrilateral]
+    );
     assert!((volumes(&mixed).iter().sum::<f64>() - 2.0).abs() < 1e-6);
     let two = read_alone("separate.msh");
     assert!((volumes(&two).iter().sum::<f64>() - 2.0).abs() < 1e-6);
@@ -305,7 +329,11 @@ fn messages_name_the_line() {
         ("3\n1 0", "4\n1 0", "line 9: $Nodes: expected a node number (1 or more), found `$EndNodes`"),
         ("3\n1 0", "2\n1 0", "line 8: $Nodes: expected $EndNodes, found `3`"),
         ("3\n1 0", "99999999999\n1 0", "line 5: $Nodes: 99999999999 nodes do not fit in the"),
-        ("1 2 3\n", "1 2\n", "line 12: $Elements: expected a node number (1 or more), found the end of the line"),
+        (
+            "1 2 3\n",
+            "1 2\n",
+            "line 12: $Elements: expected a node number (1 or more), found the end of the line",
+        ),
         ("1 2 2 5", "1 77 2 5", "line 12: $Elements: expected an element type"),
         ("$EndElements\n", "", "the file ends within $Elements, expected $EndElements: it was cut short"),
         ("1\n1 2 2 5 1 1 2 3\n", "0\n", "no cells"),
@@ -313,17 +341,24 @@ fn messages_name_the_line() {
         ("2.2 0", "2.2 7", "line 2: $MeshFormat: expected 0 for ASCII or 1 for binary, found 7"),
         ("$MeshFormat\n", "solid part\n", "not a Gmsh mesh: it begins with `solid`"),
         ("$Nodes\n", "$Points\n", "expected $EndPoints"),
-        ("$EndNodes\n", "$EndNodes\n$Nodes\n0\n$EndNodes\n", "line 10: $Nodes: expected one section of nodes"),
+        (
+            "$EndNodes\n",
+            "$EndNodes\n$Nodes\n0\n$EndNodes\n",
+            "line 10: $Nodes: expected one section of nodes",
+        ),
         ("$EndNodes\n", "$EndNodes\nnonsense\n", "expected a section that begins with $, found `nonsense`"),
     ];
     for (k, (from, to, expected)) in cases.into_iter().enumerate() {
-        let message = read_text(&format!("bad-{k}"), TRIANGLE.replacen(from, to, 1)).expect_err(to).to_string();
+        let message =
+            read_text(&format!("bad-{k}"), TRIANGLE.replacen(from, to, 1)).expect_err(to).to_string();
         assert!(message.contains(expected), "{to:?}: {message}");
     }
     let message = read_text("empty", "").expect_err("empty").to_string();
     assert!(message.contains("it is empty"), "{message}");
     let (head, _) = TRIANGLE.split_once("$Elements").expect("it is there");
-    assert!(read_text("nodes-only", head).expect_err("no elements").to_string().contains("no $Elements section"));
+    assert!(
+        read_text("nodes-only", head).expect_err("no elements").to_string().contains("no $Elements section")
+    );
 }
 
 /// Swaps the bytes of every number of a binary MSH 2.2 file without tags of varying number.
@@ -379,6 +414,35 @@ fn many_blocks(n: u64) -> Vec<u8> {
     }
     file.extend(b"\n$EndElements\n");
     file
+}
+
+/// The same in MSH 2.2, with a header for each element as Gmsh writes them.
+fn many_headers(n: u32) -> Vec<u8> {
+    let mut file = b"$MeshFormat\n2.2 1 8\n\x01\0\0\0\n$EndMeshFormat\n$Nodes\n".to_vec();
+    file.extend(format!("{}\n", 3 * n).bytes());
+    for k in 0..n {
+        for (node, (x, y)) in [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)].into_iter().enumerate() {
+            file.extend((3 * k + 1 + node as u32).to_le_bytes());
+            [f64::from(k) + x, y, 0.0].iter().for_each(|x: &f64| file.extend(x.to_le_bytes()));
+        }
+    }
+    file.extend(format!("\n$EndNodes\n$Elements\n{n}\n").bytes());
+    for k in 0..n {
+        let record = [2, 1, 2, k + 1, 7, 1, 3 * k + 1, 3 * k + 2, 3 * k + 3];
+        record.iter().for_each(|x: &u32| file.extend(x.to_le_bytes()));
+    }
+    file.extend(b"\n$EndElements\n");
+    file
+}
+
+#[test]
+fn a_header_for_each_element() {
+    for n in [50, 20_000] {
+        let soup = read_text(&format!("headers-{n}"), many_headers(n)).expect("readable");
+        assert_eq!(soup.blocks[0].ids, (1..=u64::from(n)).collect::<Vec<_>>());
+        assert_eq!((soup.groups[0].tag, soup.blocks[0].sets[0]), (7, 1));
+        assert!((volumes(&soup).iter().sum::<f64>() - f64::from(n) / 8.0).abs() < 1e-6);
+    }
 }
 
 #[test]

@@ -33,8 +33,8 @@ fn nodes_2(source: &mut Source, parametric: bool, sink: &mut impl Sink) -> Resul
     source.end_line()?;
     sink.expect(n);
     for index in 0..n {
-        sink.node_id(index, source.identifier(true, NODE_NUMBER)?);
-        sink.point(index, point(source, false)?);
+        let id = source.identifier(true, NODE_NUMBER)?;
+        sink.node(index, id, point(source, false)?);
         if parametric {
             let dim = source.integer("the dimension of the node's entity")?;
             source.integer("the tag of the node's entity")?;
@@ -91,7 +91,8 @@ fn check_total(source: &Source, what: &str, found: u64, n: u64) -> Result<()> {
     if found == n {
         return Ok(());
     }
-    Err(source.syntax_found(&format!("{n} {what}, as the section's header says"), format!("{found} in its blocks")))
+    Err(source
+        .syntax_found(&format!("{n} {what}, as the section's header says"), format!("{found} in its blocks")))
 }
 
 fn element_type(source: &mut Source) -> Result<u8> {
@@ -161,7 +162,8 @@ fn elements_4(source: &mut Source, header: &mut Header, sink: &mut impl Sink) ->
             .map_err(|_| source.syntax_found("the 32-bit tag of the block's entity", tag.to_string()))?;
         let element_type = element_type(source)?;
         if dim != types::dim(element_type) as i64 {
-            let expected = format!("an entity of the dimension of {} elements", types::describe(element_type));
+            let expected =
+                format!("an entity of the dimension of {} elements", types::describe(element_type));
             return Err(source.syntax_found(&expected, format!("dimension {dim}")));
         }
         let n_here = source.count(false, "elements", 4)?;

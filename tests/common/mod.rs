@@ -1,0 +1,292 @@
+//! The real command on real cases: what the tests of the binary share.
+//!
+//! Start at [`solve`], which runs a case that must be solved, or at [`Case`] for more say in it. Each run has a
+//! directory of its own, removed when it is dropped, and a time limit.
+
+// Each test binary uses a part of this module.
+#![allow(dead_code)]
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A directory of this test's own, removed when dropped.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A fresh, empty one.
+    pub fn new() -> Scratch {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("femdd-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into it.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("writes a file");
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command came to.
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+    /// How long it took.
+    pub wall: Duration,
+    /// Whether it was stopped at the time limit.
+    pub timed_out: bool,
+}
+
+impl Ended {
+    /// The exit code, 128 + signal for one that was killed.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Both streams, for messages of tests.
+    pub fn text(&self) -> String {
+        format!("exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code(), self.stdout, self.stderr)
+    }
+}
+
+/// The program, as cargo built it for this test, free of any launcher's environment.
+pub fn femdd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_femdd"));
+    // Many small jobs at once on few cores: neither pin ranks to the same cores, nor let waiting ones spin, nor
+    // start a BLAS thread for each core.
+    command
+        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
+        .env("OMPI_MCA_mpi_yield_when_idle", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env("OMP_NUM_THREADS", "1")
+        .env("OPENBLAS_NUM_THREADS", "1")
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Runs a command to its end or to the time limit, when all its process group is stopped.
+pub fn finish(mut command: Command, limit: Duration) -> Ended {
+    let scratch = Scratch::new();
+    let (out, err) = (scratch.path().join("out"), scratch.path().join("err"));
+    let begin = Instant::now();
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(File::create(&out).expect("a file for output"))
+        .stderr(File::create(&err).expect("a file for errors"))
+        .process_group(0)
+        .spawn()
+        .expect("the program starts");
+    let (status, timed_out) = wait(&mut child, limit);
+    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    Ended { status, stdout: read(&out), stderr: read(&err), wall: begin.elapsed(), timed_out }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> (ExitStatus, bool) {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    let mut stopped = 0;
+    loop {
+        if let Some(status) = child.try_wait().expect("waits") {
+            return (status, stopped > 0);
+        }
+        // mpirun passes the first signal on to its ranks; the second cannot be ignored.
+        let group = -(child.id() as i32);
+        if stopped == 0 && begin.elapsed() > limit {
+            // SAFETY: signals the group this function's caller started.
+            unsafe { libc::kill(group, libc::SIGTERM) };
+            stopped = 1;
+        } else if stopped == 1 && begin.elapsed() > limit + Duration::from_secs(5) {
+            // SAFETY: as above.
+            unsafe { libc::kill(group, libc::SIGKILL) };
+            stopped = 2;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// A case about to be run.
+pub struct Case {
+    scratch: Scratch,
+    text: String,
+    arguments: Vec<OsString>,
+    limit: Duration,
+}
+
+impl Case {
+    /// The case of this text, on one rank and one thread unless told otherwise.
+    pub fn new(text: &str) -> Case {
+        Case {
+            scratch: Scratch::new(),
+            text: text.to_owned(),
+            arguments: Vec::new(),
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    /// Adds arguments of `femdd run`.
+    pub fn args<S: Into<OsString> + Clone>(mut self, arguments: &[S]) -> Case {
+        self.arguments.extend(arguments.iter().cloned().map(Into::into));
+        self
+    }
+
+    /// Runs on that many ranks.
+    pub fn ranks(self, n: usize) -> Case {
+        self.args(&["--ranks".to_owned(), n.to_string()])
+    }
+
+    /// Runs with that many threads a rank.
+    pub fn threads(self, n: usize) -> Case {
+        self.args(&["--threads".to_owned(), n.to_string()])
+    }
+
+    /// Stops the run after that time; 120 s otherwise.
+    pub fn limit(mut self, limit: Duration) -> Case {
+        self.limit = limit;
+        self
+    }
+
+    /// The directory that will hold `case.toml` and `case.out`.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Runs it, whatever comes of it.
+    pub fn run(self) -> Ran {
+        let path = self.scratch.write("case.toml", &self.text);
+        let mut command = femdd();
+        command.arg("run").arg(&path);
+        let given = |name: &str| self.arguments.iter().any(|a| a == name);
+        if !given("--ranks") {
+            command.args(["--ranks", "1"]);
+        }
+        if !given("--threads") {
+            command.args(["--threads", "1"]);
+        }
+        command.args(&self.arguments);
+        let ended = finish(command, self.limit);
+        assert!(!ended.timed_out, "still running after {:?}:\n{}\n{}", self.limit, self.text, ended.text());
+        let json = std::fs::read_to_string(self.scratch.path().join("case.out/run.json")).ok().map(|text| {
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("run.json is not JSON: {e}\n{text}"))
+        });
+        Ran { ended, json, text: self.text, scratch: self.scratch }
+    }
+
+    /// Runs a case that must be solved.
+    ///
+    /// # Panics
+    /// With all that was printed if it was not.
+    pub fn solve(self) -> Ran {
+        let ran = self.run();
+        let status = ran.json.as_ref().map(|j| j["status"].as_str().unwrap_or("?").to_owned());
+        assert!(
+            ran.ended.code() == 0 && status.as_deref() == Some("solved"),
+            "not solved ({status:?}):\n{}\n{}",
+            ran.text,
+            ran.ended.text()
+        );
+        ran
+    }
+}
+
+/// A case that was run, with its directory.
+pub struct Ran {
+    /// How the command ended.
+    pub ended: Ended,
+    /// `run.json`, if one was written.
+    pub json: Option<Value>,
+    /// The case's text.
+    pub text: String,
+    scratch: Scratch,
+}
+
+impl Ran {
+    /// The run's directory.
+    pub fn out(&self) -> PathBuf {
+        self.scratch.path().join("case.out")
+    }
+
+    /// `run.json`.
+    pub fn report(&self) -> &Value {
+        self.json.as_ref().expect("a run leaves run.json")
+    }
+
+    /// A number of `run.json` by JSON pointer: `/solver/iterations`.
+    pub fn number(&self, pointer: &str) -> f64 {
+        let value = self.report().pointer(pointer).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("no number at {pointer}:\n{:#}", self.report()))
+    }
+
+    /// The error in the L2 norm.
+    pub fn l2(&self) -> f64 {
+        self.number("/errors/l2")
+    }
+
+    /// The error in the H1 seminorm.
+    pub fn h1(&self) -> f64 {
+        self.number("/errors/h1")
+    }
+
+    fn named(&self, list: &str, name: &str) -> Vec<f64> {
+        let all = self.report()[list].as_array().expect("a list of results");
+        let found = all.iter().find(|entry| entry["name"] == name);
+        let value = &found.unwrap_or_else(|| panic!("no {list} named {name}:\n{:#}", self.report()))["value"];
+        match value.as_array() {
+            Some(values) => values.iter().map(|v| v.as_f64().expect("a number")).collect(),
+            None => vec![value.as_f64().expect("a number")],
+        }
+    }
+
+    /// The values of a probe.
+    pub fn probe(&self, name: &str) -> Vec<f64> {
+        self.named("probes", name)
+    }
+
+    /// The values of an integral.
+    pub fn integral(&self, name: &str) -> Vec<f64> {
+        self.named("integrals", name)
+    }
+}
+
+/// Runs a case that must be solved, on one rank.
+pub fn solve(text: &str) -> Ran {
+    Case::new(text).solve()
+}
+
+/// The path of a mesh among the tests' meshes, as a case file has it.
+pub fn mesh(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/meshes").join(name);
+    assert!(path.exists(), "there is no {}", path.display());
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// Whether everything is to be tested, not only what fits into a minute or two.
+pub fn full() -> bool {
+    std::env::var_os("FEMDD_TEST_FULL").is_some_and(|v| v == "1")
+}
