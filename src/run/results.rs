@@ -10,7 +10,7 @@ use crate::assembly::{Constraints, Located, Nodal, Problem, RegionNodes, compone
 use crate::case::{Case, FieldRef, Part, Quantity as Named};
 use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
-use crate::mesh::geometry;
+use crate::mesh::{Mesh, geometry};
 use crate::mesh::locate::Location;
 use crate::output::csv::{Cell, Table};
 use crate::output::run_json::NamedValue;
@@ -77,35 +77,16 @@ impl<'a> Solved<'a> {
         RunError::at(self.case.error(place, what, message, None), &self.case.text)
     }
 
-    /// Values at the case's points. Collective.
+    /// Values at the case's points, found by [`locate_probes`]. Collective.
     ///
     /// # Errors
-    /// A point outside the mesh, with the nearest node.
-    pub fn probes(&mut self) -> Result<Vec<NamedValue>, RunError> {
+    /// A field that has no value at points.
+    pub fn probes(&mut self, places: &[Location]) -> Result<Vec<NamedValue>, RunError> {
         let case = self.case;
-        let points: Vec<[f64; 3]> = case
-            .probes
-            .iter()
-            .map(|p| {
-                let mut x = [0.0; 3];
-                x[..p.at.len().min(3)].copy_from_slice(&p.at[..p.at.len().min(3)]);
-                x
-            })
-            .collect();
-        if points.is_empty() {
-            return Ok(Vec::new());
-        }
         let mesh = self.problem.discretisation().mesh;
         let (dim, c) = (mesh.dim, self.problem.components());
-        let places = mesh.locate(&points);
         let mut out = Vec::new();
-        for (probe, place) in case.probes.iter().zip(places) {
-            if let Location::Outside { nearest } = place {
-                let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
-                let message = format!("probe \"{}\" at ({}) lies outside the mesh", probe.name, show(&probe.at));
-                let help = Some(format!("the nearest node is at ({})", show(&nearest[..dim])));
-                return Err(RunError::at(case.error(probe.place, "probe.at", message, help), &case.text));
-            }
+        for (probe, &place) in case.probes.iter().zip(places) {
             let values = if probe.field.quantity == Named::Rank {
                 vec![if matches!(place, Location::Here(_)) { mesh.comm.rank() as f64 } else { 0.0 }]
             } else {
@@ -364,6 +345,28 @@ pub fn reactions(residual: &[f64], constraints: &Constraints, c: usize) -> Vec<f
         }
     }
     out
+}
+
+/// Finds the cells of the case's probes. Collective.
+///
+/// # Errors
+/// A point outside the mesh, with the nearest node.
+pub fn locate_probes(case: &Case, mesh: &Mesh) -> Result<Vec<Location>, RunError> {
+    if case.probes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pad = |at: &[f64]| [0, 1, 2].map(|k| at.get(k).copied().unwrap_or(0.0));
+    let points: Vec<[f64; 3]> = case.probes.iter().map(|p| pad(&p.at)).collect();
+    let places = mesh.locate(&points);
+    for (probe, place) in case.probes.iter().zip(&places) {
+        if let Location::Outside { nearest } = place {
+            let show = |x: &[f64]| x.iter().map(|x| format!("{x:.9}")).collect::<Vec<_>>().join(", ");
+            let message = format!("probe \"{}\" at ({}) lies outside the mesh", probe.name, show(&probe.at));
+            let help = Some(format!("the nearest node is at ({})", show(&nearest[..mesh.dim])));
+            return Err(RunError::at(case.error(probe.place, "probe.at", message, help), &case.text));
+        }
+    }
+    Ok(places)
 }
 
 /// Writes `probes.csv`: a column for the time, then one for each value.

@@ -247,6 +247,8 @@ impl Context<'_> {
                 "{overruled} degrees of freedom are prescribed by two headings with different values: the later one holds"
             ));
         }
+        // Before the expensive part: a probe outside the mesh is an error.
+        let places = results::locate_probes(case, mesh)?;
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
 
@@ -319,7 +321,7 @@ impl Context<'_> {
             self.report.errors = Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
         }
         let mut results = Solved::new(case, problem, &u, &reactions);
-        self.report.probes = results.probes()?;
+        self.report.probes = results.probes(&places)?;
         self.report.integrals = results.integrals()?;
         results.write(&case.output_dir.join("solution.hdf"))?;
         let written = if comm.is_root() { results::write_probes(case, &self.report.probes) } else { Ok(()) };
