@@ -66,7 +66,7 @@ pub(crate) fn count(n: usize) -> c_int {
 /// use for constants such as `MPI_IN_PLACE`.
 pub(crate) fn address<T>(xs: &[T]) -> *const std::os::raw::c_void {
     static EMPTY: u64 = 0;
-    if xs.is_empty() { (&raw const EMPTY).cast() } else { address(xs) }
+    if xs.is_empty() { (&raw const EMPTY).cast() } else { xs.as_ptr().cast() }
 }
 
 /// The address of a buffer to receive into; see [`address`].

@@ -16,4 +16,4 @@ pub use buckets::Buckets;
 pub use comm::{Comm, Scalar};
 pub use halo::{Halo, Pending};
 pub use index_map::IndexMap;
-pub use session::{InitError, Session, init, under_launcher};
+pub use session::{InitError, Session, init, library_version, thread_level, under_launcher};

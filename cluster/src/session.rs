@@ -80,3 +80,21 @@ pub fn init() -> Result<Session, InitError> {
     }));
     Ok(Session { world })
 }
+
+/// The name and version of the MPI library, as it gives them. May be called at any time.
+pub fn library_version() -> String {
+    mpi::environment::library_version().unwrap_or_default().trim_end_matches(['\0', '\n']).to_owned()
+}
+
+/// What threads may do with MPI as it was started: `single`, `funneled`, `serialized` or `multiple`.
+pub fn thread_level() -> &'static str {
+    let mut level: c_int = 0;
+    // SAFETY: writes one integer.
+    unsafe { ffi::MPI_Query_thread(&mut level) };
+    match level {
+        l if l == ffi::MPI_THREAD_MULTIPLE as c_int => "multiple",
+        l if l == ffi::MPI_THREAD_SERIALIZED as c_int => "serialized",
+        l if l == ffi::MPI_THREAD_FUNNELED as c_int => "funneled",
+        _ => "single",
+    }
+}

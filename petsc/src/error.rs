@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn small_numbers_fit() {
         assert_eq!(to_petsc_int(7usize, "rows").unwrap(), 7);
-        assert_eq!(to_petsc_int((1u64 << 31) - 1, "rows").unwrap(), (1 << 31) - 1);
+        assert_eq!(to_petsc_int(i32::MAX as u64, "rows").unwrap(), i32::MAX as PetscInt);
     }
 
     #[test]

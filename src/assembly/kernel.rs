@@ -26,7 +26,7 @@ pub(super) struct Inverted(pub usize);
 
 /// Inverts the leading `D` rows and columns: (inverse, determinant).
 #[inline(always)]
-fn invert<const D: usize>(j: &[[f64; 3]; 3]) -> ([[f64; D]; D], f64) {
+pub(super) fn invert<const D: usize>(j: &[[f64; 3]; 3]) -> ([[f64; D]; D], f64) {
     let det = geometry::determinant(j, D);
     let s = 1.0 / det;
     let mut inverse = [[0.0; D]; D];

@@ -5,6 +5,10 @@ use crate::case::Case;
 
 /// Prints the resolved case, or what is wrong with it.
 pub fn main(args: &CheckArgs) -> i32 {
+    if let Err(error) = super::check_exists(&args.case) {
+        eprint!("{}", error.text());
+        return error.kind.exit_code();
+    }
     match Case::load(&args.case, &args.sets) {
         Ok(case) => {
             print!("{}", case.resolved());

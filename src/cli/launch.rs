@@ -1,8 +1,13 @@
 //! Starting ranks: under a launcher this process is one; outside, it starts `mpirun` itself.
 
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use cluster::Comm;
 
 use crate::case::{Case, MeshSource};
+use crate::run::RunError;
 
 /// This process's rank as the launcher's environment has it; 0 outside a launcher.
 pub fn local_rank() -> usize {
@@ -57,7 +62,16 @@ pub fn choose_ranks(case: &Case) -> usize {
     physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
 }
 
-/// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it.
+/// What ranks need in their environment unless the user has it otherwise: no BLAS threads beside the
+/// ranks, and shared-memory messages that work where processes may not read each other's memory.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("OPENBLAS_NUM_THREADS", "1"),
+    ("OMP_NUM_THREADS", "1"),
+    ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
+];
+
+/// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
+/// would end this process is passed on, and ends them all.
 ///
 /// # Errors
 /// When there is no `mpirun`.
@@ -72,9 +86,93 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     if unsafe { libc::geteuid() } == 0 {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
+    for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+        command.env(name, value);
+    }
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
-    let status = command.status()?;
-    use std::os::unix::process::ExitStatusExt;
+    let this_process = std::process::id();
+    // SAFETY: between fork and exec only system calls are made. When this process is killed outright,
+    // mpirun is told to end; if that happened before the request, it ends at once.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            if libc::getppid() as u32 != this_process { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        });
+    }
+    pass_on_signals();
+    let mut child = command.spawn()?;
+    CHILD.store(child.id() as i32, Ordering::SeqCst);
+    // One that came while mpirun was being started.
+    let early = RECEIVED.load(Ordering::SeqCst);
+    if early != 0 {
+        // SAFETY: signals our child, which has not been waited for.
+        unsafe { libc::kill(child.id() as i32, early) };
+    }
+    let status = child.wait()?;
+    CHILD.store(0, Ordering::SeqCst);
+    let received = RECEIVED.load(Ordering::SeqCst);
+    if received != 0 && !status.success() {
+        return Ok(128 + received);
+    }
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(1)))
+}
+
+/// The process of mpirun, 0 while there is none.
+static CHILD: AtomicI32 = AtomicI32::new(0);
+/// The last signal that arrived.
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already.
+extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    RECEIVED.store(signal, Ordering::SeqCst);
+    let child = CHILD.load(Ordering::SeqCst);
+    // SAFETY: the kernel hands a valid record to a handler installed with SA_SIGINFO; `kill` may be called
+    // from a handler, and the child is not waited for while its number is stored.
+    unsafe {
+        let from_terminal = !info.is_null() && (*info).si_code == libc::SI_KERNEL;
+        if child > 0 && !from_terminal {
+            libc::kill(child, signal);
+        }
+    }
+}
+
+/// Has the signals that end a process passed on instead.
+fn pass_on_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the record is all zeros but for the handler, which makes only calls that are allowed in
+        // one, and flags that say it takes three arguments.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let mut before: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = pass_on as *const () as libc::sighandler_t;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+            libc::sigaction(signal, std::ptr::null(), &mut before);
+            // Ignored (nohup): it stays so, here and in mpirun.
+            if before.sa_sigaction != libc::SIG_IGN {
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
+    }
+}
+
+/// Starts MPI, does the work and prints, once, why it failed; the exit code.
+pub fn on_ranks(work: impl FnOnce(&Comm) -> Result<i32, RunError>) -> i32 {
+    let session = match cluster::init() {
+        Ok(session) => session,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return 3;
+        }
+    };
+    let comm = session.world();
+    let code = work(&comm).unwrap_or_else(|error| {
+        if comm.is_root() {
+            eprint!("{}", error.text());
+        }
+        error.kind.exit_code()
+    });
+    drop(comm);
+    drop(session);
+    code
 }

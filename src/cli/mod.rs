@@ -3,12 +3,20 @@
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
 mod check;
+mod doctor;
 mod launch;
+mod logs;
+mod mesh;
+mod mesh_info;
 mod run;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::case::nearest;
+use crate::run::{Kind, RunError};
 
 /// Finite elements, distributed over MPI, from a case file.
 #[derive(Debug, Parser)]
@@ -26,7 +34,15 @@ enum Command {
     Run(RunArgs),
     /// Validate a case without MPI and print it with every default filled in.
     Check(CheckArgs),
+    /// Look at, generate, convert and partition meshes.
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
+    /// Say what this machine offers and what it lacks.
+    Doctor,
 }
+
+/// Commands of the plan that this version does not have.
+const NOT_YET: [&str; 5] = ["scale", "plan", "study", "report", "bench"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -48,6 +64,12 @@ pub struct RunArgs {
     /// Go on from a checkpoint.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
+    /// Not there yet: a trace of all ranks.
+    #[arg(long, hide = true)]
+    trace: bool,
+    /// Not there yet: a page with the results.
+    #[arg(long, hide = true)]
+    report: bool,
     /// Print nothing but errors.
     #[arg(long, short)]
     quiet: bool,
@@ -68,21 +90,87 @@ pub struct CheckArgs {
 
 /// Runs the command and returns the process's exit code.
 pub fn main() -> i32 {
+    let first = launch::local_rank() == 0;
+    let complain = |message: &str| {
+        if first {
+            eprintln!("error: {message}");
+        }
+        2
+    };
+    if let Some(message) = std::env::args_os().nth(1).and_then(|word| not_a_command(&word)) {
+        return complain(&message);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; anything else is bad input.
             let code = if error.use_stderr() { 2 } else { 0 };
-            if !error.use_stderr() || launch::local_rank() == 0 {
+            if first {
                 // A closed pipe is no reason to fail.
                 let _ = error.print();
             }
             return code;
         }
     };
+    if let Err(message) = logs::start(launch::local_rank()) {
+        return complain(&message);
+    }
     match cli.command {
         Some(Command::Run(args)) => run::main(&args),
         Some(Command::Check(args)) => check::main(&args),
+        Some(Command::Mesh(command)) => mesh::main(&command),
+        Some(Command::Doctor) => doctor::main(),
         None => run::main(&cli.run),
     }
+}
+
+/// What is wrong with a first word that is neither a subcommand nor an option nor looks like a case file.
+fn not_a_command(word: &OsString) -> Option<String> {
+    let text = word.to_str()?;
+    let command = Cli::command();
+    let mut known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    known.push("help");
+    if text.starts_with('-') || known.contains(&text) {
+        return None;
+    }
+    if NOT_YET.contains(&text) {
+        return Some(format!("`femdd {text}` is not supported yet in this version of femdd"));
+    }
+    // A path has a directory or an ending, or is there.
+    if text.contains(['/', '.']) || Path::new(word).exists() {
+        return None;
+    }
+    let help = match nearest(text, known.iter().copied()) {
+        Some(near) => format!("did you mean `femdd {near}`?"),
+        None => format!("the subcommands are {}", known.join(", ")),
+    };
+    Some(format!("`{text}` is neither a subcommand nor a case file: {help}"))
+}
+
+/// Checks that a file of the command line exists.
+///
+/// # Errors
+/// With the nearest name beside it.
+fn check_exists(path: &Path) -> Result<(), RunError> {
+    if path.is_file() {
+        return Ok(());
+    }
+    let what = if path.exists() { "is not a file" } else { "does not exist" };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .map(|entries| entries.flatten().filter(|e| e.path().is_file()))
+        .map(|files| files.map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    names.sort();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // Of the same kind first: `cube.toml` is meant by `cub.toml`, not `cub.msh`.
+    let same: Vec<&str> =
+        names.iter().map(String::as_str).filter(|n| Path::new(n).extension() == path.extension()).collect();
+    let near = nearest(&wanted, same).or_else(|| nearest(&wanted, names.iter().map(String::as_str)));
+    let help = near.map(|near| format!(": did you mean `{}`?", path.with_file_name(near).display()));
+    let message = format!("{} {what}{}", path.display(), help.unwrap_or_default());
+    Err(RunError { file: Some(path.display().to_string()), ..RunError::new(Kind::Input, "file", message) })
 }

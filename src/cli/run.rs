@@ -5,10 +5,22 @@ use cluster::Comm;
 use super::{RunArgs, launch};
 use crate::case::Case;
 use crate::output::terminal;
-use crate::run::{self, Kind, RunError};
+use crate::run::{self, RunError};
+
+/// What the command line has and this version does not.
+fn not_yet(args: &RunArgs) -> Option<&'static str> {
+    let asked = [(args.trace, "--trace"), (args.report, "--report"), (args.restart.is_some(), "--restart")];
+    asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
+}
 
 /// Solves the case of the command line.
 pub fn main(args: &RunArgs) -> i32 {
+    if let Some(option) = not_yet(args) {
+        if launch::local_rank() == 0 {
+            eprintln!("error: {option} is not supported yet in this version of femdd");
+        }
+        return 2;
+    }
     if args.case.is_none() {
         if launch::local_rank() == 0 {
             eprintln!("error: which case? femdd run CASE.toml");
@@ -38,35 +50,15 @@ pub fn main(args: &RunArgs) -> i32 {
             };
         }
     }
-    let session = match cluster::init() {
-        Ok(session) => session,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return 3;
-        }
-    };
-    let comm = session.world();
-    let code = match solve(&comm, args) {
-        Ok(code) => code,
-        Err(error) => {
-            if comm.is_root() {
-                eprint!("{}", error.text());
-            }
-            error.kind.exit_code()
-        }
-    };
-    drop(session);
-    code
+    launch::on_ranks(|comm| solve(comm, args))
 }
 
 fn load(args: &RunArgs) -> Result<Case, RunError> {
     let path = args.case.as_ref().expect("checked by the caller");
+    super::check_exists(path)?;
     let mut case = Case::load(path, &args.sets)?;
     if let Some(output) = &args.output {
         case.output_dir.clone_from(output);
-    }
-    if args.restart.is_some() {
-        return Err(RunError::new(Kind::Input, "restart", "--restart is not supported yet in this version"));
     }
     Ok(case)
 }
@@ -92,7 +84,7 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
-    let options = run::Options { threads, petsc, quiet: args.quiet };
+    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
     let outcome = run::run_case(comm, &case, &options)?;
     drop(session);
     if comm.is_root() {

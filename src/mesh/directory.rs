@@ -70,6 +70,11 @@ impl<T: Pod> Directory<T> {
         }
     }
 
+    /// What this rank keeps: ascending identifiers and their values. Not collective.
+    pub fn entries(&self) -> (&[u64], &[T]) {
+        (&self.ids, &self.values)
+    }
+
     /// The values of `sorted` (ascending, distinct) identifiers, in their order; `Err` with the first
     /// identifier that the directory does not know. The error is this rank's own: agree on it.
     pub fn get(&self, comm: &Comm, sorted: &[u64]) -> Result<Vec<T>, u64> {

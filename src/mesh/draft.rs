@@ -201,6 +201,11 @@ impl Draft {
         &self.soup
     }
 
+    /// Identifiers and (scaled) coordinates of nodes: each is on one rank.
+    pub fn nodes(&self) -> (&[u64], &[[f64; 3]]) {
+        self.coordinates.entries()
+    }
+
     /// The dual graph: a vertex a cell (block after block on each rank), an edge a shared facet.
     pub fn graph(&self) -> Result<Graph, MeshError> {
         dual::graph(self)

@@ -7,6 +7,7 @@ use super::draft::Draft;
 use super::entities::mix;
 use super::ids::IdSet;
 use super::MeshError;
+use crate::element::Shape;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -22,6 +23,48 @@ struct Pair {
     other: u64,
 }
 
+/// Where a block's facets begin in the list of all facets of this rank's cells.
+struct Slots {
+    shape: Shape,
+    first_slot: usize,
+    first_cell: usize,
+}
+
+/// Every facet of every cell, as a slot: what is needed to find its cell and its vertices.
+struct Facets {
+    blocks: Vec<Slots>,
+    /// Local vertices of all cells, block after block.
+    corners: Vec<Vec<u32>>,
+    dim: usize,
+}
+
+impl Facets {
+    fn n_facets(&self, block: usize) -> usize {
+        self.blocks[block].shape.n_entities(self.dim - 1)
+    }
+
+    /// The cell of a slot, and its facet's vertices, ascending and padded.
+    fn look(&self, slot: usize) -> (usize, [u32; 4]) {
+        let b = self.blocks.iter().rposition(|b| b.first_slot <= slot).expect("slots begin at 0");
+        let Slots { shape, first_slot, first_cell } = self.blocks[b];
+        let n = self.n_facets(b);
+        let (cell, f) = ((slot - first_slot) / n, (slot - first_slot) % n);
+        let corners = &self.corners[b][cell * shape.n_vertices()..];
+        (first_cell + cell, facet_key(shape, self.dim, f, corners))
+    }
+}
+
+#[inline]
+fn facet_key(shape: Shape, dim: usize, f: usize, corners: &[u32]) -> [u32; 4] {
+    let mut key = [u32::MAX; 4];
+    let entity = shape.entity_vertices(dim - 1, f);
+    for (k, &v) in key.iter_mut().zip(entity) {
+        *k = corners[v as usize];
+    }
+    key[..entity.len()].sort_unstable();
+    key
+}
+
 /// Joins cells by facets: first those that meet on this rank, by the facet's least vertex; what is left
 /// (the surface of this rank's part) through a rendezvous at a rank chosen by the facet's key.
 pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
@@ -29,65 +72,86 @@ pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
     let n_cells = draft.n_cells();
     let offset = comm.exclusive_sum(n_cells as u64);
     let n_blocks = draft.soup.blocks.len();
-    let vertices: Vec<_> = (0..n_blocks).map(|b| draft.vertices(b)).collect();
-    let ids = IdSet::new(vertices.iter().flat_map(|v| v.iter()));
     let dim = draft.soup.dim;
-
+    let mut facets = Facets { blocks: Vec::new(), corners: Vec::new(), dim };
+    let ids = {
+        let vertices: Vec<_> = (0..n_blocks).map(|b| draft.vertices(b)).collect();
+        let ids = IdSet::new(vertices.iter().flat_map(|v| v.iter()));
+        for v in &vertices {
+            facets.corners.push(v.iter().map(|&v| ids.local(v)).collect());
+        }
+        ids
+    };
+    let (mut n_slots, mut first_cell) = (0, 0);
+    for (b, block) in draft.soup.blocks.iter().enumerate() {
+        facets.blocks.push(Slots { shape: block.shape, first_slot: n_slots, first_cell });
+        n_slots += facets.n_facets(b) * block.ids.len();
+        first_cell += block.ids.len();
+    }
+    // Slots by the facet's least vertex.
     let mut starts = vec![0u32; ids.len() + 1];
-    let mut facets: Vec<([u32; 4], u32)> = Vec::new();
-    let mut cell = 0u32;
-    for (block, vertices) in draft.soup.blocks.iter().zip(&vertices) {
-        let shape = block.shape;
-        let mut local = [0u32; 8];
-        for corners in vertices.chunks_exact(shape.n_vertices()) {
-            for (l, &v) in local.iter_mut().zip(corners) {
-                *l = ids.local(v);
-            }
-            for f in 0..shape.n_entities(dim - 1) {
-                let mut key = [u32::MAX; 4];
-                let entity = shape.entity_vertices(dim - 1, f);
-                for (k, &v) in key.iter_mut().zip(entity) {
-                    *k = local[v as usize];
+    let mut by_vertex = vec![0u32; n_slots];
+    for pass in 0..2 {
+        let mut slot = 0u32;
+        for (b, block) in draft.soup.blocks.iter().enumerate() {
+            for corners in facets.corners[b].chunks_exact(block.shape.n_vertices()) {
+                for f in 0..facets.n_facets(b) {
+                    let entity = block.shape.entity_vertices(dim - 1, f);
+                    let least = entity.iter().map(|&v| corners[v as usize]).min().expect("a facet has vertices");
+                    if pass == 0 {
+                        starts[least as usize + 1] += 1;
+                    } else {
+                        by_vertex[starts[least as usize] as usize] = slot;
+                        starts[least as usize] += 1;
+                    }
+                    slot += 1;
                 }
-                key[..entity.len()].sort_unstable();
-                starts[key[0] as usize + 1] += 1;
-                facets.push((key, cell));
             }
-            cell += 1;
+        }
+        if pass == 0 {
+            for v in 0..ids.len() {
+                starts[v + 1] += starts[v];
+            }
         }
     }
-    for v in 0..ids.len() {
-        starts[v + 1] += starts[v];
-    }
-    let mut next = starts.clone();
-    let mut by_vertex = vec![0u32; facets.len()];
-    for (k, facet) in facets.iter().enumerate() {
-        let place = &mut next[facet.0[0] as usize];
-        by_vertex[*place as usize] = k as u32;
-        *place += 1;
-    }
-    drop(next);
-    let mut edges: Vec<(u32, u64)> = Vec::with_capacity(facets.len());
+    // Filling moved every start to its end: bucket v is now starts[v - 1]..starts[v].
+    const NONE: u64 = u64::MAX;
+    let mut across = vec![NONE; n_slots];
     let mut single: Vec<Facet> = Vec::new();
+    let mut extra: Vec<(usize, u64)> = Vec::new();
+    let mut bucket: Vec<([u32; 4], u32, u32)> = Vec::new();
+    let mut begin = 0;
     for v in 0..ids.len() {
-        let bucket = &mut by_vertex[starts[v] as usize..starts[v + 1] as usize];
-        bucket.sort_unstable_by_key(|&k| (facets[k as usize].0, k));
-        for run in bucket.chunk_by(|&a, &b| facets[a as usize].0 == facets[b as usize].0) {
-            if let [k] = run {
-                let (key, cell) = facets[*k as usize];
+        let end = starts[v] as usize;
+        bucket.clear();
+        for &slot in &by_vertex[begin..end] {
+            let (cell, key) = facets.look(slot as usize);
+            bucket.push((key, slot, cell as u32));
+        }
+        begin = end;
+        bucket.sort_unstable();
+        for run in bucket.chunk_by(|a, b| a.0 == b.0) {
+            if let [(key, slot, cell)] = run {
                 let vertices = key.map(|v| if v == u32::MAX { u64::MAX } else { ids.ids()[v as usize] });
-                single.push(Facet { vertices, cell: offset + u64::from(cell) });
+                single.push(Facet { vertices, cell: offset + u64::from(*cell) });
+                debug_assert_eq!(across[*slot as usize], NONE);
                 continue;
             }
             // More than two cells on a facet (a sheet of three in 2D, say) are joined in a chain.
-            for pair in run.windows(2) {
-                let (a, b) = (facets[pair[0] as usize].1, facets[pair[1] as usize].1);
-                edges.push((a, offset + u64::from(b)));
-                edges.push((b, offset + u64::from(a)));
+            for (k, pair) in run.windows(2).enumerate() {
+                let ((_, a, cell_a), (_, b, cell_b)) = (pair[0], pair[1]);
+                let (cell_a, cell_b) = (offset + u64::from(cell_a), offset + u64::from(cell_b));
+                across[b as usize] = cell_a;
+                if k == 0 {
+                    across[a as usize] = cell_b;
+                } else {
+                    extra.push(((cell_a - offset) as usize, cell_b));
+                }
             }
         }
     }
-    drop((facets, by_vertex, starts));
+    drop((by_vertex, starts, bucket));
+    let mut edges = extra;
     if comm.size() > 1 {
         let meet: Vec<u32> = single
             .iter()
@@ -108,41 +172,45 @@ pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
             }
         }
         for pair in comm.exchange(&Buckets::from_pairs(replies)).data {
-            edges.push(((pair.cell - offset) as u32, pair.other));
+            edges.push(((pair.cell - offset) as usize, pair.other));
         }
     }
-    // A cell may meet another in two facets (tiny periodic meshes): one edge is enough.
-    let mut ptr = vec![0usize; n_cells + 1];
-    for edge in &edges {
-        ptr[edge.0 as usize + 1] += 1;
-    }
-    for c in 0..n_cells {
-        ptr[c + 1] += ptr[c];
-    }
-    let mut next = ptr.clone();
-    let mut adjacent = vec![0u64; edges.len()];
-    for (cell, other) in edges {
-        let place = &mut next[cell as usize];
-        adjacent[*place] = other;
-        *place += 1;
-    }
-    let mut kept = 0;
-    let mut begin = 0;
-    for c in 0..n_cells {
-        let end = ptr[c + 1];
-        adjacent[begin..end].sort_unstable();
-        ptr[c] = kept;
-        let mut last = offset + c as u64;
-        for k in begin..end {
-            if adjacent[k] != last && adjacent[k] != offset + c as u64 {
-                last = adjacent[k];
-                adjacent[kept] = last;
-                kept += 1;
+    edges.sort_unstable();
+    let mut ptr = Vec::with_capacity(n_cells + 1);
+    ptr.push(0);
+    // The slots of a cell are consecutive, so its neighbours are compressed in place.
+    let (mut adjacent, mut kept) = (across, 0);
+    let mut added = Vec::new();
+    let mut next_edge = 0;
+    let mut of_cell: Vec<u64> = Vec::new();
+    for (b, block) in draft.soup.blocks.iter().enumerate() {
+        let n = facets.n_facets(b);
+        for c in 0..block.ids.len() {
+            let cell = facets.blocks[b].first_cell + c;
+            let slots = facets.blocks[b].first_slot + c * n;
+            of_cell.clear();
+            of_cell.extend(adjacent[slots..slots + n].iter().filter(|&&other| other != NONE));
+            while let Some(&(_, other)) = edges.get(next_edge).filter(|e| e.0 == cell) {
+                of_cell.push(other);
+                next_edge += 1;
             }
+            // A cell may meet another in two facets (tiny periodic meshes), or itself: one edge, or none.
+            of_cell.sort_unstable();
+            of_cell.dedup();
+            of_cell.retain(|&other| other != offset + cell as u64);
+            // Edges to other ranks stand for facets that were alone here, so there is room; only chains
+            // of more than two cells on a facet may overflow it.
+            let room = (slots + n).saturating_sub(kept).min(of_cell.len());
+            if added.is_empty() && room == of_cell.len() {
+                adjacent[kept..kept + room].copy_from_slice(&of_cell);
+            } else {
+                added.extend_from_slice(&of_cell);
+            }
+            kept += of_cell.len();
+            ptr.push(kept);
         }
-        begin = end;
     }
-    ptr[n_cells] = kept;
-    adjacent.truncate(kept);
+    adjacent.truncate(kept - added.len());
+    adjacent.append(&mut added);
     Graph::new(comm, ptr, adjacent).map_err(|e| MeshError::Partition(e.to_string()))
 }

@@ -267,6 +267,12 @@ fn reserve(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The version of the HDF5 library.
+pub fn library_version() -> String {
+    let (major, minor, patch) = hdf5::library_version();
+    format!("{major}.{minor}.{patch}")
+}
+
 /// The bytes this user may still write to the file system of `path` or of its parent.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let place = if path.exists() { path } else { path.parent()? };

@@ -34,11 +34,15 @@ impl Phases {
         Phases::default()
     }
 
-    /// Runs `work` and adds its time to a phase.
+    /// Runs `work` and adds its time to a phase; what it logs is marked with the phase.
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
+        let span = tracing::info_span!("phase", name).entered();
         let result = work();
-        self.add(name, begin.elapsed().as_secs_f64());
+        let seconds = begin.elapsed().as_secs_f64();
+        tracing::debug!(seconds, "done");
+        drop(span);
+        self.add(name, seconds);
         result
     }
 

@@ -134,7 +134,7 @@ fn plural(n: usize, what: &str) -> String {
 }
 
 /// Digits in groups of three.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (k, digit) in digits.chars().enumerate() {

@@ -1,14 +1,17 @@
 //! From the case's `[mesh]` to a distributed mesh.
 
+use std::collections::HashSet;
+
 use cluster::Comm;
+use partition::{Partition, Quality};
 
 use super::error::{Kind, RunError};
+use super::mesh_files::{self, Cache, Input};
 use crate::case::{BoxShape, Case, ConditionValue, MeshSource};
 use crate::element::Shape;
 use crate::mesh::boxes::{self, BoxSpec};
 use crate::mesh::draft::Draft;
-use crate::mesh::soup::Soup;
-use crate::mesh::{Group, Mesh, gmsh};
+use crate::mesh::{Block, Group, Mesh};
 use crate::output::phases::Phases;
 use crate::output::run_json::PartitionReport;
 
@@ -24,9 +27,12 @@ pub fn box_shape(shape: BoxShape) -> Shape {
 }
 
 /// Reads or generates the cells, in no order. Collective.
-pub fn soup(comm: &Comm, source: &MeshSource) -> Result<Soup, RunError> {
+///
+/// # Errors
+/// What is wrong with the file or the box, the same on every rank.
+pub fn input(comm: &Comm, source: &MeshSource) -> Result<Input, RunError> {
     match source {
-        MeshSource::File(path) => Ok(gmsh::read(comm, path)?),
+        MeshSource::File(path) => mesh_files::read(comm, path),
         MeshSource::Box(spec) => {
             let mut origin = [0.0; 3];
             origin[..spec.origin.len().min(3)].copy_from_slice(&spec.origin[..spec.origin.len().min(3)]);
@@ -36,7 +42,9 @@ pub fn soup(comm: &Comm, source: &MeshSource) -> Result<Soup, RunError> {
                 shape: box_shape(spec.shape),
                 origin,
             };
-            boxes::generate(comm, &spec).map_err(|e| RunError::new(Kind::Input, "mesh", e.to_string()))
+            let soup =
+                boxes::generate(comm, &spec).map_err(|e| RunError::new(Kind::Input, "mesh", e.to_string()))?;
+            Ok(Input { soup, owners: None })
         }
     }
 }
@@ -75,27 +83,104 @@ fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16,
     Ok(pairs)
 }
 
+/// A mesh on its ranks.
+pub struct Loaded {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// How its cells are dealt out.
+    pub partition: PartitionReport,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
 /// Reads, partitions, distributes and refines. Collective.
+///
+/// A mesh of femdd with as many parts as there are ranks keeps them. With the cache on, a mesh that an
+/// earlier run partitioned is taken from there, and one that it did not is left there.
 ///
 /// # Errors
 /// Whatever is wrong with the file or the case's names, the same on every rank.
-pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<(Mesh, PartitionReport), RunError> {
-    let draft = phases.time("mesh", || -> Result<Draft, RunError> {
-        let soup = soup(comm, &case.mesh.source)?;
+pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, RunError> {
+    let mut warnings = Vec::new();
+    let (draft, owners, cache, from_cache) = phases.time("mesh", || -> Result<_, RunError> {
+        let cache = Cache::of(comm, case)?;
+        let cached = cache.as_ref().and_then(|cache| cache.read(comm, &mut warnings));
+        let from_cache = cached.is_some();
+        let Input { soup, owners } = match cached {
+            Some(input) => input,
+            None => input(comm, &case.mesh.source)?,
+        };
         case.check_dimension(soup.dim)?;
         super::conditions::check_names(case, &soup.groups, soup.dim)?;
         let periodic = periodic_pairs(case, &soup.groups, soup.dim)?;
-        Ok(Draft::new(comm, soup, case.mesh.scale, &periodic, true)?)
+        // The cache has coordinates that were scaled before.
+        let scale = if from_cache { 1.0 } else { case.mesh.scale };
+        let draft = Draft::new(comm, soup, scale, &periodic, owners.is_none())?;
+        Ok((draft, owners, cache, from_cache))
     })?;
-    let (owners, report) = phases.time("partition", || partition_draft(comm, &draft, comm.size()))?;
+    let stored = owners.is_some();
+    let (owners, mut report) = match owners {
+        Some(owners) => (owners, PartitionReport::default()),
+        None => phases.time("partition", || partition_draft(comm, &draft, comm.size()))?,
+    };
+    let keeping = match &cache {
+        Some(cache) if !stored => phases.time("partition", || cache.keep(comm, &draft, &owners, &mut warnings)),
+        _ => None,
+    };
     let mut mesh = phases.time("mesh", || draft.distribute(&owners))?;
+    if stored {
+        let method = if from_cache { "cached" } else { "stored" };
+        report = phases.time("partition", || partition_of(&mesh, method));
+    }
     for _ in 0..case.mesh.refine {
         mesh = phases.time("mesh", || mesh.refine())?;
     }
-    Ok((mesh, report))
+    if let Some(keeping) = keeping {
+        phases.time("partition", || keeping.finish(comm, &mut warnings));
+    }
+    Ok(Loaded { mesh, partition: report, warnings })
+}
+
+/// What there is to say of a partition that a mesh came with: facets between owners are those between
+/// owned cells and ghosts. Collective.
+pub fn partition_of(mesh: &Mesh, method: &str) -> PartitionReport {
+    let comm = &mesh.comm;
+    let (mine, all) = (mesh.n_owned_cells() as u64, mesh.n_cells_global);
+    let facets = |cells: &dyn Fn(&Block) -> std::ops::Range<usize>, visit: &mut dyn FnMut([u32; 4])| {
+        for block in &mesh.blocks {
+            for cell in cells(block) {
+                let vertices = block.vertices(cell);
+                for f in 0..block.shape.n_entities(mesh.dim - 1) {
+                    let mut key = [u32::MAX; 4];
+                    for (k, &v) in key.iter_mut().zip(block.shape.entity_vertices(mesh.dim - 1, f)) {
+                        *k = vertices[v as usize];
+                    }
+                    key.sort_unstable();
+                    visit(key);
+                }
+            }
+        }
+    };
+    let mut of_ghosts = HashSet::new();
+    facets(&|b| b.n_owned..b.n_cells, &mut |key| {
+        of_ghosts.insert(key);
+    });
+    let mut cut = 0u64;
+    if !of_ghosts.is_empty() {
+        facets(&|b| 0..b.n_owned, &mut |key| cut += u64::from(of_ghosts.contains(&key)));
+    }
+    PartitionReport {
+        imbalance: comm.max(mine) as f64 * comm.size() as f64 / all.max(1) as f64,
+        // Each facet was seen from both sides.
+        edge_cut: comm.sum(cut) / 2,
+        method: method.into(),
+    }
 }
 
 /// Owners of a draft's cells in `n_parts` parts, with what there is to say of them. Collective.
+///
+/// # Errors
+/// When the partitioner fails.
 pub fn partition_draft(
     comm: &Comm,
     draft: &Draft,
@@ -105,11 +190,19 @@ pub fn partition_draft(
         let report = PartitionReport { imbalance: 1.0, edge_cut: 0, method: "none".into() };
         return Ok((vec![0; draft.n_cells()], report));
     }
+    let (found, quality) = partition_measured(comm, draft, n_parts)?;
+    let report = PartitionReport { imbalance: quality.imbalance, edge_cut: quality.edge_cut, method: found.method };
+    Ok((found.owner, report))
+}
+
+/// As [`partition_draft`], with every measure of the partition. Collective.
+///
+/// # Errors
+/// When the partitioner fails.
+pub fn partition_measured(comm: &Comm, draft: &Draft, n_parts: usize) -> Result<(Partition, Quality), RunError> {
     let graph = draft.graph()?;
     let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
     let found = partition::partition(comm, &graph, n_parts, &partition::Options::default()).map_err(fail)?;
     let quality = partition::quality(comm, &graph, &found.owner, n_parts);
-    let report =
-        PartitionReport { imbalance: quality.imbalance, edge_cut: quality.edge_cut, method: found.method.clone() };
-    Ok((found.owner, report))
+    Ok((found, quality))
 }

@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod error;
 mod materials;
 pub mod mesh;
+pub mod mesh_files;
 mod results;
 pub mod singular;
 mod steady;

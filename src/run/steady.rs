@@ -30,6 +30,8 @@ pub struct Options {
     pub petsc: String,
     /// Whether rank 0 shows progress and a summary.
     pub quiet: bool,
+    /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
+    pub no_files: bool,
 }
 
 /// What a run came to.
@@ -51,12 +53,13 @@ pub struct Outcome {
 /// where it can be written. A solver that does not converge is an [`Outcome`] with a failure.
 pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, RunError> {
     let begin = Instant::now();
-    let prepared = if comm.is_root() { prepare_directory(&case.output_dir) } else { Ok(()) };
+    let writes = !options.no_files && comm.is_root();
+    let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
     comm.agree(prepared)?;
     let mut report = RunReport::started(&case.name, comm.size(), options.threads);
     let path = case.output_dir.join(run_json::FILE_NAME);
     let resolved = case.output_dir.join("case.resolved.toml");
-    let written = if comm.is_root() {
+    let written = if writes {
         report
             .write_atomic(&path)
             .and_then(|()| run_json::write_file_atomic(&resolved, case.resolved().as_bytes()))
@@ -79,7 +82,7 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Some(error) if error.kind == Kind::NotConverged => Status::NotConverged,
         Some(_) => Status::Failed,
     };
-    let written = if comm.is_root() { report.write_atomic(&path) } else { Ok(()) };
+    let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
     written?;
@@ -124,12 +127,15 @@ fn solve(
     check_supported(case)?;
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let line = progress.phase("mesh");
-    let (mesh, partition) = mesh::load(comm, case, phases)?;
+    let mesh::Loaded { mesh, partition, warnings } = mesh::load(comm, case, phases)?;
+    report.warnings.extend(warnings);
     report.mesh = MeshReport {
         cells: mesh.n_cells_global,
         vertices: mesh.vertices.map.n_global(),
         dimension: mesh.dim as u32,
     };
+    let (cells, method) = (report.mesh.cells, partition.method.as_str());
+    tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
     report.partition = Some(partition);
     drop(line);
     let space = phases
@@ -138,6 +144,7 @@ fn solve(
     let law = case.physics.law;
     let c = law.n_components(mesh.dim);
     report.dofs = space.map.n_global() * c as u64;
+    tracing::info!(dofs = report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = phases.time("space", || materials::build(case, &mesh))?;
     let conditions = phases.time("space", || conditions::resolve(case, &mesh))?;
     report.boundary.clone_from(&conditions.report);
@@ -260,6 +267,7 @@ impl Context<'_> {
         let assembled =
             self.phases.time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
         comm.agree(assembled).map_err(|e| self.locate(e))?;
+        tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
         let rhs: Vec<f64> = residual.iter().map(|r| -r).collect();
         if !null.is_empty() {
             self.check_compatible(&rhs, &null)?;
@@ -289,6 +297,8 @@ impl Context<'_> {
         let (change, how) = solved;
         self.phases.add("pc_setup", how.setup_seconds);
         self.phases.add("solve", how.solve_seconds);
+        let (method, residual) = (how.method.as_str(), how.relative_residual);
+        tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
         let mut change = change;
         change.resize(space.map.n_local() * c, 0.0);
         space.halo.forward(&mut change, c);
@@ -323,8 +333,11 @@ impl Context<'_> {
         let mut results = Solved::new(case, problem, &u, &reactions);
         self.report.probes = results.probes(&places)?;
         self.report.integrals = results.integrals()?;
-        results.write(&case.output_dir.join("solution.hdf"))?;
-        let written = if comm.is_root() { results::write_probes(case, &self.report.probes) } else { Ok(()) };
+        if !self.options.no_files {
+            results.write(&case.output_dir.join("solution.hdf"))?;
+        }
+        let writes = !self.options.no_files && comm.is_root();
+        let written = if writes { results::write_probes(case, &self.report.probes) } else { Ok(()) };
         comm.agree(written)?;
         self.phases.add("output", begin.elapsed().as_secs_f64());
         u.truncate(n_owned * c);

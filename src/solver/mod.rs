@@ -5,6 +5,7 @@
 
 pub(crate) mod assembled;
 mod choose;
+pub mod installed;
 mod krylov;
 mod method;
 mod report;

@@ -8,6 +8,8 @@
 //! Start at [`Expr::parse`].
 
 mod derive;
+#[allow(dead_code)]
+mod functions;
 mod graph;
 mod names;
 mod parse;
