@@ -14,4 +14,7 @@ pub mod solver;
 pub mod output;
 pub mod case;
 pub mod run;
+pub mod library;
 pub mod cli;
+
+pub use library::{Domain, Laplace, laplace};

@@ -181,15 +181,17 @@ fn tangent_sized<L: Law<D, C>, const D: usize, const C: usize>(
     out: &mut [f64],
     n: usize,
 ) {
+    macro_rules! sized {
+        ($n:expr) => {
+            kernel::tangent(law, points, &rules.basis, coefficients, first_point, u, out, $n)
+        };
+    }
     // Only sizes of the simplices that large problems use: every size is code for every law.
-    let mut run = |n: usize| {
-        kernel::tangent(law, points, &rules.basis, coefficients, first_point, u, out, n);
-    };
     match (D, n) {
-        (2, 3) => run(3),
-        (3, 4) => run(4),
-        (3, 10) => run(10),
-        _ => run(n),
+        (2, 3) => sized!(3),
+        (3, 4) => sized!(4),
+        (3, 10) => sized!(10),
+        _ => sized!(n),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The graph behind an expression: operations on earlier nodes, each distinct one stored once.
 //!
-//! May import: nothing. Start at [`Builder`]: every node is made by one of its methods, which fold
+//! May import: `functions`. Start at [`Builder`]: every node is made by one of its methods, which fold
 //! constants and simplify, so that derivatives stay small and zeros are seen as zeros.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Var;
+use super::functions::{Atan, Cos, Cosh, Exp, Lanes, Log, Sin, Sinh, Tanh};
 
 /// Index of a node in its graph.
 pub(super) type Id = u32;
@@ -120,18 +121,18 @@ impl Unary {
             Self::Neg => -a,
             Self::Abs => a.abs(),
             Self::Sqrt => a.sqrt(),
-            Self::Exp => a.exp(),
-            Self::Log => a.ln(),
+            Self::Exp => Exp::value(a),
+            Self::Log => Log::value(a),
             Self::Log10 => a.log10(),
-            Self::Sin => a.sin(),
-            Self::Cos => a.cos(),
+            Self::Sin => Sin::value(a),
+            Self::Cos => Cos::value(a),
             Self::Tan => a.tan(),
             Self::Asin => a.asin(),
             Self::Acos => a.acos(),
-            Self::Atan => a.atan(),
-            Self::Sinh => a.sinh(),
-            Self::Cosh => a.cosh(),
-            Self::Tanh => a.tanh(),
+            Self::Atan => Atan::value(a),
+            Self::Sinh => Sinh::value(a),
+            Self::Cosh => Cosh::value(a),
+            Self::Tanh => Tanh::value(a),
             Self::Sign => {
                 if a > 0.0 {
                     1.0
@@ -427,10 +428,15 @@ impl Builder {
 
     /// The graph of one root: what it needs, in an order that depends on the expression alone.
     pub(super) fn finish(&self, root: Id) -> Graph {
-        let mut new_id: Vec<Option<Id>> = vec![None; root as usize + 1];
+        Graph { nodes: self.finish_all(&[root]).0 }
+    }
+
+    /// What several roots need, shared parts once, and where each root is among it.
+    pub(super) fn finish_all(&self, roots: &[Id]) -> (Vec<Op>, Vec<Id>) {
+        let mut new_id: Vec<Option<Id>> = vec![None; self.nodes.len()];
         let mut nodes = Vec::new();
         // Depth first with an explicit stack: derivatives can be deep.
-        let mut stack = vec![(root, false)];
+        let mut stack: Vec<(Id, bool)> = roots.iter().rev().map(|&root| (root, false)).collect();
         while let Some((id, ready)) = stack.pop() {
             if new_id[id as usize].is_some() {
                 continue;
@@ -446,6 +452,7 @@ impl Builder {
                 stack[first..].reverse();
             }
         }
-        Graph { nodes }
+        let roots = roots.iter().map(|&root| new_id[root as usize].unwrap_or(0)).collect();
+        (nodes, roots)
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! What lives here: [`Expr`] and what it is made of. `parse` turns text into a hash-consed graph
 //! (`graph`), so equal subexpressions exist once; `tape` compiles that graph to register code that
-//! runs over blocks of points; `derive` differentiates it; `names` knows every function and
+//! runs over blocks of points (`kernels`, `functions`); `set` evaluates several expressions at once;
+//! `derive` differentiates; `names` knows every function and
 //! constant and finds the nearest name for a misspelt one.
 //! May import: nothing of this crate.
 //! Start at [`Expr::parse`].
 
 mod derive;
-#[allow(dead_code)]
 mod functions;
 mod graph;
+mod kernels;
 mod names;
 mod parse;
+mod set;
 mod tape;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ use graph::{Builder, Graph, Op};
 use tape::Tape;
 
 pub use names::{is_reserved, nearest};
+pub use set::ExprSet;
 pub use tape::Scratch;
 
 /// What a text may refer to beyond `x y z t`, `pi`, `e` and the functions.
@@ -179,7 +182,7 @@ impl Expr {
     /// # Panics
     /// If a slice of `points` is neither empty nor as long as `out`.
     pub fn eval(&self, points: &Points, out: &mut [f64], scratch: &mut Scratch) {
-        self.tape.eval(points, out, scratch);
+        self.tape.eval(points, out.len(), out, scratch);
     }
 
     /// The value at one point; bitwise what [`Expr::eval`] gives there.

@@ -1,0 +1,238 @@
+//! `femdd doctor`: what this machine offers, what it lacks, and what to install.
+//!
+//! Imports `solver`, `output` and `library` (for a solve that shows that all of it works together).
+//! Start at [`main`]. Needs no mpirun.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::launch;
+use crate::library::{self, Domain};
+use crate::output::hdf;
+use crate::solver::installed;
+
+/// How a check came out.
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// Not there, and not needed.
+    Absent,
+    /// It works, and could work better.
+    Weak,
+    /// femdd cannot work like that.
+    Missing,
+}
+
+/// Prints the findings as they come, and counts what is missing.
+#[derive(Default)]
+struct Findings {
+    missing: usize,
+    weak: usize,
+}
+
+impl Findings {
+    fn say(&mut self, verdict: Verdict, name: &str, what: &str, help: &str) {
+        let mark = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Absent => "-",
+            Verdict::Weak => "weak",
+            Verdict::Missing => "MISSING",
+        };
+        println!("{mark:<8} {name:<12} {what}");
+        if !help.is_empty() && !matches!(verdict, Verdict::Good) {
+            println!("{:21} {help}", "");
+        }
+        match verdict {
+            Verdict::Missing => self.missing += 1,
+            Verdict::Weak => self.weak += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Says what is there; 0, or 3 if something that is needed is not.
+pub fn main() -> i32 {
+    if launch::local_rank() != 0 {
+        eprintln!("error: femdd doctor looks at one machine: start it without mpirun, or with mpirun -n 1");
+        return 2;
+    }
+    let mut findings = Findings::default();
+    println!("femdd {}", env!("CARGO_PKG_VERSION"));
+    machine(&mut findings);
+    mpi(&mut findings);
+    petsc(&mut findings);
+    libraries(&mut findings);
+    services(&mut findings);
+    works(&mut findings);
+    println!();
+    match (findings.missing, findings.weak) {
+        (0, 0) => println!("All is well."),
+        (0, n) => println!("femdd works here; {n} could be better."),
+        (n, _) => println!("{n} missing: femdd does not work here."),
+    }
+    if findings.missing > 0 { 3 } else { 0 }
+}
+
+/// The path of a program.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file())
+}
+
+/// The files of shared libraries in this process.
+fn loaded() -> Vec<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut files: Vec<PathBuf> =
+        maps.lines().filter_map(|line| Some(PathBuf::from(&line[line.find('/')?..]))).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+fn find_loaded(files: &[PathBuf], start: &str) -> Option<PathBuf> {
+    let named = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start));
+    files.iter().find(named).cloned()
+}
+
+fn machine(findings: &mut Findings) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = launch::physical_cores();
+    findings.say(Verdict::Good, "cores", &format!("{cores} physical, {threads} hardware threads"), "");
+    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let entry = |name: &str| -> Option<f64> {
+        let line = table.lines().find(|l| l.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / (1 << 20) as f64)
+    };
+    if let (Some(total), Some(free)) = (entry("MemTotal:"), entry("MemAvailable:")) {
+        let verdict = if free < 1.0 { Verdict::Weak } else { Verdict::Good };
+        let help = "less than 1 GiB is available: large cases will not fit";
+        findings.say(verdict, "memory", &format!("{free:.1} GiB available of {total:.1} GiB"), help);
+    }
+    // Open MPI's ranks exchange messages through files there; containers often have 64 MiB.
+    let shared = Path::new("/dev/shm");
+    if let Some(free) = hdf::free_bytes(shared).filter(|_| shared.is_dir()) {
+        let mib = free >> 20;
+        let verdict = if mib < 256 { Verdict::Weak } else { Verdict::Good };
+        let help = "Open MPI needs some MiB a rank there: in a container, start it with --shm-size=1g";
+        findings.say(verdict, "/dev/shm", &format!("{mib} MiB free"), help);
+    }
+}
+
+fn mpi(findings: &mut Findings) {
+    let version = cluster::library_version();
+    let first = version.split([',', '\n']).next().unwrap_or("").trim().to_owned();
+    findings.say(Verdict::Good, "MPI", &first, "");
+    match program("mpirun") {
+        Some(path) => findings.say(Verdict::Good, "mpirun", &path.display().to_string(), ""),
+        None => findings.say(
+            Verdict::Missing,
+            "mpirun",
+            "not in PATH: runs on one rank only",
+            "apt-get install openmpi-bin",
+        ),
+    }
+}
+
+fn petsc(findings: &mut Findings) {
+    let bits = installed::index_bits();
+    let what = format!("{}, {bits}-bit indices", installed::version());
+    findings.say(Verdict::Good, "PETSc", &what, "");
+    if bits == 32 {
+        println!("{:21} up to 2^31 unknowns; for more build with PETSC_RS_INT64=1 (libpetsc64-real-dev)", "");
+    }
+    let packages = installed::packages();
+    findings.say(Verdict::Good, "packages", &packages.join(" "), "");
+    for (name, what) in [("hypre", "cg+boomeramg"), ("mumps", "direct on several ranks")] {
+        if !packages.contains(&name) {
+            let help = format!("method {what} needs it: apt-get install petsc-dev, or configure PETSc with {name}");
+            findings.say(Verdict::Weak, name, "PETSc was built without it", &help);
+        }
+    }
+}
+
+fn libraries(findings: &mut Findings) {
+    let files = loaded();
+    let what = format!("{}, parallel", hdf::library_version());
+    findings.say(Verdict::Good, "HDF5", &what, "");
+    match find_loaded(&files, "libmetis") {
+        Some(path) => findings.say(Verdict::Good, "METIS", &path.display().to_string(), ""),
+        None => findings.say(Verdict::Good, "METIS", "linked statically", ""),
+    }
+    let known = ["libopenblas", "libmkl", "libblis", "libflexiblas", "libarmpl", "libsci"];
+    let optimised = known.iter().find_map(|name| find_loaded(&files, name));
+    let blas = find_loaded(&files, "libblas");
+    // Debian puts an optimised BLAS behind the same name, in a folder of its own.
+    let named = |p: &Path| known.iter().any(|k| p.to_string_lossy().contains(&k["lib".len()..]));
+    match (optimised, blas) {
+        (Some(path), _) => findings.say(Verdict::Good, "BLAS", &path.display().to_string(), ""),
+        (None, Some(path)) if named(&path) => findings.say(Verdict::Good, "BLAS", &path.display().to_string(), ""),
+        (None, Some(path)) => findings.say(
+            Verdict::Weak,
+            "BLAS",
+            &format!("{}: the reference one, slow in direct solvers", path.display()),
+            "apt-get install libopenblas0",
+        ),
+        (None, None) => findings.say(Verdict::Absent, "BLAS", "linked into PETSc", ""),
+    }
+}
+
+fn services(findings: &mut Findings) {
+    let devices = std::fs::read_dir("/dev").map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()));
+    let cards = devices.map_or(0, |names| {
+        names.filter(|n| n.strip_prefix("nvidia").is_some_and(|k| k.parse::<u32>().is_ok())).count()
+    });
+    let listed = program("nvidia-smi").and_then(|smi| Command::new(smi).arg("-L").output().ok());
+    let listed = listed.filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let amd = Path::new("/dev/kfd").exists();
+    let with_gpu = installed::packages().iter().any(|p| ["cuda", "hip", "kokkos", "sycl"].contains(p));
+    let found = match (&listed, cards, amd) {
+        (Some(list), ..) if !list.is_empty() => Some(list.lines().collect::<Vec<_>>().join("; ")),
+        (_, n, _) if n > 0 => Some(format!("{n} NVIDIA, but nvidia-smi does not answer")),
+        (_, _, true) => Some("AMD (/dev/kfd)".to_string()),
+        _ => None,
+    };
+    match found {
+        None => findings.say(Verdict::Absent, "GPU", "none", ""),
+        Some(what) if with_gpu => findings.say(Verdict::Good, "GPU", &what, ""),
+        Some(what) => {
+            findings.say(Verdict::Absent, "GPU", &what, "unused: this PETSc was built without CUDA and HIP");
+        }
+    }
+    match program("sbatch") {
+        Some(path) => findings.say(Verdict::Good, "SLURM", &path.display().to_string(), ""),
+        None => findings.say(Verdict::Absent, "SLURM", "no sbatch in PATH", "only for batch jobs"),
+    }
+    match (std::env::var("REDIS_URL"), program("redis-server")) {
+        // Its password stays out of logs.
+        (Ok(_), _) => findings.say(Verdict::Good, "Redis", "REDIS_URL is set", ""),
+        (_, Some(path)) => findings.say(Verdict::Good, "Redis", &path.display().to_string(), ""),
+        _ => findings.say(
+            Verdict::Absent,
+            "Redis",
+            "no redis-server in PATH, no REDIS_URL",
+            "only for caches shared between machines: apt-get install redis-server",
+        ),
+    }
+}
+
+/// Solves something: MPI starts, PETSc solves, and the answer is right.
+fn works(findings: &mut Findings) {
+    let solved = library::laplace(&Domain::interval(0.0, 1.0).cells(64).degree(2), 2.0, 0.0);
+    let level = || cluster::thread_level();
+    match solved {
+        Ok(result) => {
+            // -u'' = 2 with u = 0 at both ends: x (1 - x), which elements of degree 2 hold exactly.
+            let error = result.nodes.iter().zip(&result.solution).map(|(x, u)| (u - x[0] * (1.0 - x[0])).abs());
+            let error = error.fold(0.0, f64::max);
+            let verdict = if error < 1e-6 { Verdict::Good } else { Verdict::Missing };
+            let help = "the libraries do not fit together: rebuild femdd with those that are installed";
+            let seconds = result.metrics.wall;
+            findings.say(Verdict::Good, "threads", &format!("MPI allows {}", level()), "");
+            findings.say(verdict, "solve", &format!("error {error:.1e}, {seconds:.2} s"), help);
+        }
+        Err(error) => {
+            let help = "MPI and PETSc must be those that femdd was built with: build it again here";
+            findings.say(Verdict::Missing, "solve", &error.message, help);
+        }
+    }
+}
