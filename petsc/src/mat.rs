@@ -14,11 +14,11 @@ use crate::{Error, NullSpace, PetscInt, Result, Vec, sys, to_petsc_int};
 /// ascending.
 #[derive(Debug, Clone, Default)]
 pub struct Csr {
-    /// Shape [n_rows + 1].
+    /// Shape `[n_rows + 1]`.
     pub ptr: std::vec::Vec<PetscInt>,
-    /// Shape [n_entries].
+    /// Shape `[n_entries]`.
     pub col: std::vec::Vec<PetscInt>,
-    /// Shape [n_entries].
+    /// Shape `[n_entries]`.
     pub val: std::vec::Vec<f64>,
 }
 

@@ -55,7 +55,7 @@ impl<'a> Pc<'a> {
     }
 
     /// The coordinates of the owned nodes, from which multigrid makes rigid body modes. Shape
-    /// [n_nodes, dimension], flat by nodes.
+    /// `[n_nodes, dimension]`, flat by nodes.
     pub fn set_coordinates(&mut self, dimension: usize, coordinates: &[f64]) -> Result<()> {
         let nodes = to_petsc_int(coordinates.len() / dimension.max(1), "the number of nodes on a rank")?;
         // SAFETY: live handle; `nodes * dimension` numbers are read and copied.

@@ -97,20 +97,31 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
         let mut at_nodes = Evaluator::new(d, b, element.nodes(), vec![0.0; element.n_nodes()], 1);
         let rule = Quadrature::new(block.shape, 1).expect("a rule of degree 1 exists");
         let mut inside = Evaluator::new(d, b, &rule.points, rule.weights, 1);
+        // Gradients of degree 1 on straight simplices are constant, and so is what constant coefficients
+        // make of them: one point does for all nodes.
+        let uniform = block.is_affine() && d.space.degree == 1;
         for &cell in &d.order[b] {
             let nodes = d.space.nodes(b, cell as usize);
             let set = block.sets[cell as usize];
             if !nodes.iter().any(|&v| points.find(v, set).is_some()) {
                 continue;
             }
-            inside.map::<D>(d, cell as usize)?;
-            let volume: f64 = inside.weights().iter().sum();
-            at_nodes.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
+            let constant = uniform && d.is_constant(b, cell as usize, |slot| law.in_quantities(slot));
+            let volume: f64 = if constant {
+                inside.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
+                inside.weights().iter().sum()
+            } else {
+                inside.map::<D>(d, cell as usize)?;
+                let volume = inside.weights().iter().sum();
+                at_nodes.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
+                volume
+            };
             for (k, &v) in nodes.iter().enumerate() {
                 if let Some(p) = points.find(v, set) {
                     weights[p as usize] += volume;
+                    let from = if constant { 0 } else { k * width };
                     for c in 0..width {
-                        values[p as usize * width + c] += volume * out[k * width + c];
+                        values[p as usize * width + c] += volume * out[from + c];
                     }
                 }
             }

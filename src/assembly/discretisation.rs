@@ -147,6 +147,12 @@ impl<'a> Discretisation<'a> {
         Discretisation { mesh, space, materials, set_material, time, order, batches, tangent, residual }
     }
 
+    /// Whether the coefficients of a cell that `wanted` names are constants.
+    pub(super) fn is_constant(&self, block: usize, cell: usize, wanted: impl Fn(usize) -> bool) -> bool {
+        let slots = &self.materials[self.material(block, cell)].slots;
+        slots.iter().enumerate().all(|(k, slot)| slot.constant().is_some() || !wanted(k))
+    }
+
     /// The material of a cell.
     pub fn material(&self, block: usize, cell: usize) -> usize {
         self.set_material[self.mesh.blocks[block].sets[cell] as usize] as usize

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::derived::{self, Nodal, RegionNodes};
-use super::discretisation::{AssemblyError, Discretisation};
+use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::facets::{self, FacetRule};
-use super::kernel::CellPoints;
+use super::kernel::{self, CellPoints};
 use crate::element::{Quadrature, Table};
-use crate::law::expr::{Expr, Points, Scratch, Var};
+use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
 use crate::law::{Law, Point, Quantity, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, geometry};
 
@@ -96,7 +96,8 @@ impl Evaluator {
         self.load_state::<C>(d, cell, u);
         let material = &d.materials[d.material(self.block, cell)];
         let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
-        self.coefficients.evaluate(material, &points).map_err(|e| AssemblyError::NotFinite {
+        let wanted = |slot| law.in_quantities(slot);
+        self.coefficients.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::NotFinite {
             key: e.key,
             text: e.text,
             value: e.value.to_string(),
@@ -162,52 +163,132 @@ fn sum_cells<const N: usize>(
 }
 
 /// Squared error norms of this rank's cells: L2, H1 seminorm.
+///
+/// Bound by the exact solution's sines and exponentials: expressions are evaluated for about a thousand
+/// points at once, the value and its derivatives sharing what they have in common.
 pub(super) fn exact_errors<const D: usize, const C: usize>(
     d: &Discretisation,
     exact: &[Expr],
     u: &[f64],
 ) -> Result<[f64; 2], AssemblyError> {
     let axes = [Var::X, Var::Y, Var::Z];
-    let gradients: Vec<Vec<Expr>> =
-        exact.iter().map(|e| axes[..D].iter().map(|&v| e.derivative(v)).collect()).collect();
-    let degree = 2 * d.space.degree + 4;
-    sum_cells(
-        d,
-        degree,
-        |e, _, cell| {
-            e.map::<D>(d, cell)?;
-            e.place();
-            e.load_state::<C>(d, cell, u);
-            let n = e.reference_weights.len();
-            // The state first, then less the exact values, one expression at a time.
-            let mut p = Point::<D, C>::default();
-            let mut difference = vec![0.0; n * C * (1 + D)];
-            for q in 0..n {
-                e.points.state(&e.basis, q, &e.state, false, &mut p);
-                for c in 0..C {
-                    difference[(c * (1 + D)) * n + q] = p.u[c];
-                    (0..D).for_each(|k| difference[(c * (1 + D) + 1 + k) * n + q] = p.grad[c][k]);
+    let with_gradient = |e: &Expr| {
+        std::iter::once(e.clone()).chain(axes[..D].iter().map(|&v| e.derivative(v))).collect::<Vec<_>>()
+    };
+    let outputs: Vec<Expr> = exact.iter().flat_map(with_gradient).collect();
+    let outputs = ExprSet::new(&outputs);
+    let mut total = [0.0; 2];
+    for (b, block) in d.mesh.blocks.iter().enumerate() {
+        let curved = usize::from(block.geometry != crate::element::GeometryKind::Linear) * 2;
+        let degree = 2 * d.space.degree + 4 + curved;
+        let rules = Rules::new(d.mesh, d.space, b, degree, 1);
+        let parts: Vec<Result<[f64; 2], AssemblyError>> = (0..block.n_owned.div_ceil(CELLS_PER_TASK))
+            .into_par_iter()
+            .map_init(ErrorWork::default, |work, task| {
+                let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
+                let per_batch = (1024 / rules.rule.len()).max(1);
+                let mut sums = [0.0; 2];
+                let mut begin = task * CELLS_PER_TASK;
+                while begin < end {
+                    let cells = begin..(begin + per_batch).min(end);
+                    begin = cells.end;
+                    work.add::<D, C>(d, b, &rules, cells, &outputs, u, &mut sums)?;
                 }
+                Ok(sums)
+            })
+            .collect();
+        for part in parts {
+            let part = part?;
+            (0..2).for_each(|k| total[k] += part[k]);
+        }
+    }
+    Ok(total)
+}
+
+/// Buffers of the error norms, reused from batch to batch.
+#[derive(Default)]
+struct ErrorWork {
+    coordinates: Vec<[f64; 3]>,
+    x: [Vec<f64>; 3],
+    weights: Vec<f64>,
+    inverses: Vec<[[f64; 3]; 3]>,
+    values: Vec<f64>,
+    scratch: Scratch,
+}
+
+impl ErrorWork {
+    /// Adds the squared errors of some cells.
+    fn add<const D: usize, const C: usize>(
+        &mut self,
+        d: &Discretisation,
+        b: usize,
+        rules: &Rules,
+        cells: std::ops::Range<usize>,
+        outputs: &ExprSet,
+        u: &[f64],
+        sums: &mut [f64; 2],
+    ) -> Result<(), AssemblyError> {
+        let block = &d.mesh.blocks[b];
+        let n_points = rules.rule.len();
+        self.x.iter_mut().for_each(Vec::clear);
+        self.weights.clear();
+        self.inverses.clear();
+        for cell in cells.clone() {
+            self.coordinates.clear();
+            d.mesh.cell_coordinates(block, cell, &mut self.coordinates);
+            let (mut inverse, mut det) = ([[0.0; 3]; 3], 0.0);
+            for q in 0..n_points {
+                if q == 0 || !block.is_affine() {
+                    let j = geometry::jacobian(&rules.geometry, q, &self.coordinates);
+                    let (small, found) = kernel::invert::<D>(&j);
+                    det = found;
+                    for (row, small) in inverse.iter_mut().zip(&small) {
+                        row[..D].copy_from_slice(small);
+                    }
+                    if !(det > 0.0) {
+                        return Err(derived::inverted_at(d, b, cell, kernel::Inverted(q)));
+                    }
+                }
+                let at = geometry::image(&rules.geometry, q, &self.coordinates);
+                (0..3).for_each(|k| self.x[k].push(at[k]));
+                self.weights.push(rules.rule.weights[q] * det);
+                self.inverses.push(inverse);
             }
-            let mut scratch = Scratch::default();
-            let mut values = vec![0.0; n];
-            let points = Points { x: &e.x[0], y: &e.x[1], z: &e.x[2], t: d.time };
-            let mut sums = [0.0; 2];
-            for c in 0..C {
-                for k in 0..=D {
-                    let expr = if k == 0 { &exact[c] } else { &gradients[c][k - 1] };
-                    expr.eval(&points, &mut values, &mut scratch);
-                    let row = &difference[(c * (1 + D) + k) * n..][..n];
-                    for q in 0..n {
-                        let e_q = row[q] - values[q];
-                        sums[usize::from(k > 0)] += e.points.weights[q] * e_q * e_q;
+        }
+        let n = self.weights.len();
+        self.values.resize(outputs.len() * n, 0.0);
+        let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
+        outputs.eval(&points, &mut self.values[..outputs.len() * n], &mut self.scratch);
+        let n_nodes = rules.basis.n_nodes;
+        for (k, cell) in cells.enumerate() {
+            let nodes = d.space.nodes(b, cell);
+            for q in 0..n_points {
+                let (mut value, mut reference) = ([0.0; C], [[0.0; D]; C]);
+                let phi = &rules.basis.values[q * n_nodes..][..n_nodes];
+                let gradients = rules.basis.gradients[q * n_nodes * D..][..n_nodes * D].chunks_exact(D);
+                for ((&v, phi), gradient) in nodes.iter().zip(phi).zip(gradients) {
+                    for c in 0..C {
+                        let u = u[v as usize * C + c];
+                        value[c] += phi * u;
+                        (0..D).for_each(|a| reference[c][a] += gradient[a] * u);
+                    }
+                }
+                let p = k * n_points + q;
+                let inverse = &self.inverses[p];
+                for c in 0..C {
+                    let first = c * (1 + D);
+                    let e = value[c] - self.values[first * n + p];
+                    sums[0] += self.weights[p] * e * e;
+                    for a in 0..D {
+                        let slope: f64 = (0..D).map(|k| inverse[k][a] * reference[c][k]).sum();
+                        let e = slope - self.values[(first + 1 + a) * n + p];
+                        sums[1] += self.weights[p] * e * e;
                     }
                 }
             }
-            Ok(sums)
-        },
-        |_, _| true,
-    )
+        }
+        Ok(())
+    }
 }
 
 /// Integral of one value of a quantity over owned cells for which `keep` holds.

@@ -82,11 +82,24 @@ impl Batch {
     /// # Errors
     /// A value that is NaN or infinite.
     pub fn evaluate(&mut self, material: &Material, points: &Points) -> Result<(), NotFinite> {
+        self.evaluate_some(material, points, |_| true)
+    }
+
+    /// As [`Batch::evaluate`], for the slots that `wanted` names; others that vary are zero.
+    ///
+    /// # Errors
+    /// As [`Batch::evaluate`].
+    pub fn evaluate_some(
+        &mut self,
+        material: &Material,
+        points: &Points,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<(), NotFinite> {
         let n = points.x.len();
         self.layout.clear();
         let mut size = 0;
-        for slot in &material.slots {
-            let varies = usize::from(slot.constant().is_none());
+        for (k, slot) in material.slots.iter().enumerate() {
+            let varies = usize::from(slot.constant().is_none() && wanted(k));
             self.layout.push((size, varies));
             size += if varies == 1 { n } else { 1 };
         }
@@ -97,6 +110,7 @@ impl Batch {
             let (begin, varies) = self.layout[k];
             match slot {
                 Slot::Constant(value) => self.values[begin] = *value,
+                Slot::Varying(_) if varies == 0 => self.values[begin] = 0.0,
                 Slot::Varying(expr) => {
                     let out = &mut self.values[begin..begin + n * varies];
                     expr.eval(points, out, &mut self.scratch);

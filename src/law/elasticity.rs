@@ -140,6 +140,10 @@ impl<const D: usize> Law<D, D> for Elasticity {
         c.get(Self::THICKNESS)
     }
 
+    fn in_quantities(&self, slot: usize) -> bool {
+        slot < Self::FORCE && slot != Self::THICKNESS
+    }
+
     fn n_values(&self, quantity: Quantity) -> Option<usize> {
         match quantity {
             Quantity::Solution => Some(D),

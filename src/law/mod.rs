@@ -123,6 +123,9 @@ pub trait Law<const D: usize, const C: usize>: Sync + Send {
         1.0
     }
 
+    /// Whether quantities depend on a slot: a source, say, does not enter a flux.
+    fn in_quantities(&self, slot: usize) -> bool;
+
     /// The number of values of a quantity; `None` when the law does not have it.
     fn n_values(&self, quantity: Quantity) -> Option<usize>;
 

@@ -79,6 +79,10 @@ impl<const D: usize> Law<D, 1> for Diffusion {
         t.g00[0][0] += c.get(Self::reaction::<D>());
     }
 
+    fn in_quantities(&self, slot: usize) -> bool {
+        slot < D * D
+    }
+
     fn n_values(&self, quantity: Quantity) -> Option<usize> {
         scalar_values::<D>(quantity)
     }
@@ -173,6 +177,10 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
                 }
             }
         }
+    }
+
+    fn in_quantities(&self, slot: usize) -> bool {
+        slot < D * D
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

@@ -70,9 +70,9 @@ pub struct System<'a> {
     /// Space dimension.
     pub dimension: usize,
     /// Vectors that the operator without boundary conditions maps to zero (rigid body modes); shape
-    /// [n_modes][n_owned]. Need not be orthonormal.
+    /// `[n_modes][n_owned]`. Need not be orthonormal.
     pub near_null: Vec<Vec<f64>>,
-    /// A basis of the true null space; usually empty. Shape [n_modes][n_owned].
+    /// A basis of the true null space; usually empty. Shape `[n_modes][n_owned]`.
     pub null: Vec<Vec<f64>>,
     /// Polynomial degree of the elements.
     pub degree: u32,

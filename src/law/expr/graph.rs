@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Var;
-use super::functions::{Atan, Cos, Cosh, Exp, Lanes, Log, Sin, Sinh, Tanh};
+use super::functions::{Atan, Atan2, Cos, Cosh, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh};
 
 /// Index of a node in its graph.
 pub(super) type Id = u32;
@@ -126,7 +126,7 @@ impl Unary {
             Self::Log10 => a.log10(),
             Self::Sin => Sin::value(a),
             Self::Cos => Cos::value(a),
-            Self::Tan => a.tan(),
+            Self::Tan => Tan::value(a),
             Self::Asin => a.asin(),
             Self::Acos => a.acos(),
             Self::Atan => Atan::value(a),
@@ -159,7 +159,7 @@ impl Binary {
             Self::Sub => a - b,
             Self::Mul => a * b,
             Self::Div => a / b,
-            Self::Pow => a.powf(b),
+            Self::Pow => Pow::value(a, b),
             // Not f64::min: that one drops a NaN, and a NaN must reach the check that reports it.
             Self::Min => {
                 if a < b || a.is_nan() {
@@ -175,7 +175,7 @@ impl Binary {
                     b
                 }
             }
-            Self::Atan2 => a.atan2(b),
+            Self::Atan2 => Atan2::value(a, b),
             Self::Mod => a - b * (a / b).floor(),
             Self::Less => truth(a < b),
             Self::LessEqual => truth(a <= b),

@@ -3,7 +3,7 @@
 //! May import: `graph`, `functions`. One loop a function: with the function fixed, `apply` folds to
 //! its one branch.
 
-use super::functions::{Atan, Cos, Cosh, Exp, Lanes, Log, Sin, Sinh, Tanh};
+use super::functions::{Atan, Atan2, Cos, Cosh, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh};
 use super::graph::{Binary, Unary, powi};
 
 #[inline(always)]
@@ -13,10 +13,56 @@ fn map(a: &[f64], out: &mut [f64], f: impl Fn(f64) -> f64) {
     }
 }
 
+/// One side of an operation on two: a register, or a number that is the same for all points.
+pub(super) trait Operand: Copy {
+    /// The first `n` values; stating their number once spares a check for each.
+    fn first(self, n: usize) -> Self;
+    fn at(self, i: usize) -> f64;
+}
+
+impl Operand for &[f64] {
+    #[inline(always)]
+    fn first(self, n: usize) -> Self {
+        &self[..n]
+    }
+
+    #[inline(always)]
+    fn at(self, i: usize) -> f64 {
+        self[i]
+    }
+}
+
+impl Operand for f64 {
+    #[inline(always)]
+    fn first(self, _: usize) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn at(self, _: usize) -> f64 {
+        self
+    }
+}
+
 #[inline(always)]
-fn zip(a: &[f64], b: &[f64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
-    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *o = f(a, b);
+fn zip(a: impl Operand, b: impl Operand, out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
+    let (a, b) = (a.first(out.len()), b.first(out.len()));
+    for (i, o) in out.iter_mut().enumerate() {
+        *o = f(a.at(i), b.at(i));
+    }
+}
+
+/// Bitwise `value` of each pair.
+#[inline(always)]
+fn zip_pair<F: Pair>(a: impl Operand, b: impl Operand, out: &mut [f64]) {
+    zip(a, b, out, F::fast);
+    // No early exit: this pass is a vector loop too.
+    if out.iter().fold(false, |any, o| any | o.is_nan()) {
+        for (i, o) in out.iter_mut().enumerate() {
+            if o.is_nan() {
+                *o = F::exact(a.at(i), b.at(i));
+            }
+        }
     }
 }
 
@@ -30,55 +76,60 @@ pub(super) fn unary(f: Unary, a: &[f64], out: &mut [f64]) {
         };
     }
     each!(
-        Exp, Log, Sin, Cos, Atan, Sinh, Cosh, Tanh;
-        Neg, Abs, Sqrt, Log10, Tan, Asin, Acos, Sign, Floor, Ceil, Not
+        Exp, Log, Sin, Cos, Tan, Atan, Sinh, Cosh, Tanh;
+        Neg, Abs, Sqrt, Log10, Asin, Acos, Sign, Floor, Ceil, Not
     );
 }
 
-/// The same for every shape of operands.
-macro_rules! each_binary {
-    ($f:ident, $operation:ident => $run:expr) => {
-        each_binary!(@ $f, $operation => $run; Add, Sub, Mul, Div, Pow, Min, Max, Atan2, Mod, Less,
-            LessEqual, Equal, NotEqual, And, Or)
-    };
-    (@ $f:ident, $operation:ident => $run:expr; $($name:ident),*) => {
-        match $f {
-            $(Binary::$name => {
-                let $operation = |a: f64, b: f64| Binary::$name.apply(a, b);
-                $run
-            })*
-        }
-    };
+pub(super) fn binary(f: Binary, a: impl Operand, b: impl Operand, out: &mut [f64]) {
+    macro_rules! each {
+        ($($fast:ident),*; $($name:ident),*) => {
+            match f {
+                $(Binary::$fast => zip_pair::<$fast>(a, b, out),)*
+                $(Binary::$name => zip(a, b, out, |a, b| Binary::$name.apply(a, b)),)*
+            }
+        };
+    }
+    each!(Pow, Atan2; Add, Sub, Mul, Div, Min, Max, Mod, Less, LessEqual, Equal, NotEqual, And, Or);
 }
 
-pub(super) fn binary(f: Binary, a: &[f64], b: &[f64], out: &mut [f64]) {
-    each_binary!(f, operation => zip(a, b, out, operation));
-}
-
-/// The left operand is a number.
-pub(super) fn binary_left(f: Binary, a: f64, b: &[f64], out: &mut [f64]) {
-    each_binary!(f, operation => map(b, out, |b| operation(a, b)));
-}
-
-/// The right operand is a number.
-pub(super) fn binary_right(f: Binary, a: &[f64], b: f64, out: &mut [f64]) {
-    each_binary!(f, operation => map(a, out, |a| operation(a, b)));
-}
-
-/// Powers in common use have a loop each; the others share one over short arrays.
+/// The commonest powers have a loop each; the others share one over short arrays.
 pub(super) fn whole_power(a: &[f64], n: i32, out: &mut [f64]) {
     match n {
         2 => map(a, out, |a| powi(a, 2)),
         3 => map(a, out, |a| powi(a, 3)),
         4 => map(a, out, |a| powi(a, 4)),
-        5 => map(a, out, |a| powi(a, 5)),
-        6 => map(a, out, |a| powi(a, 6)),
-        7 => map(a, out, |a| powi(a, 7)),
-        8 => map(a, out, |a| powi(a, 8)),
         -1 => map(a, out, |a| powi(a, -1)),
         -2 => map(a, out, |a| powi(a, -2)),
-        n => map(a, out, |a| powi(a, n)),
+        n => {
+            let (mut to, mut from) = (out.chunks_exact_mut(8), a.chunks_exact(8));
+            for (o, a) in to.by_ref().zip(from.by_ref()) {
+                let mut square = [0.0; 8];
+                square.copy_from_slice(a);
+                o.copy_from_slice(&powi_of_8(square, n));
+            }
+            map(from.remainder(), to.into_remainder(), |a| powi(a, n));
+        }
     }
+}
+
+/// [`powi`] of each, by the same multiplications.
+#[inline(always)]
+fn powi_of_8(mut square: [f64; 8], n: i32) -> [f64; 8] {
+    let mut result = [1.0; 8];
+    let mut left = n.unsigned_abs();
+    while left > 0 {
+        if left & 1 == 1 {
+            for (r, s) in result.iter_mut().zip(&square) {
+                *r *= s;
+            }
+        }
+        for s in &mut square {
+            *s *= *s;
+        }
+        left >>= 1;
+    }
+    if n < 0 { result.map(|r| 1.0 / r) } else { result }
 }
 
 /// `c` chooses between `a` and `b`.

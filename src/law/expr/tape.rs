@@ -296,8 +296,8 @@ impl Tape {
                 Code::Unary(f, a) => kernels::unary(f, read(a), out),
                 Code::SinCos(..) => {}
                 Code::Binary(f, a, b) => kernels::binary(f, read(a), read(b), out),
-                Code::BinaryLeft(f, a, b) => kernels::binary_left(f, a, read(b), out),
-                Code::BinaryRight(f, a, b) => kernels::binary_right(f, read(a), b, out),
+                Code::BinaryLeft(f, a, b) => kernels::binary(f, a, read(b), out),
+                Code::BinaryRight(f, a, b) => kernels::binary(f, read(a), b, out),
                 Code::Powi(a, n) => kernels::whole_power(read(a), n, out),
                 Code::Select(c, a, b) => kernels::select(read(c), read(a), read(b), out),
             }

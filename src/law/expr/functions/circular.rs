@@ -1,0 +1,209 @@
+//! Sine, cosine, tangent and its inverse.
+
+use super::{Lanes, Pair, ROUND, mul_add, polynomial};
+
+/// Beyond this the three parts of pi/2 no longer reduce an argument to the last bit.
+const TURN_LIMIT: f64 = 1e5;
+
+/// Both the sine and the cosine, for `|x| <= TURN_LIMIT`.
+///
+/// `x = n pi/2 + r + tail`, `|r| <= pi/4`, by three parts of pi/2 whose first two have 33 bits: their
+/// multiples are exact. Source: the parts and the coefficients of fdlibm, e_rem_pio2.c, k_sin.c,
+/// k_cos.c.
+#[inline(always)]
+fn sin_cos(x: f64) -> (f64, f64) {
+    let shifted = mul_add(x, std::f64::consts::FRAC_2_PI, ROUND);
+    let n = shifted - ROUND;
+    let quarter = shifted.to_bits();
+    let first = mul_add(-n, 1.570_796_326_734_125_614_17, x);
+    let second = n * 6.077_100_506_303_965_976_60e-11;
+    let high = first - second;
+    let low = mul_add(-n, 2.022_266_248_795_950_631_54e-21, (first - high) - second);
+    let r = high + low;
+    let tail = (high - r) + low;
+    let z = r * r;
+    let p = polynomial(
+        z,
+        [
+            1.58969099521155010221e-10,
+            -2.50507602534068634195e-08,
+            2.75573137070700676789e-06,
+            -1.98412698298579493134e-04,
+            8.33333333332248946124e-03,
+            -1.66666666666666324348e-01,
+        ],
+    );
+    let sin = r + mul_add(z * r, p, tail);
+    let p = polynomial(
+        z,
+        [
+            -1.13596475577881948265e-11,
+            2.08757232129817482790e-09,
+            -2.75573143513906633035e-07,
+            2.48015872894767294178e-05,
+            -1.38888888888741095749e-03,
+            4.16666666666666019037e-02,
+        ],
+    );
+    let half = 0.5 * z;
+    let top = 1.0 - half;
+    let cos = top + (((1.0 - top) - half) + mul_add(z * z, p, -(r * tail)));
+    let odd = quarter & 1 == 1;
+    let (s, c) = if odd { (cos, sin) } else { (sin, cos) };
+    let sign = |quarter: u64| (quarter & 2) << 62;
+    let s = f64::from_bits(s.to_bits() ^ sign(quarter));
+    let c = f64::from_bits(c.to_bits() ^ sign(quarter.wrapping_add(1)));
+    // The sine of a tiny number is that number; this keeps the sign of zero.
+    (if x.abs() < 1e-9 { x } else { s }, c)
+}
+
+pub(in super::super) struct Sin;
+
+impl Lanes for Sin {
+    #[inline(always)]
+    fn regular(x: f64) -> bool {
+        x.abs() <= TURN_LIMIT
+    }
+
+    #[inline(always)]
+    fn fast(x: f64) -> f64 {
+        sin_cos(x).0
+    }
+
+    #[inline(always)]
+    fn exact(x: f64) -> f64 {
+        x.sin()
+    }
+}
+
+pub(in super::super) struct Cos;
+
+impl Lanes for Cos {
+    #[inline(always)]
+    fn regular(x: f64) -> bool {
+        x.abs() <= TURN_LIMIT
+    }
+
+    #[inline(always)]
+    fn fast(x: f64) -> f64 {
+        sin_cos(x).1
+    }
+
+    #[inline(always)]
+    fn exact(x: f64) -> f64 {
+        x.cos()
+    }
+}
+
+/// Sine and cosine of a block for little more than the price of one; bitwise those of [`Sin`] and [`Cos`].
+pub(in super::super) fn sin_cos_block(a: &[f64], sin: &mut [f64], cos: &mut [f64]) {
+    for ((s, c), &a) in sin.iter_mut().zip(cos.iter_mut()).zip(a) {
+        (*s, *c) = sin_cos(a);
+    }
+    Sin::repair(a, sin);
+    Cos::repair(a, cos);
+}
+
+/// pi/2 less its nearest number.
+const BELOW_HALF_PI: f64 = 6.123_233_995_736_766e-17;
+
+pub(in super::super) struct Atan;
+
+impl Lanes for Atan {
+    #[inline(always)]
+    fn regular(x: f64) -> bool {
+        x.abs() <= f64::MAX
+    }
+
+    /// `atan(x) = base + atan(u)` with `|u| <= 0.66` by three ranges, `atan(u) = u + u^3 p(u^2)/q(u^2)`.
+    /// Source: the ranges and the coefficients of Cephes, atan.c.
+    #[inline(always)]
+    fn fast(x: f64) -> f64 {
+        let size = x.abs();
+        let (far, near) = (size > 2.414_213_562_373_095, size <= 0.66);
+        let above = if far { -1.0 } else if near { size } else { size - 1.0 };
+        let below = if far { size } else if near { 1.0 } else { size + 1.0 };
+        let base = if far {
+            std::f64::consts::FRAC_PI_2
+        } else if near {
+            0.0
+        } else {
+            std::f64::consts::FRAC_PI_4
+        };
+        let more = if far {
+            BELOW_HALF_PI
+        } else if near {
+            0.0
+        } else {
+            0.5 * BELOW_HALF_PI
+        };
+        let u = above / below;
+        let z = u * u;
+        let p = polynomial(
+            z,
+            [
+                -8.750608600031904122785e-1,
+                -1.615753718733365076637e1,
+                -7.500855792314704667340e1,
+                -1.228866684490136173410e2,
+                -6.485021904942025371773e1,
+            ],
+        );
+        let q = polynomial(
+            z,
+            [
+                1.0,
+                2.485846490142306297962e1,
+                1.650270098316988542046e2,
+                4.328810604912902668951e2,
+                4.853903996359136964868e2,
+                1.945506571482613964425e2,
+            ],
+        );
+        (base + (u + mul_add(z * u, p / q, more))).copysign(x)
+    }
+
+    #[inline(always)]
+    fn exact(x: f64) -> f64 {
+        x.atan()
+    }
+}
+
+pub(in super::super) struct Tan;
+
+impl Lanes for Tan {
+    #[inline(always)]
+    fn regular(x: f64) -> bool {
+        x.abs() <= TURN_LIMIT
+    }
+
+    #[inline(always)]
+    fn fast(x: f64) -> f64 {
+        let (sin, cos) = sin_cos(x);
+        sin / cos
+    }
+
+    #[inline(always)]
+    fn exact(x: f64) -> f64 {
+        x.tan()
+    }
+}
+
+pub(in super::super) struct Atan2;
+
+impl Pair for Atan2 {
+    /// From the quotient, where that is an ordinary number.
+    #[inline(always)]
+    fn fast(y: f64, x: f64) -> f64 {
+        let quotient = (y / x).abs();
+        let right = Atan::fast(quotient);
+        let left = std::f64::consts::PI - (right - 2.0 * BELOW_HALF_PI);
+        let angle = if x < 0.0 { left } else { right }.copysign(y);
+        if (1e-290..1e290).contains(&quotient) { angle } else { f64::NAN }
+    }
+
+    #[inline(always)]
+    fn exact(y: f64, x: f64) -> f64 {
+        y.atan2(x)
+    }
+}
