@@ -8,7 +8,7 @@ use super::kernel::{self, CellPoints, Inverted};
 use super::matrix::{Matrix, Pattern};
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::Points;
-use crate::law::Law;
+use crate::law::{Law, Part};
 use crate::mesh::geometry;
 
 /// What a loop over cells computes.
@@ -38,7 +38,7 @@ pub(super) struct Slot {
 
 /// Evaluates the coefficients of a batch at the points of a rule.
 ///
-/// `varying` tells whether any is an expression; otherwise points are not computed at all.
+/// Points are not computed at all where no wanted coefficient varies.
 pub(super) fn coefficients(
     discretisation: &Discretisation,
     rules: &Rules,
@@ -46,10 +46,11 @@ pub(super) fn coefficients(
     coordinates: &[[f64; 3]],
     x: &mut [Vec<f64>; 3],
     values: &mut CoefficientBatch,
+    wanted: impl Fn(usize) -> bool,
 ) -> Result<(), AssemblyError> {
     let material = &discretisation.materials[batch.material];
     x.iter_mut().for_each(Vec::clear);
-    let varying = material.slots.iter().any(|s| s.constant().is_none());
+    let varying = material.slots.iter().enumerate().any(|(k, s)| s.constant().is_none() && wanted(k));
     let n_nodes = rules.geometry.n_nodes;
     if varying {
         for cell in coordinates.chunks_exact(n_nodes) {
@@ -60,7 +61,7 @@ pub(super) fn coefficients(
         }
     }
     let points = Points { x: &x[0], y: &x[1], z: &x[2], t: discretisation.time };
-    values.evaluate(material, &points).map_err(|e| AssemblyError::NotFinite {
+    values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::NotFinite {
         key: e.key,
         text: e.text,
         value: e.value.to_string(),
@@ -135,7 +136,9 @@ impl Slot {
             self.matrices.resize(cells.len() * n_dofs * n_dofs, 0.0);
         }
         for &(pass, rules) in &passes[..if want == Want::Both { 2 } else { 1 }] {
-            coefficients(d, rules, batch, &self.coordinates, &mut self.x, &mut self.coefficients)?;
+            let part = if pass == Want::Residual { Part::Residual } else { Part::Tangent };
+            let wanted = |slot| law.needs(part, slot);
+            coefficients(d, rules, batch, &self.coordinates, &mut self.x, &mut self.coefficients, wanted)?;
             let n_points = rules.rule.weights.len();
             for (k, &cell) in cells.iter().enumerate() {
                 let x = &self.coordinates[k * m..][..m];

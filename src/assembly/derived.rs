@@ -10,7 +10,7 @@ use super::discretisation::{AssemblyError, Discretisation};
 use super::functionals::Evaluator;
 use super::kernel::Inverted;
 use crate::element::Quadrature;
-use crate::law::{Law, Quantity};
+use crate::law::{Law, Part, Quantity};
 
 /// Pairs of node and region that the owned cells of a rank use.
 pub struct RegionNodes {
@@ -106,7 +106,7 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
             if !nodes.iter().any(|&v| points.find(v, set).is_some()) {
                 continue;
             }
-            let constant = uniform && d.is_constant(b, cell as usize, |slot| law.in_quantities(slot));
+            let constant = uniform && d.is_constant(b, cell as usize, |slot| law.needs(Part::Quantities, slot));
             let volume: f64 = if constant {
                 inside.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
                 inside.weights().iter().sum()

@@ -7,7 +7,7 @@ use super::discretisation::{AssemblyError, Discretisation};
 use super::matrix::{Matrix, Pattern};
 use crate::element::{Quadrature, Shape, Table};
 use crate::law::expr::{Expr, Points, Scratch};
-use crate::law::{Law, coefficients::Batch as CoefficientBatch};
+use crate::law::{Law, Part, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, Mesh, geometry};
 use crate::space::Space;
 
@@ -209,7 +209,8 @@ fn facet_terms<L: Law<D, C>, const D: usize, const C: usize>(
     }
     // The law's own factor (the thickness of a plane body) may vary over the facet.
     let material = &d.materials[d.material(b, cell)];
-    work.coefficients.evaluate(material, &points).map_err(|e| AssemblyError::NotFinite {
+    let wanted = |slot| law.needs(Part::Boundary, slot);
+    work.coefficients.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::NotFinite {
         key: e.key,
         text: e.text,
         value: e.value.to_string(),

@@ -8,7 +8,7 @@ use super::facets::{self, FacetRule};
 use super::kernel::{self, CellPoints};
 use crate::element::{Quadrature, Table};
 use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
-use crate::law::{Law, Point, Quantity, coefficients::Batch as CoefficientBatch};
+use crate::law::{Law, Part, Point, Quantity, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, geometry};
 
 /// Evaluates quantities at fixed reference points of a block's cells.
@@ -96,7 +96,7 @@ impl Evaluator {
         self.load_state::<C>(d, cell, u);
         let material = &d.materials[d.material(self.block, cell)];
         let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
-        let wanted = |slot| law.in_quantities(slot);
+        let wanted = |slot| law.needs(Part::Quantities, slot);
         self.coefficients.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::NotFinite {
             key: e.key,
             text: e.text,

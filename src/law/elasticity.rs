@@ -1,6 +1,6 @@
 //! Small-strain isotropic elasticity in one to three dimensions.
 
-use super::{Coefficients, Law, Point, Quantity, Residual, Tangent, Terms};
+use super::{Coefficients, Law, Part, Point, Quantity, Residual, Tangent, Terms};
 
 /// How a two-dimensional body continues out of its plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,8 +140,13 @@ impl<const D: usize> Law<D, D> for Elasticity {
         c.get(Self::THICKNESS)
     }
 
-    fn in_quantities(&self, slot: usize) -> bool {
-        slot < Self::FORCE && slot != Self::THICKNESS
+    fn needs(&self, part: Part, slot: usize) -> bool {
+        match part {
+            Part::Residual => true,
+            Part::Tangent => slot <= Self::THICKNESS,
+            Part::Boundary => slot == Self::THICKNESS,
+            Part::Quantities => slot < Self::FORCE && slot != Self::THICKNESS,
+        }
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

@@ -105,6 +105,19 @@ pub enum Quantity {
     VonMises,
 }
 
+/// Parts of a law that use different coefficients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// [`Law::residual`].
+    Residual,
+    /// [`Law::tangent`].
+    Tangent,
+    /// [`Law::boundary_factor`].
+    Boundary,
+    /// [`Law::evaluate`].
+    Quantities,
+}
+
 /// The physics at a point.
 ///
 /// A law is linear here when `tangent` does not depend on the solution; the drivers do not assume it.
@@ -123,8 +136,8 @@ pub trait Law<const D: usize, const C: usize>: Sync + Send {
         1.0
     }
 
-    /// Whether quantities depend on a slot: a source, say, does not enter a flux.
-    fn in_quantities(&self, slot: usize) -> bool;
+    /// Whether a part of the law depends on a slot: a source, say, enters no tangent and no flux.
+    fn needs(&self, part: Part, slot: usize) -> bool;
 
     /// The number of values of a quantity; `None` when the law does not have it.
     fn n_values(&self, quantity: Quantity) -> Option<usize>;

@@ -1,6 +1,6 @@
 //! Scalar laws: diffusion with reaction, and convection-diffusion with streamline stabilisation.
 
-use super::{Coefficients, Law, Point, Quantity, Residual, Tangent, Terms};
+use super::{Coefficients, Law, Part, Point, Quantity, Residual, Tangent, Terms};
 
 /// `-div(diffusion grad u) + reaction u = source`.
 ///
@@ -35,6 +35,15 @@ fn diffused<const D: usize>(grad: &[f64; D], c: &Coefficients) -> [f64; D] {
         }
     }
     q
+}
+
+fn needs<const D: usize>(part: Part, slot: usize) -> bool {
+    match part {
+        Part::Residual => true,
+        Part::Tangent => slot != Diffusion::source::<D>(),
+        Part::Boundary => false,
+        Part::Quantities => slot < D * D,
+    }
 }
 
 fn scalar_values<const D: usize>(quantity: Quantity) -> Option<usize> {
@@ -79,8 +88,8 @@ impl<const D: usize> Law<D, 1> for Diffusion {
         t.g00[0][0] += c.get(Self::reaction::<D>());
     }
 
-    fn in_quantities(&self, slot: usize) -> bool {
-        slot < D * D
+    fn needs(&self, part: Part, slot: usize) -> bool {
+        needs::<D>(part, slot)
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {
@@ -179,8 +188,8 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
         }
     }
 
-    fn in_quantities(&self, slot: usize) -> bool {
-        slot < D * D
+    fn needs(&self, part: Part, slot: usize) -> bool {
+        needs::<D>(part, slot)
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

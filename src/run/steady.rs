@@ -139,7 +139,7 @@ fn solve(
     report.partition = Some(partition);
     drop(line);
     let space = phases
-        .time("space", || Space::new(&mesh, case.degree, Order::Curve))
+        .time("space", || Space::new(&mesh, case.degree, order(case)))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
     let law = case.physics.law;
     let c = law.n_components(mesh.dim);
@@ -166,6 +166,15 @@ fn solve(
         (Law::Poisson | Law::Heat, 2) => ctx.with::<_, 2, 1>(Diffusion, &materials, conditions),
         (Law::Poisson | Law::Heat, _) => ctx.with::<_, 3, 1>(Diffusion, &materials, conditions),
     }
+}
+
+/// Incomplete factorisations depend on the order of unknowns and like a small bandwidth; all else likes
+/// neighbours near in memory.
+fn order(case: &Case) -> Order {
+    let method = case.solver.method.as_str();
+    let factorises = ["asm", "ras", "ilu", "icc", "bjacobi", "sor"].iter().any(|p| method.ends_with(p));
+    let auto = method == "auto" && case.physics.law == Law::ConvectionDiffusion;
+    if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
 }
 
 struct Context<'a> {

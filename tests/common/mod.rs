@@ -172,6 +172,12 @@ impl Case {
         self
     }
 
+    /// Puts a file beside the case, such as its mesh.
+    pub fn file(self, name: &str, text: &str) -> Case {
+        self.scratch.write(name, text);
+        self
+    }
+
     /// The directory that will hold `case.toml` and `case.out`.
     pub fn directory(&self) -> &Path {
         self.scratch.path()

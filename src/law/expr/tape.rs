@@ -121,7 +121,8 @@ impl Tape {
         for &root in roots {
             last_use[root as usize] = usize::MAX;
         }
-        let mut registers = Allocation { of_node: vec![Allocation::NONE; nodes.len()], free: vec![], next: 0 };
+        let mut registers =
+            Allocation { of_node: vec![Allocation::NONE; nodes.len()], free: vec![], next: 0 };
         let mut constants = Vec::new();
         for (i, op) in nodes.iter().enumerate() {
             if let (Op::Const(bits), true) = (op, held[i]) {

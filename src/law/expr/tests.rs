@@ -203,6 +203,64 @@ fn missing_coordinates_are_zero() {
 }
 
 #[test]
+fn sets() {
+    let texts = ["sin(x)", "2.5", "cos(x)", "t", "y", "sin(x)", "x^2 + sin(x)"];
+    let set = ExprSet::new(&texts.map(parse));
+    assert_eq!(set.len(), 7);
+    // Sine and cosine once, square, sum.
+    assert_eq!(set.n_operations(), 4);
+    let points = Points { x: &[0.0, 0.5], y: &[1.0, 2.0], t: 3.0, ..Points::default() };
+    let mut out = [f64::NAN; 14];
+    set.eval(&points, &mut out, &mut Scratch::new());
+    let (s, c) = (0.5f64.sin(), 0.5f64.cos());
+    let exact = [0.0, s, 2.5, 2.5, 1.0, c, 3.0, 3.0, 1.0, 2.0, 0.0, s, 0.0, 0.25 + s];
+    for (got, exact) in out.iter().zip(exact) {
+        assert!((got - exact).abs() <= 2e-16, "{out:?}");
+    }
+    let none = ExprSet::new(&[]);
+    assert!(none.is_empty());
+    none.eval(&points, &mut [], &mut Scratch::new());
+}
+
+#[test]
+#[should_panic(expected = "outputs and values differ in number")]
+fn a_set_wants_room_for_whole_points() {
+    let set = ExprSet::new(&[parse("1"), parse("2")]);
+    set.eval(&Points::default(), &mut [0.0; 3], &mut Scratch::new());
+}
+
+/// A block where some arguments are beyond what the straight-line forms hold for.
+#[test]
+fn strange_neighbours_do_not_matter() {
+    let mut x: Vec<f64> = (0..200).map(|i| f64::from(i) * 0.1).collect();
+    x[3] = f64::NAN;
+    x[17] = 1e300;
+    x[150] = f64::NEG_INFINITY;
+    x[199] = -1e-310;
+    let mut out = vec![0.0; x.len()];
+    for text in
+        ["sin(x)", "sin(x) + cos(x)", "exp(x)", "log(x)", "x^1.7", "2^x", "atan2(1, x)", "tanh(x)", "x^-13"]
+    {
+        let f = parse(text);
+        f.eval(&Points { x: &x, ..Points::default() }, &mut out, &mut Scratch::new());
+        for (&x, &got) in x.iter().zip(&out) {
+            let single = f.eval_point([x, 0.0, 0.0], 0.0);
+            assert!(got.to_bits() == single.to_bits() || (got.is_nan() && single.is_nan()), "{text} at {x}");
+            assert_eq!(got.is_nan(), f_is_nan(text, x), "{text} at {x}: {got}");
+        }
+    }
+}
+
+fn f_is_nan(text: &str, x: f64) -> bool {
+    match text {
+        "sin(x)" | "sin(x) + cos(x)" => !x.is_finite(),
+        "log(x)" => x.is_nan() || x < 0.0,
+        "x^1.7" => x.powf(1.7).is_nan(),
+        _ => x.is_nan(),
+    }
+}
+
+#[test]
 fn combinations() {
     let (a, b) = (parse("x + 1"), parse("y"));
     assert_eq!(a.add(&b), parse("x + 1 + y"));
@@ -304,6 +362,30 @@ proptest! {
             for i in 0..n {
                 let single = f.eval_point([x[i], y[i], z[i]], 0.3);
                 prop_assert!(single.to_bits() == out[i].to_bits(), "{} at {}: {} and {}", text, i, single, out[i]);
+            }
+        }
+    }
+
+    /// A set gives bitwise what its members give apart, whatever they share and in whatever order.
+    #[test]
+    fn set_matches_members(first in tame(), second in tame(), n in 0..300usize, order in 0..3usize) {
+        let coordinate = |k: usize| -> Vec<f64> { (0..n).map(|i| ((i * (k + 3)) as f64 * 0.37).sin()).collect() };
+        let (x, y, z) = (coordinate(0), coordinate(1), coordinate(2));
+        let points = Points { x: &x, y: &y, z: &z, t: 0.3 };
+        let (f, g) = (parse(&first), parse(&second));
+        let mut members = vec![f.derivative(Var::X), f.clone(), g.derivative(Var::Y), g.mul(&f), f.derivative(Var::T), f];
+        members.rotate_left(order);
+        let set = ExprSet::new(&members);
+        prop_assert!(set.n_operations() <= members.iter().map(Expr::n_operations).sum());
+        let mut scratch = Scratch::new();
+        let mut together = vec![f64::NAN; n * set.len()];
+        set.eval(&points, &mut together, &mut scratch);
+        let mut apart = vec![f64::NAN; n];
+        for (k, member) in members.iter().enumerate() {
+            member.eval(&points, &mut apart, &mut scratch);
+            for i in 0..n {
+                let (a, b) = (apart[i], together[k * n + i]);
+                prop_assert!(a.to_bits() == b.to_bits(), "{} at {}: {} and {}", member, i, a, b);
             }
         }
     }

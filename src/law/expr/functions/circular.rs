@@ -15,34 +15,34 @@ fn sin_cos(x: f64) -> (f64, f64) {
     let shifted = mul_add(x, std::f64::consts::FRAC_2_PI, ROUND);
     let n = shifted - ROUND;
     let quarter = shifted.to_bits();
-    let first = mul_add(-n, 1.570_796_326_734_125_614_17, x);
-    let second = n * 6.077_100_506_303_965_976_60e-11;
+    let first = mul_add(-n, 1.5707963267341256, x);
+    let second = n * 6.077100506303966e-11;
     let high = first - second;
-    let low = mul_add(-n, 2.022_266_248_795_950_631_54e-21, (first - high) - second);
+    let low = mul_add(-n, 2.0222662487959506e-21, (first - high) - second);
     let r = high + low;
     let tail = (high - r) + low;
     let z = r * r;
     let p = polynomial(
         z,
         [
-            1.58969099521155010221e-10,
-            -2.50507602534068634195e-08,
-            2.75573137070700676789e-06,
-            -1.98412698298579493134e-04,
-            8.33333333332248946124e-03,
-            -1.66666666666666324348e-01,
+            1.58969099521155e-10,
+            -2.5050760253406863e-8,
+            2.7557313707070068e-6,
+            -0.0001984126982985795,
+            0.00833333333332249,
+            -0.16666666666666632,
         ],
     );
     let sin = r + mul_add(z * r, p, tail);
     let p = polynomial(
         z,
         [
-            -1.13596475577881948265e-11,
-            2.08757232129817482790e-09,
-            -2.75573143513906633035e-07,
-            2.48015872894767294178e-05,
-            -1.38888888888741095749e-03,
-            4.16666666666666019037e-02,
+            -1.1359647557788195e-11,
+            2.087572321298175e-9,
+            -2.7557314351390663e-7,
+            2.480158728947673e-5,
+            -0.001388888888887411,
+            0.0416666666666666,
         ],
     );
     let half = 0.5 * z;
@@ -105,7 +105,7 @@ pub(in super::super) fn sin_cos_block(a: &[f64], sin: &mut [f64], cos: &mut [f64
 }
 
 /// pi/2 less its nearest number.
-const BELOW_HALF_PI: f64 = 6.123_233_995_736_766e-17;
+const BELOW_HALF_PI: f64 = 6.123233995736766e-17;
 
 pub(in super::super) struct Atan;
 
@@ -120,9 +120,21 @@ impl Lanes for Atan {
     #[inline(always)]
     fn fast(x: f64) -> f64 {
         let size = x.abs();
-        let (far, near) = (size > 2.414_213_562_373_095, size <= 0.66);
-        let above = if far { -1.0 } else if near { size } else { size - 1.0 };
-        let below = if far { size } else if near { 1.0 } else { size + 1.0 };
+        let (far, near) = (size > 2.414213562373095, size <= 0.66);
+        let above = if far {
+            -1.0
+        } else if near {
+            size
+        } else {
+            size - 1.0
+        };
+        let below = if far {
+            size
+        } else if near {
+            1.0
+        } else {
+            size + 1.0
+        };
         let base = if far {
             std::f64::consts::FRAC_PI_2
         } else if near {
@@ -142,22 +154,22 @@ impl Lanes for Atan {
         let p = polynomial(
             z,
             [
-                -8.750608600031904122785e-1,
-                -1.615753718733365076637e1,
-                -7.500855792314704667340e1,
-                -1.228866684490136173410e2,
-                -6.485021904942025371773e1,
+                -0.8750608600031904,
+                -16.157537187333652,
+                -75.00855792314705,
+                -122.88666844901361,
+                -64.85021904942025,
             ],
         );
         let q = polynomial(
             z,
             [
                 1.0,
-                2.485846490142306297962e1,
-                1.650270098316988542046e2,
-                4.328810604912902668951e2,
-                4.853903996359136964868e2,
-                1.945506571482613964425e2,
+                24.858464901423062,
+                165.02700983169885,
+                432.88106049129027,
+                485.3903996359137,
+                194.5506571482614,
             ],
         );
         (base + (u + mul_add(z * u, p / q, more))).copysign(x)

@@ -6,8 +6,8 @@ use super::{Lanes, Pair, ROUND, mul_add, polynomial, two_product, two_sum};
 const EXP_LIMIT: f64 = 708.0;
 
 /// Logarithm of 2 in two parts; the first has so few bits that its multiples by an exponent are exact.
-const LN2_HIGH: f64 = 6.931_471_803_691_238_164_90e-1;
-const LN2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
+const LN2_HIGH: f64 = 0.6931471803691238;
+const LN2_LOW: f64 = 1.9082149292705877e-10;
 
 /// `exp(x + tail)`, `tail` tiny, for `|x| <= EXP_LIMIT`.
 ///
@@ -21,10 +21,10 @@ fn exp_of_sum(x: f64, tail: f64) -> f64 {
     let p = polynomial(
         r,
         [
-            2.510038549551032e-08,
-            2.7620088445409746e-07,
-            2.7557268459997064e-06,
-            2.4801521295954376e-05,
+            2.510038549551032e-8,
+            2.7620088445409746e-7,
+            2.7557268459997064e-6,
+            2.4801521295954376e-5,
             0.00019841269863053618,
             0.0013888888917213717,
             0.008333333333330062,
@@ -65,7 +65,7 @@ fn split(x: f64) -> (f64, f64) {
     let biased = x.to_bits().wrapping_sub(ROOT_HALF).wrapping_add(1023 << 52) >> 52;
     let m = f64::from_bits(x.to_bits().wrapping_sub(biased << 52).wrapping_add(1023 << 52));
     // Read as a number, 2^52 + biased.
-    let k = f64::from_bits(biased | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
+    let k = f64::from_bits(biased | 0x4330_0000_0000_0000) - (4503599627370496.0 + 1023.0);
     (k, m)
 }
 
@@ -89,13 +89,13 @@ impl Lanes for Log {
         let p = polynomial(
             z,
             [
-                1.479819860511658591e-01,
-                1.531383769920937332e-01,
-                1.818357216161805012e-01,
-                2.222219843214978396e-01,
-                2.857142874366239149e-01,
-                3.999999999940941908e-01,
-                6.666666666666735130e-01,
+                0.14798198605116586,
+                0.15313837699209373,
+                0.1818357216161805,
+                0.22222198432149784,
+                0.2857142874366239,
+                0.3999999999940942,
+                0.6666666666666735,
             ],
         );
         let half_square = 0.5 * f * f;
@@ -128,8 +128,8 @@ impl Lanes for Sinh {
             [
                 7.746178593018827e-13,
                 1.6057679623801638e-10,
-                2.5052117695907823e-08,
-                2.7557319191381816e-06,
+                2.5052117695907823e-8,
+                2.7557319191381816e-6,
                 0.00019841269841324198,
                 0.008333333333333299,
                 0.16666666666666666,
@@ -181,14 +181,8 @@ impl Lanes for Tanh {
         // Beyond 20 the value is 1 to the last bit.
         let e = Exp::fast(if size < 20.0 { 2.0 * size } else { 40.0 });
         let z = x * x;
-        let p = polynomial(
-            z,
-            [-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3],
-        );
-        let q = polynomial(
-            z,
-            [1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3],
-        );
+        let p = polynomial(z, [-0.9643991794250523, -99.28772310019185, -1614.6876844170845]);
+        let q = polynomial(z, [1.0, 112.81167849163293, 2235.4883906010045, 4844.063053251255]);
         let small = size < 0.625;
         let above = if small { z * size * p } else { -2.0 };
         let below = if small { q } else { e + 1.0 };
@@ -223,7 +217,7 @@ impl Pair for Pow {
         let (cube, cube_low) = two_product(s, z);
         let cube_low = mul_add(s, z_low, mul_add(s_low, z, cube_low));
         const TWO_THIRDS: f64 = 2.0 / 3.0;
-        const TWO_THIRDS_LOW: f64 = 3.700_743_415_417_188e-17;
+        const TWO_THIRDS_LOW: f64 = 3.700743415417188e-17;
         let (third, third_low) = two_product(cube, TWO_THIRDS);
         let third_low = mul_add(cube_low, TWO_THIRDS, mul_add(cube, TWO_THIRDS_LOW, third_low));
         let p = polynomial(

@@ -100,7 +100,7 @@ fn two_product(a: f64, b: f64) -> (f64, f64) {
     }
     // Dekker: halves of 26 bits multiply without rounding.
     let halves = |x: f64| {
-        let scaled = x * 134_217_729.0; // 2^27 + 1
+        let scaled = x * 134217729.0; // 2^27 + 1
         let high = scaled - (scaled - x);
         (high, x - high)
     };
@@ -117,4 +117,4 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 /// Adding this rounds to a whole number, which then stands in the lowest bits.
-const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
+const ROUND: f64 = 6755399441055744.0; // 1.5 * 2^52

@@ -14,8 +14,7 @@ fn ulps(got: f64, exact: f64) -> f64 {
 /// Uniform samples of an interval and the neighbourhood of its ends and of zero.
 fn dense(low: f64, high: f64) -> Vec<f64> {
     let n = 200_003;
-    let mut samples: Vec<f64> =
-        (0..=n).map(|i| low + (high - low) * f64::from(i) / f64::from(n)).collect();
+    let mut samples: Vec<f64> = (0..=n).map(|i| low + (high - low) * f64::from(i) / f64::from(n)).collect();
     for k in 0..300 {
         let tiny = 2f64.powi(-k);
         samples.extend([low * tiny, high * tiny, low + (high - low) * tiny]);
@@ -90,8 +89,7 @@ fn within_two_units_of_the_standard_library() {
 fn multiples_of_a_quarter_turn() {
     let near = |k: i32| f64::from(k) * std::f64::consts::FRAC_PI_2;
     let step = |x: f64, d: i64| f64::from_bits(x.to_bits().saturating_add_signed(d));
-    let samples: Vec<f64> =
-        (-63_000..63_000).flat_map(|k| [-1, 0, 1].map(|d| step(near(k), d))).collect();
+    let samples: Vec<f64> = (-63_000..63_000).flat_map(|k| [-1, 0, 1].map(|d| step(near(k), d))).collect();
     let (error, x) = worst::<Sin>(&samples);
     assert!(error <= 2.0, "sin: {error} ulp at {x:e}");
     let (error, x) = worst::<Cos>(&samples);
@@ -128,12 +126,11 @@ fn pairs_within_two_units() {
     check_pair::<Pow>("pow below zero", (-3.0, 0.0), (-5.0, 5.0));
     check_pair::<Atan2>("atan2", (-3.0, 3.0), (-2.0, 2.0));
     check_pair::<Atan2>("atan2, flat", (-1e-9, 1e-9), (-2.0, 2.0));
-    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, 1e-320, 1e308, 2.5, -3.0];
+    let special =
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, 1e-320, 1e308, 2.5, -3.0];
     for a in special {
         for b in special {
-            for (got, exact) in
-                [(Pow::value(a, b), a.powf(b)), (Atan2::value(a, b), a.atan2(b))]
-            {
+            for (got, exact) in [(Pow::value(a, b), a.powf(b)), (Atan2::value(a, b), a.atan2(b))] {
                 assert!(ulps(got, exact) <= 2.0, "{a:e}, {b:e}: {got:e}, not {exact:e}");
                 assert!(got.is_nan() || got.is_sign_negative() == exact.is_sign_negative(), "{a:e}, {b:e}");
             }
