@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Reads a VTKHDF file with VTK and prints what it holds as JSON.
 
-usage: read_vtkhdf.py FILE [--at=X,Y,Z]... [--integrate]
+usage: read_vtkhdf.py FILE [--at=X,Y,Z]... [--integrate] [--compare=ARRAY=EXPRESSION]...
 
 n_points, n_cells, bounds; cell_types, a histogram by VTK's type number; partitions, each with its
 points and cells; point_data and cell_data, for each array components, min, max, sum (lists, one
 entry a component). --at adds `probes`: point values by vtkProbeFilter, `valid` false outside of the
 grid. --integrate adds `integral`: `measure` and the integral of every array by
-vtkIntegrateAttributes. Needs the Python package `vtk`.
+vtkIntegrateAttributes. --compare adds `compare`: the largest difference at any point between an array of
+point data and an expression of x, y, z in Python (one a component, with `;` between), and the
+array's number of components. Needs the Python package `vtk`.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import math
 import sys
 
+import numpy
 from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonCore import vtkPoints
 from vtkmodules.vtkCommonDataModel import vtkPolyData, vtkUnstructuredGrid
@@ -111,6 +114,19 @@ def integrate(grid):
     }
 
 
+def compare(grid, name, expressions):
+    array = grid.GetPointData().GetArray(name)
+    if array is None:
+        sys.exit(f"there is no point data {name}")
+    values = columns(array)
+    x, y, z = vtk_to_numpy(grid.GetPoints().GetData()).T
+    scope = {"x": x, "y": y, "z": z, "sqrt": numpy.sqrt}
+    exact = [numpy.broadcast_to(eval(e, scope), x.shape) for e in expressions.split(";")]
+    if len(exact) != values.shape[1]:
+        sys.exit(f"{name} has {values.shape[1]} components, not {len(exact)}")
+    return {"components": len(exact), "difference": float(numpy.abs(values - numpy.stack(exact, 1)).max())}
+
+
 def histogram(grid):
     counts = {}
     for k in range(grid.GetNumberOfCells()):
@@ -124,6 +140,7 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--at", action="append", default=[], metavar="X,Y,Z")
     parser.add_argument("--integrate", action="store_true")
+    parser.add_argument("--compare", action="append", default=[], metavar="ARRAY=EXPRESSION")
     options = parser.parse_args()
 
     grid, parts = read(options.file)
@@ -145,6 +162,11 @@ def main():
         answer["probes"] = probe(grid, points)
     if options.integrate:
         answer["integral"] = integrate(grid)
+    if options.compare:
+        answer["compare"] = {}
+        for text in options.compare:
+            name, expressions = text.split("=", 1)
+            answer["compare"][name] = compare(grid, name, expressions)
     print(json.dumps(answer, indent=1))
 
 

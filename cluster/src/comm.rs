@@ -148,7 +148,13 @@ impl Comm {
         let mut raw = self.raw();
         // SAFETY: splits a live communicator into a local handle that the `Comm` below frees.
         unsafe {
-            ffi::MPI_Comm_split_type(self.raw(), ffi::RSMPI_COMM_TYPE_SHARED, 0, ffi::RSMPI_INFO_NULL, &mut raw);
+            ffi::MPI_Comm_split_type(
+                self.raw(),
+                ffi::RSMPI_COMM_TYPE_SHARED,
+                0,
+                ffi::RSMPI_INFO_NULL,
+                &mut raw,
+            );
         }
         Comm::from_raw(raw, true).size()
     }

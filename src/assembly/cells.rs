@@ -128,10 +128,8 @@ impl Slot {
         let m = block.nodes_per_cell();
         let affine = block.is_affine();
         let second = L::TERMS.hessian;
-        let passes: &[(Want, &Rules)] = &[
-            (Want::Residual, &d.residual[batch.block]),
-            (Want::Both, &d.tangent[batch.block]),
-        ];
+        let passes: &[(Want, &Rules)] =
+            &[(Want::Residual, &d.residual[batch.block]), (Want::Both, &d.tangent[batch.block])];
         if want == Want::Both {
             self.matrices.resize(cells.len() * n_dofs * n_dofs, 0.0);
         }
@@ -143,7 +141,15 @@ impl Slot {
             for (k, &cell) in cells.iter().enumerate() {
                 let x = &self.coordinates[k * m..][..m];
                 self.points
-                    .map::<D>(&rules.basis, &rules.geometry, &rules.rule.weights, x, affine, second, d.space.degree)
+                    .map::<D>(
+                        &rules.basis,
+                        &rules.geometry,
+                        &rules.rule.weights,
+                        x,
+                        affine,
+                        second,
+                        d.space.degree,
+                    )
                     .map_err(|Inverted(q)| inverted(d, batch.block, cell as usize, rules, q, x))?;
                 self.state.clear();
                 for &v in d.space.nodes(batch.block, cell as usize) {
@@ -210,7 +216,7 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     pattern: &Pattern,
     u: &[f64],
-    mut matrix: Option<&mut Matrix>,
+    matrix: Option<&mut Matrix>,
     residual: &mut [f64],
     constraints: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
@@ -226,7 +232,7 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     };
     // Without a matrix rows are cut by a pattern without entries: all in the last piece, which is fine
     // for the little work that adding residuals is.
-    let (matrix, pattern) = match matrix.as_deref_mut() {
+    let (matrix, pattern) = match matrix {
         Some(matrix) => (matrix, pattern),
         None => (&mut none, &empty),
     };

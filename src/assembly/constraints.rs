@@ -59,7 +59,11 @@ impl Constraints {
     ///
     /// # Errors
     /// An expression that is not a number at a node, the same error on every rank.
-    pub fn new(d: &Discretisation, components: usize, conditions: &[Essential]) -> Result<Constraints, AssemblyError> {
+    pub fn new(
+        d: &Discretisation,
+        components: usize,
+        conditions: &[Essential],
+    ) -> Result<Constraints, AssemblyError> {
         let comm = &d.mesh.comm;
         let n_owned = d.space.map.n_owned();
         let n_local = d.space.map.n_local();
@@ -156,8 +160,10 @@ impl Constraints {
 
     fn fix(&mut self, node: u32, component: usize, value: f64) {
         let bit = 1 << component;
-        self.overruled += u64::from(self.flags[node as usize] & bit != 0
-            && self.values[node as usize * self.components + component] != value);
+        self.overruled += u64::from(
+            self.flags[node as usize] & bit != 0
+                && self.values[node as usize * self.components + component] != value,
+        );
         self.flags[node as usize] |= bit;
         self.values[node as usize * self.components + component] = value;
     }
@@ -400,7 +406,8 @@ impl Constraints {
                 let Some(frame) = self.frames.get(v) else { continue };
                 for j in 0..n {
                     for other in 0..c {
-                        let rows: [f64; 3] = std::array::from_fn(|a| if a < c { matrix[at(i, a, other, j)] } else { 0.0 });
+                        let rows: [f64; 3] =
+                            std::array::from_fn(|a| if a < c { matrix[at(i, a, other, j)] } else { 0.0 });
                         for k in 0..c {
                             matrix[at(i, k, other, j)] = (0..c).map(|a| frame[k][a] * rows[a]).sum();
                         }

@@ -26,7 +26,8 @@ pub struct RegionNodes {
 impl RegionNodes {
     /// Collects the pairs. Not collective.
     pub fn new(d: &Discretisation) -> RegionNodes {
-        let mut made = RegionNodes { cell_to_point: Vec::new(), node: Vec::new(), index: HashMap::new(), single: None };
+        let mut made =
+            RegionNodes { cell_to_point: Vec::new(), node: Vec::new(), index: HashMap::new(), single: None };
         let mut sets = d.mesh.blocks.iter().flat_map(|b| &b.sets);
         if let Some(&first) = sets.next()
             && sets.all(|&s| s == first)
@@ -106,7 +107,8 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
             if !nodes.iter().any(|&v| points.find(v, set).is_some()) {
                 continue;
             }
-            let constant = uniform && d.is_constant(b, cell as usize, |slot| law.needs(Part::Quantities, slot));
+            let constant =
+                uniform && d.is_constant(b, cell as usize, |slot| law.needs(Part::Quantities, slot));
             let volume: f64 = if constant {
                 inside.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
                 inside.weights().iter().sum()

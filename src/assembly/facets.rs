@@ -68,7 +68,14 @@ impl FacetRule {
         let basis = space.elements[block].tabulate(points, 2);
         let geometry = geometry::basis(&mesh.blocks[block]).tabulate(points, 2);
         let tangents = shape.facet_tangents(facet);
-        FacetRule { weights, basis, geometry, tangents, sign: outward(shape, facet, &tangents), dim: mesh.dim }
+        FacetRule {
+            weights,
+            basis,
+            geometry,
+            tangents,
+            sign: outward(shape, facet, &tangents),
+            dim: mesh.dim,
+        }
     }
 
     /// The outward normal at point `q`, with the length of the surface element.
@@ -141,7 +148,9 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
         let parts: Vec<Result<Contribution, AssemblyError>> = load
             .facets
             .par_iter()
-            .map_init(Work::default, |work, facet| facet_terms::<L, D, C>(law, d, rules, load, *facet, u, want, work))
+            .map_init(Work::default, |work, facet| {
+                facet_terms::<L, D, C>(law, d, rules, load, *facet, u, want, work)
+            })
             .collect();
         for (facet, part) in load.facets.iter().zip(parts) {
             let mut part = part?;

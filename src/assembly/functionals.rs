@@ -25,7 +25,13 @@ pub(super) struct Evaluator {
 }
 
 impl Evaluator {
-    pub fn new(d: &Discretisation, block: usize, points: &[[f64; 3]], weights: Vec<f64>, derivatives: usize) -> Self {
+    pub fn new(
+        d: &Discretisation,
+        block: usize,
+        points: &[[f64; 3]],
+        weights: Vec<f64>,
+        derivatives: usize,
+    ) -> Self {
         let basis = d.space.elements[block].tabulate(points, derivatives.max(1));
         let geometry = geometry::basis(&d.mesh.blocks[block]).tabulate(points, derivatives.max(1));
         Evaluator {
@@ -138,7 +144,8 @@ fn sum_cells<const N: usize>(
     let mut total = [0.0; N];
     for (b, block) in d.mesh.blocks.iter().enumerate() {
         let curved = usize::from(block.geometry != crate::element::GeometryKind::Linear) * 2;
-        let rule = Quadrature::new(block.shape, degree + curved).expect("rules exist for every degree asked for");
+        let rule =
+            Quadrature::new(block.shape, degree + curved).expect("rules exist for every degree asked for");
         let parts: Vec<Result<[f64; N], AssemblyError>> = (0..block.n_owned.div_ceil(CELLS_PER_TASK))
             .into_par_iter()
             .map_init(
@@ -245,7 +252,7 @@ impl ErrorWork {
                     for (row, small) in inverse.iter_mut().zip(&small) {
                         row[..D].copy_from_slice(small);
                     }
-                    if !(det > 0.0) {
+                    if det <= 0.0 || det.is_nan() {
                         return Err(derived::inverted_at(d, b, cell, kernel::Inverted(q)));
                     }
                 }

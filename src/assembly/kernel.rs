@@ -81,7 +81,7 @@ impl CellPoints {
         for q in 0..n_points {
             if q == 0 || !affine {
                 (inverse, det) = invert::<D>(&geometry::jacobian(geometry_table, q, x));
-                if !(det > 0.0) {
+                if det <= 0.0 || det.is_nan() {
                     return Err(Inverted(q));
                 }
             }

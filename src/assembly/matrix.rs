@@ -123,7 +123,11 @@ impl Matrix {
     /// All zero.
     pub fn new(pattern: &Pattern, block: usize) -> Matrix {
         let size = block * block;
-        Matrix { block, diag: vec![0.0; pattern.diag_col.len() * size], off: vec![0.0; pattern.off_col.len() * size] }
+        Matrix {
+            block,
+            diag: vec![0.0; pattern.diag_col.len() * size],
+            off: vec![0.0; pattern.off_col.len() * size],
+        }
     }
 
     /// Adds one cell's rows: see [`Piece::add`].
@@ -136,7 +140,8 @@ impl Matrix {
         residual: &mut [f64],
     ) {
         let (diag, off) = (&mut self.diag[..], &mut self.off[..]);
-        let mut all = Piece { pattern, block: self.block, begin: 0, end: pattern.n_rows, diag, off, residual };
+        let mut all =
+            Piece { pattern, block: self.block, begin: 0, end: pattern.n_rows, diag, off, residual };
         all.add(nodes, matrix, cell_residual);
     }
 
@@ -152,7 +157,7 @@ impl Matrix {
                 let columns = &pattern.diag_col[pattern.diag_ptr[row]..pattern.diag_ptr[row + 1]];
                 let k = find(columns, row as u32);
                 let entry = &mut self.diag[pattern.diag_ptr[row] * c * c + (a * columns.len() + k) * c + a];
-                if !(*entry > 0.0) {
+                if *entry <= 0.0 || entry.is_nan() {
                     *entry = 1.0;
                 }
             }

@@ -169,7 +169,15 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         keep: &(dyn Fn(usize, usize) -> bool + Sync),
     ) -> Result<f64, AssemblyError> {
         let width = self.n_values(quantity).expect("a quantity the law has");
-        functionals::integrate_cells::<L, D, C>(&self.law, &self.discretisation, quantity, width, value, u, keep)
+        functionals::integrate_cells::<L, D, C>(
+            &self.law,
+            &self.discretisation,
+            quantity,
+            width,
+            value,
+            u,
+            keep,
+        )
     }
 
     fn integrate_facets(

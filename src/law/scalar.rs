@@ -180,7 +180,8 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
             let weight = tau * b_a;
             t.g10[0][a][0] += weight * reaction;
             for e in 0..D {
-                t.g11[0][a][0][e] += weight * (c.get(Self::velocity::<D>(e)) - c.get(Self::divergence::<D>(e)));
+                t.g11[0][a][0][e] +=
+                    weight * (c.get(Self::velocity::<D>(e)) - c.get(Self::divergence::<D>(e)));
                 for f in 0..D {
                     t.g12[a][e][f] -= weight * c.get(Diffusion::diffusion::<D>(e, f));
                 }

@@ -113,7 +113,8 @@ impl<T: Pod> Directory<T> {
             values.push(k.map_or(T::zeroed(), |k| self.values[k]));
         }
         let Buckets { ranks, offsets, .. } = asked;
-        let known = comm.exchange(&Buckets { ranks: ranks.clone(), offsets: offsets.clone(), data: known }).data;
+        let known =
+            comm.exchange(&Buckets { ranks: ranks.clone(), offsets: offsets.clone(), data: known }).data;
         let values = comm.exchange(&Buckets { ranks, offsets, data: values }).data;
         (known, values)
     }

@@ -47,6 +47,17 @@ struct Owned {
     sets: Vec<Vec<u16>>,
 }
 
+/// Ghost cells of one block, as received.
+#[derive(Default)]
+struct Ghosts {
+    /// Owner, and number within the block there.
+    from: Vec<(u32, u32)>,
+    nodes: Vec<u64>,
+    ids: Vec<u64>,
+    sets: Vec<u16>,
+    vertices: Vec<u64>,
+}
+
 fn migrate(draft: &mut Draft, owners: &[u32]) -> Owned {
     let mut owned = Owned { nodes: Vec::new(), vertices: Vec::new(), ids: Vec::new(), sets: Vec::new() };
     let comm = draft.comm.clone();
@@ -74,10 +85,12 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
     let owned = migrate(&mut draft, owners);
     let soup = &draft.soup;
     let n_blocks = soup.blocks.len();
-    let vertices_of = |b: usize| if owned.vertices[b].is_empty() { &owned.nodes[b] } else { &owned.vertices[b] };
+    let vertices_of =
+        |b: usize| if owned.vertices[b].is_empty() { &owned.nodes[b] } else { &owned.vertices[b] };
 
     let node_set = IdSet::new(owned.nodes.iter().flatten());
-    let owned_x = draft.coordinates.get(&comm, node_set.ids()).map_err(|node| MeshError::MissingNode { node });
+    let owned_x =
+        draft.coordinates.get(&comm, node_set.ids()).map_err(|node| MeshError::MissingNode { node });
     let owned_x = comm.agree(owned_x)?;
     let vertex_set = IdSet::new((0..n_blocks).flat_map(|b| vertices_of(b).iter()));
     let sharers = Sharers::new(&comm, draft.ranges, vertex_set.ids());
@@ -96,7 +109,7 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
     for (k, &(position, _)) in shared.iter().enumerate().rev() {
         first_share[position as usize] = k as u32;
     }
-    let mut ghosts: Vec<(Vec<(u32, u32)>, Vec<u64>, Vec<u64>, Vec<u16>, Vec<u64>)> = Vec::new();
+    let mut ghosts: Vec<Ghosts> = Vec::new();
     let mut ghost_x: Vec<(u64, [f64; 3])> = Vec::new();
     let mut ghost_tags: Vec<CellTag> = Vec::new();
     let n_owned: Vec<usize> = owned.ids.iter().map(Vec::len).collect();
@@ -121,7 +134,8 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
             to.dedup();
             let mine = tags::of_cell(&tags, b as u16, cell as u32);
             let nodes = &owned.nodes[b][cell * n..][..n];
-            let mut words = vec![cell as u64, owned.ids[b][cell], u64::from(owned.sets[b][cell]), mine.len() as u64];
+            let mut words =
+                vec![cell as u64, owned.ids[b][cell], u64::from(owned.sets[b][cell]), mine.len() as u64];
             words.extend(mine.iter().map(|t| t.pack()));
             words.extend_from_slice(nodes);
             words.extend_from_slice(vertices);
@@ -141,23 +155,23 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
             *buckets.offsets.last_mut().expect("one more than ranks") = buckets.data.len();
         }
         let received = comm.exchange(&buckets);
-        let mut block = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut block = Ghosts::default();
         for (rank, words) in received.iter() {
             let mut reader = GhostReader { words };
             while !reader.words.is_empty() {
-                let cell = (n_owned[b] + block.0.len()) as u32;
-                block.0.push((rank, reader.next() as u32));
-                block.2.push(reader.next());
-                block.3.push(reader.next() as u16);
+                let cell = (n_owned[b] + block.from.len()) as u32;
+                block.from.push((rank, reader.next() as u32));
+                block.ids.push(reader.next());
+                block.sets.push(reader.next() as u16);
                 for _ in 0..reader.next() {
                     ghost_tags.push(CellTag::unpack(reader.next(), b as u16, cell));
                 }
-                let begin = block.1.len();
-                block.1.extend((0..n).map(|_| reader.next()));
-                block.4.extend((0..corners).map(|_| reader.next()));
+                let begin = block.nodes.len();
+                block.nodes.extend((0..n).map(|_| reader.next()));
+                block.vertices.extend((0..corners).map(|_| reader.next()));
                 for k in 0..n {
                     let x = [0; 3].map(|_: i32| f64::from_bits(reader.next()));
-                    ghost_x.push((block.1[begin + k], x));
+                    ghost_x.push((block.nodes[begin + k], x));
                 }
             }
         }
@@ -166,7 +180,8 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
     drop(sharers);
 
     // Vertices: numbers in the order in which cells meet them.
-    let all_vertices = IdSet::new((0..n_blocks).flat_map(|b| vertices_of(b).iter().chain(&ghosts[b].4)));
+    let all_vertices =
+        IdSet::new((0..n_blocks).flat_map(|b| vertices_of(b).iter().chain(&ghosts[b].vertices)));
     let mut number = vec![u32::MAX; all_vertices.len()];
     let mut keys = Vec::with_capacity(all_vertices.len());
     let mut cell_to_vertex = Vec::new();
@@ -179,12 +194,13 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
             }
             *slot
         };
-        cell_to_vertex.push(vertices_of(b).iter().chain(&ghosts[b].4).map(meet).collect::<Vec<u32>>());
+        cell_to_vertex.push(vertices_of(b).iter().chain(&ghosts[b].vertices).map(meet).collect::<Vec<u32>>());
     }
-    let plain = draft.merged.is_none() && soup.blocks.iter().all(|b| b.shape.n_vertices() == b.geometry.n_nodes(b.shape));
+    let plain = draft.merged.is_none()
+        && soup.blocks.iter().all(|b| b.shape.n_vertices() == b.geometry.n_nodes(b.shape));
     let mut blocks = Vec::with_capacity(n_blocks);
     let mut cell_to_node = Vec::new();
-    for (b, (from, _, ids, sets, _)) in ghosts.iter().enumerate() {
+    for (b, Ghosts { from, ids, sets, .. }) in ghosts.iter().enumerate() {
         let CellBlock { shape, geometry, .. } = soup.blocks[b];
         blocks.push(Block {
             shape,
@@ -205,11 +221,11 @@ pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshE
     }
 
     // Nodes: those of vertices where they are the same, otherwise numbered as cells meet them.
-    let all_nodes = IdSet::new((0..n_blocks).flat_map(|b| owned.nodes[b].iter().chain(&ghosts[b].1)));
+    let all_nodes = IdSet::new((0..n_blocks).flat_map(|b| owned.nodes[b].iter().chain(&ghosts[b].nodes)));
     let mut node_number = vec![u32::MAX; all_nodes.len()];
     let mut n_nodes = 0u32;
     for b in 0..n_blocks {
-        let nodes = owned.nodes[b].iter().chain(&ghosts[b].1);
+        let nodes = owned.nodes[b].iter().chain(&ghosts[b].nodes);
         if plain {
             for (&id, &v) in nodes.zip(&blocks[b].cell_to_vertex) {
                 node_number[all_nodes.local(id) as usize] = v;

@@ -64,8 +64,14 @@ impl Draft {
         let local = comm.agree(local)?;
         let checked = soup.blocks.iter_mut().try_for_each(|b| geometry::orient(b, soup.dim, &ids, &local));
         comm.agree(checked)?;
-        let mut draft =
-            Draft { comm: comm.clone(), soup, coordinates, ranges, merged: None, periodic: periodic.to_vec() };
+        let mut draft = Draft {
+            comm: comm.clone(),
+            soup,
+            coordinates,
+            ranges,
+            merged: None,
+            periodic: periodic.to_vec(),
+        };
         if along_curve {
             let mut keys = Vec::new();
             for block in &draft.soup.blocks {
@@ -109,7 +115,8 @@ impl Draft {
             let sources: Vec<u32> = wanted.iter().map(|i| i.rank).collect();
             let cells: Vec<u64> = wanted.iter().map(|i| i.cell).collect();
             let asked = self.comm.exchange(&Buckets::from_destinations(&sources, &cells));
-            let order = Buckets::from_destinations(&sources, &(0..wanted.len() as u32).collect::<Vec<_>>()).data;
+            let order =
+                Buckets::from_destinations(&sources, &(0..wanted.len() as u32).collect::<Vec<_>>()).data;
             let block = &mut self.soup.blocks[b];
             let n = block.geometry.n_nodes(block.shape);
             let nodes = reply(&self.comm, &asked, &block.nodes, n, &order);
@@ -229,7 +236,13 @@ fn union(sets: &[Vec<u16>], a: u16, b: u16) -> Vec<u16> {
 }
 
 /// Answers `asked` (rows of `data`, `width` wide) and returns what this rank asked for, in its order.
-fn reply<T: bytemuck::Pod>(comm: &Comm, asked: &Buckets<u64>, data: &[T], width: usize, order: &[u32]) -> Vec<T> {
+fn reply<T: bytemuck::Pod>(
+    comm: &Comm,
+    asked: &Buckets<u64>,
+    data: &[T],
+    width: usize,
+    order: &[u32],
+) -> Vec<T> {
     let mut rows = Vec::with_capacity(asked.data.len() * width);
     for &row in &asked.data {
         rows.extend_from_slice(&data[row as usize * width..][..width]);

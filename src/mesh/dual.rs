@@ -3,10 +3,10 @@
 use cluster::Buckets;
 use partition::Graph;
 
+use super::MeshError;
 use super::draft::Draft;
 use super::entities::mix;
 use super::ids::IdSet;
-use super::MeshError;
 use crate::element::Shape;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
@@ -97,7 +97,8 @@ pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
             for corners in facets.corners[b].chunks_exact(block.shape.n_vertices()) {
                 for f in 0..facets.n_facets(b) {
                     let entity = block.shape.entity_vertices(dim - 1, f);
-                    let least = entity.iter().map(|&v| corners[v as usize]).min().expect("a facet has vertices");
+                    let least =
+                        entity.iter().map(|&v| corners[v as usize]).min().expect("a facet has vertices");
                     if pass == 0 {
                         starts[least as usize + 1] += 1;
                     } else {

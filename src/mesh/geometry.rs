@@ -37,7 +37,8 @@ pub fn determinant(j: &[[f64; 3]; 3], dim: usize) -> f64 {
         1 => j[0][0],
         2 => j[0][0] * j[1][1] - j[0][1] * j[1][0],
         _ => {
-            j[0][0] * (j[1][1] * j[2][2] - j[1][2] * j[2][1]) - j[0][1] * (j[1][0] * j[2][2] - j[1][2] * j[2][0])
+            j[0][0] * (j[1][1] * j[2][2] - j[1][2] * j[2][1])
+                - j[0][1] * (j[1][0] * j[2][2] - j[1][2] * j[2][0])
                 + j[0][2] * (j[1][0] * j[2][1] - j[1][1] * j[2][0])
         }
     }
@@ -102,7 +103,8 @@ pub(super) fn orient(
         }
         let mut extent = 0.0f64;
         for d in 0..3 {
-            let (low, high) = x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p[d]), h.max(p[d])));
+            let (low, high) =
+                x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p[d]), h.max(p[d])));
             extent = extent.max(high - low);
         }
         let tiny = 1e-14 * extent.powi(dim as i32);
@@ -124,7 +126,8 @@ pub(super) fn orient(
             "is tangled: its Jacobian changes sign inside"
         };
         let corners = block.shape.n_vertices() as f64;
-        let center = [0, 1, 2].map(|d| x[..block.shape.n_vertices()].iter().map(|p| p[d]).sum::<f64>() / corners);
+        let center =
+            [0, 1, 2].map(|d| x[..block.shape.n_vertices()].iter().map(|p| p[d]).sum::<f64>() / corners);
         return Err(MeshError::BadCell {
             id: block.ids[cell],
             shape: block.shape.name().to_string(),

@@ -44,14 +44,20 @@ fn outside(shape: Shape, p: &[f64; 3]) -> f64 {
 }
 
 /// Inverts the isoparametric map by Newton's method; `None` when it does not converge.
-fn invert(block: &Block, basis: &Lagrange, x: &[[f64; 3]], target: &[f64; 3], dim: usize) -> Option<[f64; 3]> {
+fn invert(
+    block: &Block,
+    basis: &Lagrange,
+    x: &[[f64; 3]],
+    target: &[f64; 3],
+    dim: usize,
+) -> Option<[f64; 3]> {
     let mut p = block.shape.center();
     for _ in 0..25 {
         let table = basis.tabulate(&[p], 1);
         let at = geometry::image(&table, 0, x);
         let j = geometry::jacobian(&table, 0, x);
         let det = geometry::determinant(&j, dim);
-        if !(det.abs() > 0.0) {
+        if det == 0.0 || det.is_nan() {
             return None;
         }
         // Cramer's rule: the leading dim rows and columns of J d = target - at.
@@ -101,7 +107,10 @@ impl Mesh {
                     }
                     let Some(p) = invert(block, &basis, &x, point, self.dim) else { continue };
                     let flat = (self.dim..3).all(|d| point[d].abs() <= 1e-9 * size.max(1e-300));
-                    if flat && outside(block.shape, &p) <= TOLERANCE && found[k].is_none_or(|f| block.ids[cell] < f.0) {
+                    if flat
+                        && outside(block.shape, &p) <= TOLERANCE
+                        && found[k].is_none_or(|f| block.ids[cell] < f.0)
+                    {
                         found[k] = Some((block.ids[cell], Place { block: b, cell, reference: p }));
                     }
                 }
@@ -157,7 +166,13 @@ impl Mesh {
                     let x = self.nodes[node as usize];
                     if (0..3).all(|d| (x[d] - point[d]).abs() <= 1e-8 * size) {
                         let (block, cell) = (b as u16, cell as u32);
-                        tags.push(super::EntityTag { group: u16::MAX, block, cell, dim: 0, local: local as u8 });
+                        tags.push(super::EntityTag {
+                            group: u16::MAX,
+                            block,
+                            cell,
+                            dim: 0,
+                            local: local as u8,
+                        });
                     }
                 }
             }

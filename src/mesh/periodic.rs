@@ -6,11 +6,11 @@
 
 use cluster::Buckets;
 
+use super::MeshError;
 use super::directory::Directory;
 use super::draft::Draft;
 use super::entities::mix;
 use super::ids::IdSet;
-use super::MeshError;
 
 /// Coordinates that agree to this fraction of the boundary's size are the same.
 const TOLERANCE: f64 = 1e-6;
@@ -172,7 +172,10 @@ fn match_pair(draft: &Draft, a: u16, b: u16) -> Result<Vec<(u64, u64)>, MeshErro
         return Err(fail("one of them has no facets".into()));
     }
     let shift: Vec<f64> = (0..3).map(|d| low[1][d] - low[0][d]).collect();
-    let size = (0..3).map(|d| high[0][d] - low[0][d]).fold(0.0f64, f64::max).max(shift.iter().fold(0.0, |m: f64, s| m.max(s.abs())));
+    let size = (0..3)
+        .map(|d| high[0][d] - low[0][d])
+        .fold(0.0f64, f64::max)
+        .max(shift.iter().fold(0.0, |m: f64, s| m.max(s.abs())));
     if (0..3).any(|d| (high[1][d] - high[0][d] - shift[d]).abs() > TOLERANCE * size) {
         return Err(fail("one is not a translate of the other (their bounding boxes differ in size)".into()));
     }

@@ -48,11 +48,12 @@ impl Mesh {
         let n_owned = points.map.n_owned();
         let mut coordinates = vec![[0.0; 3]; n_owned];
         let mut blocks = Vec::new();
-        let mut by_shape: Vec<EntityBlock> = [Shape::Point, Shape::Interval, Shape::Triangle, Shape::Quadrilateral]
-            .into_iter()
-            .filter(|s| s.dim() < self.dim)
-            .map(|shape| EntityBlock { shape, vertices: Vec::new(), groups: Vec::new() })
-            .collect();
+        let mut by_shape: Vec<EntityBlock> =
+            [Shape::Point, Shape::Interval, Shape::Triangle, Shape::Quadrilateral]
+                .into_iter()
+                .filter(|s| s.dim() < self.dim)
+                .map(|shape| EntityBlock { shape, vertices: Vec::new(), groups: Vec::new() })
+                .collect();
         let mut x = Vec::new();
         for (b, block) in self.blocks.iter().enumerate() {
             let cut = refinement(block.shape);
@@ -86,12 +87,17 @@ impl Mesh {
                     made.sets.push(block.sets[cell]);
                 }
             }
-            for tag in self.tags.iter().filter(|t| t.block as usize == b && (t.cell as usize) < block.n_owned) {
+            for tag in self.tags.iter().filter(|t| t.block as usize == b && (t.cell as usize) < block.n_owned)
+            {
                 for &(child, entity) in &cut.entity_children[tag.dim as usize][tag.local as usize] {
                     let shape = block.shape.entity_shape(tag.dim as usize, entity as usize);
-                    let to = by_shape.iter_mut().find(|e| e.shape == shape).expect("every lower shape has a block");
+                    let to = by_shape
+                        .iter_mut()
+                        .find(|e| e.shape == shape)
+                        .expect("every lower shape has a block");
                     for &v in block.shape.entity_vertices(tag.dim as usize, entity as usize) {
-                        to.vertices.push(id_of(point_of(tag.cell as usize, children[child as usize][v as usize])));
+                        to.vertices
+                            .push(id_of(point_of(tag.cell as usize, children[child as usize][v as usize])));
                     }
                     to.groups.push(tag.group);
                 }

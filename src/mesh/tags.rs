@@ -22,7 +22,8 @@ impl CellTag {
     }
 
     pub fn unpack(word: u64, block: u16, cell: u32) -> CellTag {
-        let tag = EntityTag { group: (word >> 16) as u16, block, cell, dim: (word >> 8) as u8, local: word as u8 };
+        let tag =
+            EntityTag { group: (word >> 16) as u16, block, cell, dim: (word >> 8) as u8, local: word as u8 };
         CellTag { tag }
     }
 }

@@ -14,7 +14,9 @@ pub fn unknown_group(case: &Case, groups: &[Group], name: &Name, key: &str, dim:
     let known: Vec<&str> = groups.iter().filter(fits).map(|g| g.name.as_str()).collect();
     let help = match nearest(&name.text, known.iter().copied()) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None if known.is_empty() => "the mesh has no named groups: give it physical groups in Gmsh".to_string(),
+        None if known.is_empty() => {
+            "the mesh has no named groups: give it physical groups in Gmsh".to_string()
+        }
         None => format!("the mesh has {}", known.join(", ")),
     };
     let message = format!("the mesh has no group \"{}\"", name.text);
@@ -28,7 +30,13 @@ pub fn check_names(case: &Case, groups: &[Group], dim: usize) -> Result<(), RunE
             let found = groups_named(groups, None, &name.text);
             let lower = found.iter().any(|&g| groups[g as usize].dim < dim);
             if found.is_empty() {
-                return Err(unknown_group(case, groups, name, &format!("boundary.{}", boundary.heading), None));
+                return Err(unknown_group(
+                    case,
+                    groups,
+                    name,
+                    &format!("boundary.{}", boundary.heading),
+                    None,
+                ));
             }
             if !lower {
                 let message = format!(
@@ -44,7 +52,13 @@ pub fn check_names(case: &Case, groups: &[Group], dim: usize) -> Result<(), RunE
     for region in &case.regions {
         for name in &region.on {
             if groups_named(groups, Some(dim), &name.text).is_empty() {
-                return Err(unknown_group(case, groups, name, &format!("region.{}", region.heading), Some(dim)));
+                return Err(unknown_group(
+                    case,
+                    groups,
+                    name,
+                    &format!("region.{}", region.heading),
+                    Some(dim),
+                ));
             }
         }
     }
@@ -89,7 +103,9 @@ fn entity_vertices(mesh: &Mesh, tag: &EntityTag) -> Vec<u32> {
 /// Both cells of an inner facet are known here, one of them perhaps as a ghost.
 pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)> {
     let facet_dim = mesh.dim as u8 - 1;
-    let mut facets: Vec<(Vec<u32>, (u64, u16, u32), EntityTag)> = tags
+    // By vertices, then by the cell's number.
+    type Side = (Vec<u32>, (u64, u16, u32), EntityTag);
+    let mut facets: Vec<Side> = tags
         .iter()
         .filter(|t| t.dim == facet_dim)
         .map(|t| {
@@ -131,8 +147,13 @@ fn bad(case: &Case, place: case::Place, key: &str, message: String, help: Option
 /// something else: the same on every rank.
 pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
     let comm = &mesh.comm;
-    let mut out =
-        Conditions { essential: Vec::new(), loads: Vec::new(), forces: Vec::new(), report: Vec::new(), robin: false };
+    let mut out = Conditions {
+        essential: Vec::new(),
+        loads: Vec::new(),
+        forces: Vec::new(),
+        report: Vec::new(),
+        robin: false,
+    };
     for boundary in &case.boundaries {
         let heading = format!("boundary.{}", boundary.heading);
         let (tags, found) = match &boundary.at {
@@ -155,7 +176,8 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
             }
         };
         if !found {
-            let message = format!("the boundary condition \"{}\" matches no part of the mesh", boundary.heading);
+            let message =
+                format!("the boundary condition \"{}\" matches no part of the mesh", boundary.heading);
             let help = Some("its groups are named in the mesh but no cell has their facets".to_string());
             return Err(bad(case, boundary.place, &heading, message, help));
         }
@@ -182,7 +204,8 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                         case::Essential::Normal(expr) => {
                             if lower || boundary.at.is_some() {
                                 let message = "a condition along the normal needs facets".to_string();
-                                let help = Some("edges and vertices have no normal: give components".to_string());
+                                let help =
+                                    Some("edges and vertices have no normal: give components".to_string());
                                 return Err(bad(case, condition.place, key, message, help));
                             }
                             Prescribed::Normal(expr.clone())
@@ -194,7 +217,8 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                 ConditionValue::Force(exprs) => {
                     let points = tags.iter().all(|t| t.dim == 0);
                     if comm.any(!points) {
-                        let message = "a force acts at vertices, and this group is not one of vertices".to_string();
+                        let message =
+                            "a force acts at vertices, and this group is not one of vertices".to_string();
                         let help = Some("for a load on facets, use traction or pressure".to_string());
                         return Err(bad(case, condition.place, key, message, help));
                     }
@@ -214,8 +238,9 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                 return Err(bad(case, condition.place, key, message, None));
             }
             if has_inner {
-                let message =
-                    format!("\"{key}\" acts on facets inside the body: it needs facets of the outer boundary");
+                let message = format!(
+                    "\"{key}\" acts on facets inside the body: it needs facets of the outer boundary"
+                );
                 let help = Some("a facet between two cells has no outside".to_string());
                 return Err(bad(case, condition.place, key, message, help));
             }

@@ -44,7 +44,7 @@ pub struct RunError {
     /// What was wrong, where, and what to do.
     pub message: String,
     /// The same with the lines of the case file it points into, where it does.
-    pub rendered: Option<String>,
+    pub rendered: Option<Box<str>>,
     /// The key of the case.
     pub key: Option<String>,
     /// The file to blame.
@@ -89,7 +89,7 @@ impl RunError {
     /// What a person reads.
     pub fn text(&self) -> String {
         match &self.rendered {
-            Some(text) => text.clone(),
+            Some(text) => text.to_string(),
             None => format!("error: {}\n", self.message),
         }
     }
@@ -114,7 +114,7 @@ impl From<CaseErrors> for RunError {
             kind: Kind::Input,
             what: "case".into(),
             message,
-            rendered: Some(errors.render()),
+            rendered: Some(errors.render().into()),
             key: first.key.clone(),
             file: Some(first.file.display().to_string()),
             line: first.line,
@@ -149,7 +149,9 @@ impl From<OutputError> for RunError {
     fn from(error: OutputError) -> RunError {
         let kind = match error {
             OutputError::Shape { .. } => Kind::Bug,
-            OutputError::NotOurs { .. } | OutputError::Corrupt { .. } | OutputError::Format { .. } => Kind::Input,
+            OutputError::NotOurs { .. } | OutputError::Corrupt { .. } | OutputError::Format { .. } => {
+                Kind::Input
+            }
             _ => Kind::Environment,
         };
         let file = error.path().map(|p| p.display().to_string());

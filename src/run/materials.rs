@@ -93,7 +93,8 @@ pub fn build(case: &Case, mesh: &Mesh) -> Result<Materials, RunError> {
                     format!("the cells of {}", groups.join(", "))
                 };
                 let message = format!("{} of {place} is not given", name);
-                let help = Some(format!("give `{name}` under [physics], or in a [region] that covers these cells"));
+                let help =
+                    Some(format!("give `{name}` under [physics], or in a [region] that covers these cells"));
                 let key = format!("physics.{name}");
                 RunError::at(case.error(case.physics.place, &key, message, help), &case.text)
             })

@@ -10,8 +10,8 @@ use crate::assembly::{Constraints, Located, Nodal, Problem, RegionNodes, compone
 use crate::case::{Case, FieldRef, Part, Quantity as Named};
 use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
-use crate::mesh::{Mesh, geometry};
 use crate::mesh::locate::Location;
+use crate::mesh::{Mesh, geometry};
 use crate::output::csv::{Cell, Table};
 use crate::output::run_json::NamedValue;
 use crate::output::vtkhdf::{self, Field, Piece, Values};
@@ -96,7 +96,9 @@ impl<'a> Solved<'a> {
                 self.nodal(q)?;
                 let nodal = &self.cache[&q];
                 let all = match place {
-                    Location::Here(p) => self.problem.at_point(&self.points, nodal, p.block, p.cell, p.reference),
+                    Location::Here(p) => {
+                        self.problem.at_point(&self.points, nodal, p.block, p.cell, p.reference)
+                    }
                     _ => vec![0.0; nodal.width],
                 };
                 match value_of(q, probe.field.part, dim, c) {
@@ -124,7 +126,8 @@ impl<'a> Solved<'a> {
         let mut out = Vec::new();
         for integral in &case.integrals {
             // Where: facets of a heading or a group of facets, cells of a group, or everything.
-            let heading = integral.over.as_ref().and_then(|o| case.boundaries.iter().find(|b| b.heading == o.text));
+            let heading =
+                integral.over.as_ref().and_then(|o| case.boundaries.iter().find(|b| b.heading == o.text));
             let mut tags = Vec::new();
             let mut sets: Option<Vec<bool>> = None;
             let mut on_boundary = false;
@@ -293,7 +296,8 @@ impl<'a> Solved<'a> {
                 values: Values::F64(values),
             })
             .collect();
-        let mut cell_fields = vec![Field { name: "region".into(), components: 1, values: Values::I32(&regions) }];
+        let mut cell_fields =
+            vec![Field { name: "region".into(), components: 1, values: Values::I32(&regions) }];
         if with_rank {
             cell_fields.push(Field { name: "rank".into(), components: 1, values: Values::I32(&owners) });
         }
@@ -378,7 +382,11 @@ pub fn write_probes(case: &Case, probes: &[NamedValue]) -> Result<(), RunError> 
     let mut cells = vec![Cell::Number(0.0)];
     for probe in probes {
         for (k, value) in probe.value.iter().enumerate() {
-            columns.push(if probe.value.len() == 1 { probe.name.clone() } else { format!("{}[{k}]", probe.name) });
+            columns.push(if probe.value.len() == 1 {
+                probe.name.clone()
+            } else {
+                format!("{}[{k}]", probe.name)
+            });
             cells.push(Cell::Number(*value));
         }
     }

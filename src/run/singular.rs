@@ -165,7 +165,9 @@ pub fn free_motions(
         if vector {
             // A rotation is no motion of a periodic body: it is held by its images.
             for k in dim..m {
-                let turns = if dim == 2 { periodic_axes[0] || periodic_axes[1] } else {
+                let turns = if dim == 2 {
+                    periodic_axes[0] || periodic_axes[1]
+                } else {
                     (0..3).any(|d| d != k - dim && periodic_axes[d])
                 };
                 if turns {
@@ -256,6 +258,9 @@ mod tests {
     #[test]
     fn motions_are_named() {
         assert_eq!(describe(&[0.0, 0.0, 1.0], 2), "rotation in the plane");
-        assert_eq!(describe(&[1.0, 1.0, 0.0], 2), "a combination of translation along x, translation along y");
+        assert_eq!(
+            describe(&[1.0, 1.0, 0.0], 2),
+            "a combination of translation along x, translation along y"
+        );
     }
 }

@@ -235,7 +235,11 @@ impl Context<'_> {
                     if !f.is_finite() {
                         return Err(RunError {
                             key: Some(key),
-                            ..RunError::new(Kind::Input, "expression", format!("\"{}\" is {f} at {x:?}", expr.text()))
+                            ..RunError::new(
+                                Kind::Input,
+                                "expression",
+                                format!("\"{}\" is {f} at {x:?}", expr.text()),
+                            )
                         });
                     }
                 }
@@ -255,8 +259,10 @@ impl Context<'_> {
         let c = problem.components();
         let d = problem.discretisation();
         let n_owned = space.map.n_owned();
-        let constraints =
-            self.phases.time("space", || Constraints::new(d, c, &conditions.essential)).map_err(|e| self.locate(e))?;
+        let constraints = self
+            .phases
+            .time("space", || Constraints::new(d, c, &conditions.essential))
+            .map_err(|e| self.locate(e))?;
         let overruled = comm.sum(constraints.overruled);
         if overruled > 0 {
             self.report.warnings.push(format!(
@@ -273,8 +279,9 @@ impl Context<'_> {
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
-        let assembled =
-            self.phases.time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
+        let assembled = self
+            .phases
+            .time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
         comm.agree(assembled).map_err(|e| self.locate(e))?;
         tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
         let rhs: Vec<f64> = residual.iter().map(|r| -r).collect();
@@ -284,7 +291,11 @@ impl Context<'_> {
 
         drop(line);
         let line = self.progress.phase("solving");
-        let near_null = if case.physics.law == Law::Elasticity { rigid_modes(mesh, &coordinates, &constraints, n_owned) } else { Vec::new() };
+        let near_null = if case.physics.law == Law::Elasticity {
+            rigid_modes(mesh, &coordinates, &constraints, n_owned)
+        } else {
+            Vec::new()
+        };
         let solved = solver::solve_assembled(
             comm,
             &space.map,
@@ -301,7 +312,9 @@ impl Context<'_> {
             },
             &rhs,
             &self.solver_options(),
-            &mut |iteration, residual| line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}")),
+            &mut |iteration, residual| {
+                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
+            },
         )?;
         let (change, how) = solved;
         self.phases.add("pc_setup", how.setup_seconds);
@@ -337,7 +350,8 @@ impl Context<'_> {
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         if let Some(exact) = &case.exact {
             let errors = problem.exact_errors(&exact.components, &u).map_err(|e| self.locate(e))?;
-            self.report.errors = Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
+            self.report.errors =
+                Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
         }
         let mut results = Solved::new(case, problem, &u, &reactions);
         self.report.probes = results.probes(&places)?;
@@ -410,7 +424,11 @@ impl Context<'_> {
             // The axis along which the pair lies apart.
             let mean = |g: u16| {
                 let mut sum = [0.0; 4];
-                for tag in mesh.tags_of(g).iter().filter(|t| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned) {
+                for tag in mesh
+                    .tags_of(g)
+                    .iter()
+                    .filter(|t| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned)
+                {
                     let block = &mesh.blocks[tag.block as usize];
                     for &v in block.shape.entity_vertices(tag.dim as usize, tag.local as usize) {
                         let x = mesh.nodes[block.nodes(tag.cell as usize)[v as usize] as usize];
@@ -433,25 +451,37 @@ impl Context<'_> {
             let list: Vec<String> = free
                 .iter()
                 .map(|f| {
-                    let motions: Vec<String> = f.motions.iter().map(|m| singular::describe(m, mesh.dim)).collect();
-                    let which = if bodies.n > 1 { format!("body {} of {}: ", f.body + 1, bodies.n) } else { String::new() };
+                    let motions: Vec<String> =
+                        f.motions.iter().map(|m| singular::describe(m, mesh.dim)).collect();
+                    let which = if bodies.n > 1 {
+                        format!("body {} of {}: ", f.body + 1, bodies.n)
+                    } else {
+                        String::new()
+                    };
                     format!("{which}{} free", motions.join("; "))
                 })
                 .collect();
             message.push_str(&list.join("; "));
-            let help = "add displacement conditions that stop these motions; one vertex (`at`) stops translations";
+            let help =
+                "add displacement conditions that stop these motions; one vertex (`at`) stops translations";
             let error = case.error(case.physics.place, "boundary", message, Some(help.to_string()));
             return Err(RunError { what: "supports".into(), ..RunError::at(error, &case.text) });
         }
         self.report.warnings.push(format!(
             "no condition fixes the level of {} in {}: it is solved up to a constant, with mean value zero",
             case.physics.law.field(),
-            if free.len() == 1 && bodies.n == 1 { "the body".to_string() } else { format!("{} bodies", free.len()) }
+            if free.len() == 1 && bodies.n == 1 {
+                "the body".to_string()
+            } else {
+                format!("{} bodies", free.len())
+            }
         ));
         Ok(free
             .iter()
             .map(|f| {
-                (0..space.map.n_owned()).map(|v| f64::from(u8::from(bodies.of_node[v] as usize == f.body))).collect()
+                (0..space.map.n_owned())
+                    .map(|v| f64::from(u8::from(bodies.of_node[v] as usize == f.body)))
+                    .collect()
             })
             .collect())
     }
@@ -472,7 +502,8 @@ impl Context<'_> {
                     sums[0]
                 );
                 let help = "give a value somewhere, or a source whose integral cancels the inflow";
-                let error = self.case.error(self.case.physics.place, "boundary", message, Some(help.to_string()));
+                let error =
+                    self.case.error(self.case.physics.place, "boundary", message, Some(help.to_string()));
                 return Err(RunError { what: "incompatible".into(), ..RunError::at(error, &self.case.text) });
             }
         }

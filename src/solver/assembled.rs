@@ -33,7 +33,8 @@ fn rows(
     column: impl Fn(u32) -> u64,
 ) -> petsc::Result<Csr> {
     let n = ptr.len() - 1;
-    let mut csr = Csr { ptr: Vec::with_capacity(n * block + 1), col: Vec::with_capacity(values.len()), val: values };
+    let mut csr =
+        Csr { ptr: Vec::with_capacity(n * block + 1), col: Vec::with_capacity(values.len()), val: values };
     to_petsc_int(csr.val.len() as u64, "the number of entries of a rank's rows")?;
     csr.ptr.push(0);
     let mut expanded: Vec<PetscInt> = Vec::new();
@@ -62,7 +63,8 @@ pub fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) 
     let n_owned = map.n_owned();
     let both = rows(&pattern.diag_ptr, &pattern.diag_col, matrix.diag, block, u64::from).and_then(|diag| {
         let ghosts = map.ghosts();
-        let off = rows(&pattern.off_ptr, &pattern.off_col, matrix.off, block, |v| ghosts[v as usize - n_owned])?;
+        let off =
+            rows(&pattern.off_ptr, &pattern.off_col, matrix.off, block, |v| ghosts[v as usize - n_owned])?;
         Ok((diag, off))
     });
     let failed = comm.any(both.is_err());

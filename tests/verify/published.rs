@@ -36,7 +36,7 @@ fn cooks_membrane() {
 /// Source: S. Timoshenko, J. Goodier, Theory of Elasticity, section 21.
 #[test]
 fn cantilever() {
-    let (length, depth, young, nu, load) = (8.0, 2.0, 100.0, 0.3, 0.5);
+    let (length, depth, young, nu, load) = (8.0_f64, 2.0_f64, 100.0_f64, 0.3_f64, 0.5_f64);
     let inertia = depth * depth * depth / 12.0;
     let f = load / (6.0 * young * inertia);
     let ux = format!("-{f}*y*((6*{length} - 3*x)*x + (2 + {nu})*(y^2 - {depth}^2/4))");
