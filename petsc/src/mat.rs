@@ -141,7 +141,7 @@ impl Mat {
             let block = to_petsc_int(block_size, "the block size")?;
             diag.validate(n_local, "the block of owned columns", |c| c >= 0 && c < local)?;
             off.validate(n_local, "the block of other ranks' columns", |c| c >= 0 && c < global)?;
-            if block == 0 || n_local % block_size != 0 {
+            if block == 0 || !n_local.is_multiple_of(block_size) {
                 return Err(Error::invalid(format!(
                     "{n_local} rows do not divide into blocks of {block_size}"
                 )));
@@ -321,7 +321,7 @@ impl Mat {
 
     /// Sets the number of unknowns at a node. Best given at construction.
     pub fn set_block_size(&mut self, block_size: usize) -> Result<()> {
-        if block_size == 0 || self.n_local() % block_size != 0 {
+        if block_size == 0 || !self.n_local().is_multiple_of(block_size) {
             return Err(Error::invalid(format!(
                 "{} rows do not divide into blocks of {block_size}",
                 self.n_local()

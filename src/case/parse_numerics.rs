@@ -137,13 +137,12 @@ pub(super) fn solver(root: &Section) -> Solver {
     let Some(section) = root.get("solver").and_then(|e| reader.section("solver", e)) else {
         return solver;
     };
-    if let Some(entry) = section.get("method") {
-        if let Some(method) = reader.string("solver.method", &entry.node) {
-            if check_method(reader, &method, &entry.node) {
-                solver.method = method;
-                solver.method_place = entry.node.place;
-            }
-        }
+    if let Some(entry) = section.get("method")
+        && let Some(method) = reader.string("solver.method", &entry.node)
+        && check_method(reader, &method, &entry.node)
+    {
+        solver.method = method;
+        solver.method_place = entry.node.place;
     }
     solver.tolerance = section.number_or("tolerance", 1e-8, Bound::Between(0.0, 1.0));
     solver.max_iterations =
@@ -247,18 +246,18 @@ pub(super) fn adapt(root: &Section) -> Option<Adapt> {
         _ => {}
     }
     let mut marking = Marking::Dorfler(0.5);
-    if let Some(e) = section.get("marking") {
-        if let Some(inner) = reader.section("adapt.marking", e) {
-            let part = Bound::UpTo(0.0, 1.0);
-            let dorfler = inner.number("dorfler", part);
-            let fraction = inner.number("fraction", part);
-            if inner.get("dorfler").is_some() == inner.get("fraction").is_some() {
-                let message = "`adapt.marking` should have one of `dorfler`, `fraction`";
-                reader.error(e.node.place, "adapt.marking", message, None);
-            }
-            marking = dorfler.map(Marking::Dorfler).or(fraction.map(Marking::Fraction)).unwrap_or(marking);
-            inner.finish();
+    if let Some(e) = section.get("marking")
+        && let Some(inner) = reader.section("adapt.marking", e)
+    {
+        let part = Bound::UpTo(0.0, 1.0);
+        let dorfler = inner.number("dorfler", part);
+        let fraction = inner.number("fraction", part);
+        if inner.get("dorfler").is_some() == inner.get("fraction").is_some() {
+            let message = "`adapt.marking` should have one of `dorfler`, `fraction`";
+            reader.error(e.node.place, "adapt.marking", message, None);
         }
+        marking = dorfler.map(Marking::Dorfler).or(fraction.map(Marking::Fraction)).unwrap_or(marking);
+        inner.finish();
     }
     let adapt = Adapt {
         estimator,
@@ -286,11 +285,11 @@ pub(super) fn time(root: &Section) -> Option<Time> {
     let start = section.number_or("start", 0.0, Bound::Any);
     let end_entry = section.require("end", "the last time");
     let end = end_entry.and_then(|e| reader.number("time.end", &e.node, Bound::Any));
-    if let (Some(e), Some(end)) = (end_entry, end) {
-        if end <= start {
-            let message = format!("`time.end` must be after the start, {start}, not {end}");
-            reader.error(e.node.place, "time.end", message, None);
-        }
+    if let (Some(e), Some(end)) = (end_entry, end)
+        && end <= start
+    {
+        let message = format!("`time.end` must be after the start, {start}, not {end}");
+        reader.error(e.node.place, "time.end", message, None);
     }
     let fixed = section.number("step", Bound::Positive);
     let adaptive = section.get("adaptive").and_then(|e| {
@@ -374,13 +373,12 @@ pub(super) fn case(root: &Section, directory: &Path) -> (Option<String>, Option<
     let Some(section) = root.get("case").and_then(|e| reader.section("case", e)) else {
         return (None, None);
     };
-    if let Some(entry) = section.get("format") {
-        if let Some(format) = reader.integer("case.format", &entry.node, 0, u64::MAX) {
-            if format != 1 {
-                let message = format!("`case.format` {format} is not known to this version");
-                reader.error(entry.node.place, "case.format", message, Some("it reads format 1".into()));
-            }
-        }
+    if let Some(entry) = section.get("format")
+        && let Some(format) = reader.integer("case.format", &entry.node, 0, u64::MAX)
+        && format != 1
+    {
+        let message = format!("`case.format` {format} is not known to this version");
+        reader.error(entry.node.place, "case.format", message, Some("it reads format 1".into()));
     }
     let title = section.string("title");
     let output = section.string("output");

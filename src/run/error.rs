@@ -40,7 +40,7 @@ pub struct RunError {
     /// Its kind.
     pub kind: Kind,
     /// A short name of what failed: `case`, `mesh`, `boundary`, `disk-full`, ...
-    pub what: String,
+    pub what: Box<str>,
     /// What was wrong, where, and what to do.
     pub message: String,
     /// The same with the lines of the case file it points into, where it does.
@@ -48,7 +48,7 @@ pub struct RunError {
     /// The key of the case.
     pub key: Option<String>,
     /// The file to blame.
-    pub file: Option<String>,
+    pub file: Option<Box<str>>,
     /// The line in it.
     pub line: Option<usize>,
 }
@@ -78,10 +78,10 @@ impl RunError {
     /// As run.json has it.
     pub fn report(&self) -> ErrorReport {
         ErrorReport {
-            kind: self.what.clone(),
+            kind: self.what.to_string(),
             message: self.message.clone(),
             key: self.key.clone(),
-            file: self.file.clone(),
+            file: self.file.as_deref().map(str::to_string),
             line: self.line,
         }
     }
@@ -116,7 +116,7 @@ impl From<CaseErrors> for RunError {
             message,
             rendered: Some(errors.render().into()),
             key: first.key.clone(),
-            file: Some(first.file.display().to_string()),
+            file: Some(first.file.display().to_string().into()),
             line: first.line,
         }
     }
@@ -154,7 +154,7 @@ impl From<OutputError> for RunError {
             }
             _ => Kind::Environment,
         };
-        let file = error.path().map(|p| p.display().to_string());
+        let file = error.path().map(|p| p.display().to_string().into());
         RunError { file, ..RunError::new(kind, error.kind(), error.to_string()) }
     }
 }
