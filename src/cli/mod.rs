@@ -172,5 +172,5 @@ fn check_exists(path: &Path) -> Result<(), RunError> {
     let near = nearest(&wanted, same).or_else(|| nearest(&wanted, names.iter().map(String::as_str)));
     let help = near.map(|near| format!(": did you mean `{}`?", path.with_file_name(near).display()));
     let message = format!("{} {what}{}", path.display(), help.unwrap_or_default());
-    Err(RunError { file: Some(path.display().to_string()), ..RunError::new(Kind::Input, "file", message) })
+    Err(RunError { file: Some(path.display().to_string().into()), ..RunError::new(Kind::Input, "file", message) })
 }
