@@ -68,7 +68,8 @@ def read(path):
     if data is None:
         sys.exit(f"{path}: VTK read nothing")
     if data.IsA("vtkUnstructuredGrid"):
-        return data, None
+        # VTK gives one partition as the grid itself.
+        return data, [data]
     parts = [data.GetPartition(k) for k in range(data.GetNumberOfPartitions())]
     append = vtkAppendFilter()
     append.MergePointsOff()

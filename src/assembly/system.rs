@@ -79,7 +79,7 @@ pub trait Problem {
     /// How many values a quantity has; `None` when the law does not have it.
     fn n_values(&self, quantity: Quantity) -> Option<usize>;
 
-    /// A quantity at region nodes.
+    /// A quantity at region nodes. Collective, and so is its error.
     fn nodal(&self, points: &RegionNodes, quantity: Quantity, u: &[f64]) -> Result<Nodal, AssemblyError>;
 
     /// A nodal quantity at a point of an owned cell.

@@ -64,7 +64,9 @@ fn scaled_jacobian(shape: Shape, edges: &[Vec<[f64; 3]>], jacobians: &[[[f64; 3]
 /// The quality of the worst cell. Collective.
 pub fn worst(mesh: &Mesh) -> Worst {
     let mut sum = 0.0;
-    let mut found = (f64::INFINITY, 0, [0.0; 3]);
+    // Of cells that are equally bad to round-off the one with the least number, on any number of ranks.
+    const SAME: f64 = 1e-9;
+    let mut found = (f64::INFINITY, u64::MAX, [0.0; 3]);
     let (mut x, mut jacobians) = (Vec::new(), Vec::new());
     for block in &mesh.blocks {
         let edges = edges_at_vertices(block.shape);
@@ -77,16 +79,17 @@ pub fn worst(mesh: &Mesh) -> Worst {
             jacobians.extend((0..corners).map(|q| geometry::jacobian(&table, q, &x)));
             let quality = scaled_jacobian(block.shape, &edges, &jacobians);
             sum += quality;
-            if quality < found.0 {
+            if quality < found.0 - SAME || (quality < found.0 + SAME && block.ids[cell] < found.1) {
                 let center = [0, 1, 2].map(|d| x[..corners].iter().map(|p| p[d]).sum::<f64>() / corners as f64);
-                found = (quality, block.ids[cell], center);
+                found = (quality.min(found.0), block.ids[cell], center);
             }
         }
     }
     let comm = &mesh.comm;
     let least = comm.min(found.0);
-    let holder = comm.min(if found.0 == least { comm.rank() as u64 } else { u64::MAX });
-    let (id, center) = comm.broadcast_value(holder as usize, Some((found.1, found.2)));
+    let id = comm.min(if found.0 < least + SAME { found.1 } else { u64::MAX });
+    let holder = comm.min(if found.1 == id { comm.rank() as u64 } else { u64::MAX });
+    let center = comm.broadcast_value(holder.min(comm.size() as u64 - 1) as usize, Some(found.2));
     Worst { least, mean: comm.sum(sum) / mesh.n_cells_global as f64, id, center }
 }
 

@@ -1,6 +1,6 @@
 //! A partitioned mesh kept as HDF5, to be read back on the same or another number of ranks.
 //!
-//! Imports `cluster` and [`super::hdf`]. Start at [`StoredMesh`], [`write`] and [`read`];
+//! Imports `cluster` and [`super::hdf`]. Start at [`StoredMesh`], [`write()`] and [`read`];
 //! [`hash_file`] tells whether the mesh file it came from is still the same.
 //!
 //! In the file stand `description` (JSON: version, hash, groups, sets, what the tables are, a checksum

@@ -1,6 +1,6 @@
 //! Meshes kept by femdd: files that a case names, and the cache of partitioned meshes beside a case.
 //!
-//! Imports `mesh`, `output::mesh_store` and `case`. Start at [`read`] and [`write`] for files,
+//! Imports `mesh`, `output::mesh_store` and `case`. Start at [`read`] and [`write()`] for files,
 //! [`Cache`] for the cache. What is stored is a draft: cells along the curve with the part of each, so
 //! that a mesh is read back on any number of ranks, and neither sorted nor partitioned again where
 //! their number is that of the parts.
@@ -295,7 +295,9 @@ impl Keeping {
         let Keeping { pending, temporary, path } = self;
         let named = pending.finish().and_then(|()| {
             let renamed = if comm.is_root() {
-                std::fs::rename(&temporary, &path).map_err(|e| OutputError::from_io(&path, "renaming", 0, &e))
+                std::fs::rename(&temporary, &path)
+                    .map(|()| forget_older(&path))
+                    .map_err(|e| OutputError::from_io(&path, "renaming", 0, &e))
             } else {
                 Ok(())
             };
@@ -303,6 +305,24 @@ impl Keeping {
         });
         if let Err(error) = named {
             warnings.push(not_kept(&error));
+        }
+    }
+}
+
+/// Removes what an earlier version of the mesh left for this number of ranks: `STEM-RANKS-` and another
+/// hash.
+fn forget_older(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (Some(directory), Some((stem, _))) = (path.parent(), name.rsplit_once('-')) else { return };
+    let old = |other: &str| {
+        let hash = other.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+        let hash = hash.and_then(|rest| rest.strip_suffix(".h5"));
+        other != name && hash.is_some_and(|h| h.len() == 16 && h.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if old(&entry.file_name().to_string_lossy()) {
+            // One that stays takes space and does no harm.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -56,7 +56,7 @@ fn value_of(quantity: Quantity, part: Part, dim: usize, c: usize) -> Option<usiz
 }
 
 impl<'a> Solved<'a> {
-    /// Collects region nodes; quantities are computed when asked for.
+    /// Collects region nodes; quantities are computed when asked for. Collective.
     pub fn new(case: &'a Case, problem: &'a dyn Problem, u: &'a [f64], reactions: &'a [f64]) -> Solved<'a> {
         let points = RegionNodes::new(problem.discretisation());
         Solved { case, problem, u, reactions, points, cache: HashMap::new() }
@@ -65,8 +65,7 @@ impl<'a> Solved<'a> {
     /// A quantity at region nodes, computed once. Collective.
     fn nodal(&mut self, quantity: Quantity) -> Result<&Nodal, RunError> {
         if !self.cache.contains_key(&quantity) {
-            let comm = &self.problem.discretisation().mesh.comm;
-            let nodal = comm.agree(self.problem.nodal(&self.points, quantity, self.u))?;
+            let nodal = self.problem.nodal(&self.points, quantity, self.u)?;
             self.cache.insert(quantity, nodal);
         }
         Ok(&self.cache[&quantity])

@@ -399,7 +399,6 @@ impl Context<'_> {
             max_iterations: s.max_iterations as u32,
             petsc: format!("{} {}", s.petsc, self.options.petsc),
             overlap: s.overlap.map(|o| o as u32),
-            ..solver::Options::default()
         }
     }
 

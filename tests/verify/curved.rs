@@ -1,21 +1,27 @@
 //! Cells of second order keep the order of convergence on curved domains, with natural conditions there.
 
-use crate::common::{mesh, solve};
+use crate::common::{Case, mesh, solve};
+use crate::lattice;
 
-/// The errors and the size of cells by their number.
-fn errors(file: &str, degree: usize, body: &str) -> [f64; 3] {
-    let ran = solve(&format!(
-        "[mesh]\nfile = \"{}\"\n[space]\ndegree = {degree}\n[solver]\nmethod = \"direct\"\n{body}",
-        mesh(file)
-    ));
+/// The size of cells, by their number, and the errors.
+fn errors(text: Option<&str>, file: &str, degree: usize, body: &str) -> [f64; 3] {
+    let case = format!(
+        "[mesh]\nfile = \"{file}\"\n[space]\ndegree = {degree}\n[solver]\nmethod = \"direct\"\n{body}"
+    );
+    let case = Case::new(&case);
+    let ran = match text {
+        Some(text) => case.file(file, text).solve(),
+        None => case.solve(),
+    };
     let h = ran.number("/mesh/cells").powf(-1.0 / ran.number("/mesh/dimension"));
     [h, ran.l2(), ran.h1()]
 }
 
-fn converges(name: &str, files: [String; 2], degrees: &[usize], body: &str) {
+/// Asserts the orders for degrees 1 and 2.
+fn converges(name: &str, errors: impl Fn(usize, usize) -> [f64; 3]) {
     let mut low = Vec::new();
-    for &p in degrees {
-        let [coarse, fine] = files.each_ref().map(|f| errors(f, p, body));
+    for p in [1, 2] {
+        let [coarse, fine] = [0, 1].map(|level| errors(p, level));
         let slope = |k: usize| (coarse[k] / fine[k]).ln() / (coarse[0] / fine[0]).ln();
         let line = format!("{name:<30} degree {p}: L2 {:.2}, H1 {:.2}", slope(1), slope(2));
         println!("{line}");
@@ -26,15 +32,21 @@ fn converges(name: &str, files: [String; 2], degrees: &[usize], body: &str) {
     assert!(low.is_empty(), "too slow:\n{}", low.join("\n"));
 }
 
+/// On rings of quadrilaterals and of triangles.
+fn converges_on_rings(name: &str, body: &str) {
+    for shape in ["quadrilateral", "triangle"] {
+        converges(&format!("{name}, {shape}"), |p, level| {
+            errors(Some(&lattice::ring(shape, [8, 16][level])), "ring.msh", p, body)
+        });
+    }
+}
+
 /// u = log(x^2 + y^2), with inflow through the inner circle.
 #[test]
 fn potential_on_a_ring() {
-    for cells in ["quad9", "tri6"] {
-        let files = [4, 8].map(|n| format!("annulus-{cells}-{n}.msh"));
-        let body = "[physics]\nlaw = \"poisson\"\n[boundary.inner]\ninflow = -2\n\
-                    [boundary.outer]\nvalue = \"log(x^2 + y^2)\"\n[exact]\nvalue = \"log(x^2 + y^2)\"\n";
-        converges(&format!("potential, {cells}"), files, &[1, 2], body);
-    }
+    let body = "[physics]\nlaw = \"poisson\"\n[boundary.inner]\ninflow = -2\n\
+                [boundary.outer]\nvalue = \"log(x^2 + y^2)\"\n[exact]\nvalue = \"log(x^2 + y^2)\"\n";
+    converges_on_rings("potential", body);
 }
 
 /// The displacement of an infinite plate with a round hole of radius 1, pulled along x by 1.
@@ -61,11 +73,22 @@ pub fn plate_with_hole() -> String {
 }
 
 #[test]
-fn elastic_ring() {
-    for cells in ["quad9", "tri6"] {
-        let files = [4, 8].map(|n| format!("annulus-{cells}-{n}.msh"));
-        converges(&format!("plate with hole, {cells}"), files, &[1, 2], &plate_with_hole());
-    }
+fn plates_with_holes() {
+    converges_on_rings("plate with hole", &plate_with_hole());
+}
+
+/// Pushed outwards by a smooth shaft: displacement along the normals of the inner circle, none of it tangential.
+#[test]
+fn ring_on_a_shaft() {
+    // u = r + 4 / ((1 - 2 nu) r) times a factor leaves the outer circle free in plane strain.
+    let u = "(0.01*(1 + 4/(0.4*(x^2 + y^2))))";
+    let body = format!(
+        "[physics]\nlaw = \"elasticity\"\nyoung = 10\npoisson_ratio = 0.3\n\
+         [boundary.inner]\ndisplacement = {{ n = -0.11 }}\n\
+         [boundary.pin]\nat = [2, 0]\ndisplacement = {{ y = 0 }}\n\
+         [exact]\ndisplacement = [\"x*{u}\", \"y*{u}\"]\n"
+    );
+    converges_on_rings("ring on a shaft", &body);
 }
 
 /// u = cos(r^2): flat sides insulated, exchange through the sphere.
@@ -78,8 +101,9 @@ fn ball() {
          [boundary.sphere]\nrobin = {{ coefficient = 1, ambient = \"cos(1) - 2*sin(1)\" }}\n\
          [exact]\nvalue = \"{u}\"\n"
     );
-    let files = [2, 4].map(|n| format!("octant-tet10-{n}.msh"));
-    converges("ball", files, &[1, 2], &body);
+    converges("ball", |p, level| {
+        errors(None, &mesh(&format!("octant-tet10-{}.msh", [2, 4][level])), p, &body)
+    });
 }
 
 /// The volume of a ball and the surface of its sphere, by integrals of a constant.

@@ -128,6 +128,60 @@ pub fn crooked(shape: &str, n: usize) -> String {
     mapped(shape, [n; 3], |x| std::array::from_fn(|d| x[d] + shift(x, d)))
 }
 
+/// The ring 1 < r < 2 in cells of second order with nodes on circles: `n` along the radius, `8 n` round it.
+///
+/// Sides are `inner` and `outer`.
+pub fn ring(shape: &str, n: usize) -> String {
+    let (across, round) = (2 * n, 16 * n);
+    let number = |r: usize, t: usize| 1 + r * round + t % round;
+    let mut text = String::from("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$PhysicalNames\n3\n");
+    text.push_str("1 1 \"inner\"\n1 2 \"outer\"\n2 3 \"ring\"\n$EndPhysicalNames\n$Nodes\n");
+    let _ = writeln!(text, "{}", (across + 1) * round);
+    for r in 0..=across {
+        for t in 0..round {
+            let radius = 1.0 + r as f64 / across as f64;
+            let (s, c) = (2.0 * std::f64::consts::PI * t as f64 / round as f64).sin_cos();
+            let _ = writeln!(text, "{} {:?} {:?} 0", number(r, t), radius * c, radius * s);
+        }
+    }
+    // Corners, then middles of sides, then the middle, in steps of half a cell; after Gmsh's type.
+    let cells: &[(usize, &[[usize; 2]])] = match shape {
+        "quadrilateral" => &[(10, &[[0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [2, 1], [1, 2], [0, 1], [1, 1]])],
+        _ => &[
+            (9, &[[0, 0], [2, 0], [2, 2], [1, 0], [2, 1], [1, 1]]),
+            (9, &[[0, 0], [2, 2], [0, 2], [1, 1], [1, 2], [0, 1]]),
+        ],
+    };
+    let mut elements = Vec::new();
+    for t in (0..round).step_by(2) {
+        for r in (0..across).step_by(2) {
+            for (kind, nodes) in cells {
+                elements.push((
+                    *kind,
+                    3,
+                    nodes.iter().map(|p| number(r + p[0], t + p[1])).collect::<Vec<_>>(),
+                ));
+            }
+        }
+        for (group, r) in [(1, 0), (2, across)] {
+            elements.push((8, group, vec![number(r, t), number(r, t + 2), number(r, t + 1)]));
+        }
+    }
+    let _ = writeln!(text, "$EndNodes\n$Elements\n{}", elements.len());
+    for (k, (kind, group, nodes)) in elements.iter().enumerate() {
+        let list: Vec<String> = nodes.iter().map(usize::to_string).collect();
+        let _ = writeln!(text, "{} {kind} 2 {group} {group} {}", k + 1, list.join(" "));
+    }
+    text.push_str("$EndElements\n");
+    text
+}
+
+/// From the unit box to an upright cylinder of radius 1/2 and height 3; its side is x-min to y-max.
+pub fn column(x: [f64; 3]) -> [f64; 3] {
+    let (u, v) = (2.0 * x[0] - 1.0, 2.0 * x[1] - 1.0);
+    [0.5 * u * (1.0 - v * v / 2.0).sqrt(), 0.5 * v * (1.0 - u * u / 2.0).sqrt(), 3.0 * x[2]]
+}
+
 /// A rotation about a skew axis; about z in the plane.
 pub fn turned(dim: usize, x: [f64; 3]) -> [f64; 3] {
     let about = |x: [f64; 3], a: usize, b: usize, angle: f64| {

@@ -18,6 +18,8 @@ pub(super) trait Operand: Copy {
     /// The first `n` values; stating their number once spares a check for each.
     fn first(self, n: usize) -> Self;
     fn at(self, i: usize) -> f64;
+    /// The values from `i` on.
+    fn eight(self, i: usize) -> [f64; 8];
 }
 
 impl Operand for &[f64] {
@@ -29,6 +31,13 @@ impl Operand for &[f64] {
     #[inline(always)]
     fn at(self, i: usize) -> f64 {
         self[i]
+    }
+
+    #[inline(always)]
+    fn eight(self, i: usize) -> [f64; 8] {
+        let mut v = [0.0; 8];
+        v.copy_from_slice(&self[i..i + 8]);
+        v
     }
 }
 
@@ -42,12 +51,24 @@ impl Operand for f64 {
     fn at(self, _: usize) -> f64 {
         self
     }
+
+    #[inline(always)]
+    fn eight(self, _: usize) -> [f64; 8] {
+        [self; 8]
+    }
 }
 
+/// A few instructions a point: eight points at a time keep short blocks cheap too.
 #[inline(always)]
 fn zip(a: impl Operand, b: impl Operand, out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
+    let whole = out.len() - out.len() % 8;
     let (a, b) = (a.first(out.len()), b.first(out.len()));
-    for (i, o) in out.iter_mut().enumerate() {
+    for i in (0..whole).step_by(8) {
+        let (a, b) = (a.eight(i), b.eight(i));
+        let eight: [f64; 8] = std::array::from_fn(|k| f(a[k], b[k]));
+        out[i..i + 8].copy_from_slice(&eight);
+    }
+    for (i, o) in out.iter_mut().enumerate().skip(whole) {
         *o = f(a.at(i), b.at(i));
     }
 }
@@ -55,7 +76,10 @@ fn zip(a: impl Operand, b: impl Operand, out: &mut [f64], f: impl Fn(f64, f64) -
 /// Bitwise `value` of each pair.
 #[inline(always)]
 fn zip_pair<F: Pair>(a: impl Operand, b: impl Operand, out: &mut [f64]) {
-    zip(a, b, out, F::fast);
+    let (a, b) = (a.first(out.len()), b.first(out.len()));
+    for (i, o) in out.iter_mut().enumerate() {
+        *o = F::fast(a.at(i), b.at(i));
+    }
     // No early exit: this pass is a vector loop too.
     if out.iter().fold(false, |any, o| any | o.is_nan()) {
         for (i, o) in out.iter_mut().enumerate() {

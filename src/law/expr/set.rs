@@ -41,7 +41,7 @@ impl ExprSet {
 
     /// Values of every expression at many points, bitwise what [`Expr::eval`] gives for each.
     ///
-    /// Shapes: `out` is [expression][point]; the number of points is its length by [`ExprSet::len`];
+    /// Shapes: `out` is `[expression][point]`; the number of points is its length by [`ExprSet::len`];
     /// see [`Points`]. After the first call with a `scratch`, nothing is allocated.
     ///
     /// # Panics
