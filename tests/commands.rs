@@ -85,7 +85,7 @@ fn mesh_commands_agree_on_any_number_of_ranks() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     let size = ["--size", "1,2,1", "--cells", "4,8,4", "--origin", "-1,0,0"];
-    let generate = |name: &str| {
+    let generate = |name: &'static str| {
         let mut all = vec!["mesh", "generate", name];
         all.extend(size);
         all

@@ -175,6 +175,7 @@ fn sum_cells<const N: usize>(
 /// points at once, the value and its derivatives sharing what they have in common.
 pub(super) fn exact_errors<const D: usize, const C: usize>(
     d: &Discretisation,
+    key: &str,
     exact: &[Expr],
     u: &[f64],
 ) -> Result<[f64; 2], AssemblyError> {
@@ -199,7 +200,8 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
                 while begin < end {
                     let cells = begin..(begin + per_batch).min(end);
                     begin = cells.end;
-                    work.add::<D, C>(d, b, &rules, cells, &outputs, u, &mut sums)?;
+                    work.add::<D, C>(d, b, &rules, cells, &outputs, u, &mut sums)
+                        .map_err(|at| at.into_error::<D>(key, exact))?;
                 }
                 Ok(sums)
             })
@@ -210,6 +212,31 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
         }
     }
     Ok(total)
+}
+
+/// What is wrong at a point of the error norms.
+enum BadPoint {
+    /// The cell.
+    Cell(AssemblyError),
+    /// The exact solution or its gradient, by its number among the outputs.
+    Exact { output: usize, value: f64, x: [f64; 3] },
+}
+
+impl BadPoint {
+    fn into_error<const D: usize>(self, key: &str, exact: &[Expr]) -> AssemblyError {
+        match self {
+            BadPoint::Cell(error) => error,
+            BadPoint::Exact { output, value, x } => {
+                let expr = exact[output / (1 + D)].text();
+                let text = match output % (1 + D) {
+                    0 => expr.to_string(),
+                    axis => format!("d/d{} of {expr}", ["x", "y", "z"][axis - 1]),
+                };
+                let [x, y, z] = x;
+                AssemblyError::NotFinite { key: key.to_string(), text, value: value.to_string(), x, y, z }
+            }
+        }
+    }
 }
 
 /// Buffers of the error norms, reused from batch to batch.
@@ -234,7 +261,7 @@ impl ErrorWork {
         outputs: &ExprSet,
         u: &[f64],
         sums: &mut [f64; 2],
-    ) -> Result<(), AssemblyError> {
+    ) -> Result<(), BadPoint> {
         let block = &d.mesh.blocks[b];
         let n_points = rules.rule.len();
         self.x.iter_mut().for_each(Vec::clear);
@@ -253,7 +280,8 @@ impl ErrorWork {
                         row[..D].copy_from_slice(small);
                     }
                     if det <= 0.0 || det.is_nan() {
-                        return Err(derived::inverted_at(d, b, cell, kernel::Inverted(q)));
+                        let error = derived::inverted_at(d, b, cell, kernel::Inverted(q));
+                        return Err(BadPoint::Cell(error));
                     }
                 }
                 let at = geometry::image(&rules.geometry, q, &self.coordinates);
@@ -266,6 +294,10 @@ impl ErrorWork {
         self.values.resize(outputs.len() * n, 0.0);
         let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
         outputs.eval(&points, &mut self.values[..outputs.len() * n], &mut self.scratch);
+        if let Some(k) = self.values[..outputs.len() * n].iter().position(|v| !v.is_finite()) {
+            let x = [0, 1, 2].map(|axis| self.x[axis][k % n]);
+            return Err(BadPoint::Exact { output: k / n, value: self.values[k], x });
+        }
         let n_nodes = rules.basis.n_nodes;
         for (k, cell) in cells.enumerate() {
             let nodes = d.space.nodes(b, cell);

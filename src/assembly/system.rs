@@ -113,7 +113,11 @@ pub trait Problem {
     ) -> Result<f64, AssemblyError>;
 
     /// Norms of the error. Collective.
-    fn exact_errors(&self, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError>;
+    ///
+    /// # Errors
+    /// An exact solution, called by its `key`, that is not a number at a quadrature point: the same error on
+    /// every rank.
+    fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError>;
 }
 
 impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D, C> {
@@ -192,9 +196,9 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, width, value, u)
     }
 
-    fn exact_errors(&self, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
+    fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
         let comm = &self.discretisation.mesh.comm;
-        let mut squares = comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, exact, u))?;
+        let mut squares = comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
         comm.sum_slice(&mut squares);
         Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
     }

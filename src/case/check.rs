@@ -288,7 +288,7 @@ impl<'a> Complaints<'a> {
         } else if mesh.cells[a / 2] < 3 {
             let message = format!("a period needs 3 cells across, the box has {}", mesh.cells[a / 2]);
             let help = Some(format!("raise entry {} of `mesh.box.cells`", a / 2 + 1));
-            self.add(on.place, key, message, help);
+            self.add(with.place, key, message, help);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Case {
     }
 
     /// An error at a place of the file, for what shows only later: a name that is not in the mesh,
-    /// a NaN at a quadrature point.
+    /// a NaN at a quadrature point. Without a place, it is where the key stands, or the table it would stand in.
     pub fn error(
         &self,
         place: Place,
@@ -172,7 +172,13 @@ impl Case {
         help: Option<String>,
     ) -> CaseError {
         let at = (self.file.as_path(), self.text.as_str(), self.sets.as_slice());
+        let place = if place == Place::Default { self.place_of(key) } else { place };
         walker::locate(at, place, Some(key.into()), message.into(), help)
+    }
+
+    fn place_of(&self, key: &str) -> Place {
+        let reader = Reader::new(self.file.clone(), self.text.clone(), self.sets.clone());
+        reader.tree().place_of(key)
     }
 
     /// `Ok` without errors, else all of them with the text they point into.

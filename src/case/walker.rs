@@ -54,6 +54,36 @@ impl Table {
     pub(super) fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.key == key)
     }
+
+    /// Where a dotted key stands; if it does not, the nearest table around it that does.
+    pub(super) fn place_of(&self, path: &str) -> Place {
+        for entry in &self.entries {
+            if entry.key == path {
+                return if matches!(entry.node.raw, Raw::Table(_)) { entry.place } else { entry.node.place };
+            }
+            // Keys may have dots themselves.
+            let Some(rest) = path.strip_prefix(entry.key.as_str()).and_then(|r| r.strip_prefix('.')) else {
+                continue;
+            };
+            let inner = match &entry.node.raw {
+                Raw::Table(table) => table.place_of(rest),
+                Raw::Array(items) => {
+                    let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
+                    match index.parse().ok().and_then(|i: usize| items.get(i)) {
+                        Some(Node { raw: Raw::Table(table), place }) => match table.place_of(rest) {
+                            Place::Default => *place,
+                            inner => inner,
+                        },
+                        Some(node) => node.place,
+                        None => Place::Default,
+                    }
+                }
+                _ => Place::Default,
+            };
+            return if inner == Place::Default { entry.place } else { inner };
+        }
+        Place::Default
+    }
 }
 
 impl Node {

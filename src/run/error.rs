@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::AssemblyError;
-use crate::case::{CaseError, CaseErrors};
+use crate::case::{Case, CaseError, CaseErrors, MeshSource};
 use crate::mesh::MeshError;
-use crate::mesh::gmsh::GmshError;
+use crate::mesh::gmsh::{GmshError, Place};
 use crate::output::OutputError;
 use crate::output::run_json::ErrorReport;
 
@@ -98,6 +98,26 @@ impl RunError {
     pub fn at(error: CaseError, text: &str) -> RunError {
         CaseErrors { errors: vec![error], text: text.to_string() }.into()
     }
+
+    /// An error of the mesh blames the case's mesh, if it blames nothing yet; others stay as they are.
+    pub fn in_mesh(mut self, case: &Case) -> RunError {
+        if self.what != "mesh" || self.key.is_some() {
+            return self;
+        }
+        match &case.mesh.source {
+            MeshSource::File(path) => {
+                let path = path.display().to_string();
+                if !self.message.starts_with(&path) {
+                    self.message = format!("{path}: {}", self.message);
+                }
+                RunError { key: Some("mesh.file".into()), file: Some(path), ..self }
+            }
+            MeshSource::Box(_) => {
+                let error = case.error(case.mesh.place, "mesh.box", self.message, None);
+                RunError { what: self.what, ..RunError::at(error, &case.text) }
+            }
+        }
+    }
 }
 
 impl From<CaseErrors> for RunError {
@@ -130,7 +150,12 @@ impl From<MeshError> for RunError {
 
 impl From<GmshError> for RunError {
     fn from(error: GmshError) -> RunError {
-        RunError::new(Kind::Input, "mesh", error.to_string())
+        let line = match error.place() {
+            Some(Place::Line(line)) => usize::try_from(line).ok(),
+            _ => None,
+        };
+        let file = Some(error.file().display().to_string());
+        RunError { file, line, ..RunError::new(Kind::Input, "mesh", error.to_string()) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::case::{BoxShape, Case, ConditionValue, MeshSource};
 use crate::element::Shape;
 use crate::mesh::boxes::{self, BoxSpec};
 use crate::mesh::draft::Draft;
-use crate::mesh::{Block, Group, Mesh};
+use crate::mesh::{Block, Group, Mesh, MeshError};
 use crate::output::phases::Phases;
 use crate::output::run_json::PartitionReport;
 
@@ -83,6 +83,23 @@ fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16,
     Ok(pairs)
 }
 
+/// Points an error of the mesh into the case where a condition of it is to blame.
+fn blame(case: &Case, error: MeshError) -> RunError {
+    if let MeshError::Periodic { a, b, .. } = &error {
+        for boundary in &case.boundaries {
+            for condition in &boundary.conditions {
+                let ConditionValue::Periodic { with } = &condition.kind else { continue };
+                let on = |name: &str| boundary.on.iter().any(|n| n.text == name);
+                if (on(a) && with.text == *b) || (on(b) && with.text == *a) {
+                    let located = case.error(condition.place, &condition.key, error.to_string(), None);
+                    return RunError { what: "mesh".into(), ..RunError::at(located, &case.text) };
+                }
+            }
+        }
+    }
+    error.into()
+}
+
 /// A mesh on its ranks.
 pub struct Loaded {
     /// The mesh.
@@ -115,7 +132,8 @@ pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, Run
         let periodic = periodic_pairs(case, &soup.groups, soup.dim)?;
         // The cache has coordinates that were scaled before.
         let scale = if from_cache { 1.0 } else { case.mesh.scale };
-        let draft = Draft::new(comm, soup, scale, &periodic, owners.is_none())?;
+        let draft =
+            Draft::new(comm, soup, scale, &periodic, owners.is_none()).map_err(|e| blame(case, e))?;
         Ok((draft, owners, cache, from_cache))
     })?;
     let stored = owners.is_some();

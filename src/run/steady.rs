@@ -9,7 +9,7 @@ use super::error::{Kind, RunError};
 use super::materials::{self, Materials};
 use super::results::{self, Solved};
 use super::{mesh, singular};
-use crate::assembly::{Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
+use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Backend, Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
@@ -108,6 +108,9 @@ fn check_supported(case: &Case) -> Result<(), RunError> {
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
+    if case.initial.is_some() {
+        return Err(not_yet(case, Place::Default, "initial", "starting from initial values"));
+    }
     if case.solver.backend == Backend::Gpu {
         return Err(not_yet(case, Place::Default, "solver.backend", "the GPU backend"));
     }
@@ -127,7 +130,7 @@ fn solve(
     check_supported(case)?;
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let line = progress.phase("mesh");
-    let mesh::Loaded { mesh, partition, warnings } = mesh::load(comm, case, phases)?;
+    let mesh::Loaded { mesh, partition, warnings } = mesh::load(comm, case, phases).map_err(|e| e.in_mesh(case))?;
     report.warnings.extend(warnings);
     report.mesh = MeshReport {
         cells: mesh.n_cells_global,
@@ -206,14 +209,14 @@ impl Context<'_> {
             materials.lower_order,
             0.0,
         );
-        let forces = self.point_forces(&mut conditions)?;
+        let forces = self.comm.agree(self.point_forces(&mut conditions)).map_err(|e| self.locate(e))?;
         let loads = std::mem::take(&mut conditions.loads);
         let problem = Operator::<L, D, C>::new(law, discretisation, loads, forces);
         self.solve(&problem, materials, &conditions)
     }
 
-    /// Forces at the owned nodes of tagged vertices.
-    fn point_forces(&self, conditions: &mut Conditions) -> Result<Vec<(u32, [f64; 3])>, RunError> {
+    /// Forces at the owned nodes of tagged vertices. Not collective: ranks may differ in what they return.
+    fn point_forces(&self, conditions: &mut Conditions) -> Result<Vec<(u32, [f64; 3])>, AssemblyError> {
         let n_owned = self.space.map.n_owned() as u32;
         let mut forces = Vec::new();
         for (tags, exprs, key) in conditions.forces.drain(..) {
@@ -233,14 +236,8 @@ impl Context<'_> {
                 for (f, expr) in force.iter_mut().zip(&exprs) {
                     *f = expr.eval_point(x, 0.0);
                     if !f.is_finite() {
-                        return Err(RunError {
-                            key: Some(key),
-                            ..RunError::new(
-                                Kind::Input,
-                                "expression",
-                                format!("\"{}\" is {f} at {x:?}", expr.text()),
-                            )
-                        });
+                        let (text, value) = (expr.text().to_string(), f.to_string());
+                        return Err(AssemblyError::NotFinite { key, text, value, x: x[0], y: x[1], z: x[2] });
                     }
                 }
                 forces.push((node, force));
@@ -315,7 +312,8 @@ impl Context<'_> {
             &mut |iteration, residual| {
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
             },
-        )?;
+        )
+        .map_err(|e| self.solver_error(e))?;
         let (change, how) = solved;
         self.phases.add("pc_setup", how.setup_seconds);
         self.phases.add("solve", how.solve_seconds);
@@ -338,10 +336,11 @@ impl Context<'_> {
         let failure = (!how.converged).then(|| {
             let diagnosis = how.diagnosis.clone().unwrap_or_else(|| "no reason is known".into());
             let message = format!(
-                "the solver {} did not converge: relative residual {:.3e} after {} iterations, wanted {:.1e}: {diagnosis}",
+                "the solver {} did not converge: relative residual {:.3e} after {} iterations, wanted {:.1e}",
                 how.method, how.relative_residual, how.iterations, case.solver.tolerance
             );
-            RunError { key: Some("solver".into()), ..RunError::new(Kind::NotConverged, "solver", message) }
+            let error = case.error(Place::Default, "solver", message, Some(diagnosis));
+            RunError { kind: Kind::NotConverged, what: "solver".into(), ..RunError::at(error, &case.text) }
         });
 
         drop(line);
@@ -349,7 +348,7 @@ impl Context<'_> {
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         if let Some(exact) = &case.exact {
-            let errors = problem.exact_errors(&exact.components, &u).map_err(|e| self.locate(e))?;
+            let errors = problem.exact_errors(&exact.key, &exact.components, &u).map_err(|e| self.locate(e))?;
             self.report.errors =
                 Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
         }
@@ -370,12 +369,33 @@ impl Context<'_> {
     }
 
     /// Points an assembly error into the case file where its key stands there.
-    fn locate(&self, error: crate::assembly::AssemblyError) -> RunError {
+    fn locate(&self, error: AssemblyError) -> RunError {
         let plain = RunError::from(error);
-        let Some(key) = plain.key.clone() else { return plain };
+        let Some(key) = plain.key.clone() else { return plain.in_mesh(self.case) };
         let place = self.place_of(&key);
         let help = Some("check the expression at this point of the mesh".to_string());
-        RunError::at(self.case.error(place, &key, plain.message, help), &self.case.text)
+        let located = RunError::at(self.case.error(place, &key, plain.message, help), &self.case.text);
+        RunError { what: plain.what, ..located }
+    }
+
+    /// Points an error of the solver into the case file. What PETSc refuses of the user's own options is
+    /// bad input.
+    fn solver_error(&self, error: solver::Error) -> RunError {
+        let case = self.case;
+        let refused = error.is_refused_option();
+        let plain = RunError::from(error);
+        let (of_case, of_line) = (case.solver.petsc.trim(), self.options.petsc.trim());
+        if refused && !of_line.is_empty() {
+            let message = format!("the PETSc options `{of_line}` after `--` are refused: {}", plain.message);
+            return RunError::new(Kind::Input, "solver", message);
+        }
+        let (kind, key, message) = if refused && !of_case.is_empty() {
+            (Kind::Input, "solver.petsc", format!("the PETSc options are refused: {}", plain.message))
+        } else {
+            (plain.kind, "solver.method", plain.message)
+        };
+        let located = RunError::at(case.error(Place::Default, key, message, None), &case.text);
+        RunError { kind, what: plain.what, ..located }
     }
 
     fn place_of(&self, key: &str) -> Place {
@@ -387,6 +407,7 @@ impl Context<'_> {
             .filter(|c| c.key == key)
             .map(|c| c.place)
             .chain(conditions.filter(|c| c.key == key).map(|c| c.place))
+            .chain(case.exact.iter().filter(|e| e.key == key).map(|e| e.place))
             .next()
             .unwrap_or_default()
     }
@@ -397,9 +418,17 @@ impl Context<'_> {
             method: s.method.clone(),
             tolerance: s.tolerance,
             max_iterations: s.max_iterations as u32,
-            petsc: format!("{} {}", s.petsc, self.options.petsc),
+            petsc: self.petsc_options(),
             overlap: s.overlap.map(|o| o as u32),
         }
+    }
+
+    /// PETSc options: those that keys of `[solver]` stand for, then the case's own, then the command line's.
+    fn petsc_options(&self) -> String {
+        let s = &self.case.solver;
+        let keys = [("restart", "-ksp_gmres_restart"), ("subdomains", "-pc_asm_local_blocks")];
+        let given = keys.iter().filter_map(|(key, option)| Some(format!("{option} {} ", s.option(key)?)));
+        format!("{}{} {}", given.collect::<String>(), s.petsc, self.options.petsc)
     }
 
     /// The null space of the constrained problem: empty when the conditions hold every body. A scalar

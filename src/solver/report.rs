@@ -162,3 +162,11 @@ pub enum Error {
     #[error(transparent)]
     Petsc(#[from] petsc::Error),
 }
+
+impl Error {
+    /// Whether PETSc refused a value, as it does with options that name no method or no number: codes
+    /// `PETSC_ERR_SUP`, `ARG_WRONG`, `ARG_OUTOFRANGE`, `ARG_INCOMP`, `UNKNOWN_TYPE`.
+    pub fn is_refused_option(&self) -> bool {
+        matches!(self, Error::Petsc(petsc::Error::Petsc { code: 56 | 62 | 63 | 75 | 86, .. }))
+    }
+}

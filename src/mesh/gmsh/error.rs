@@ -148,6 +148,33 @@ pub enum GmshError {
 }
 
 impl GmshError {
+    /// The file it is about.
+    pub fn file(&self) -> &Path {
+        match self {
+            GmshError::Io { file, .. }
+            | GmshError::NotGmsh { file, .. }
+            | GmshError::Version { file, .. }
+            | GmshError::Syntax { file, .. }
+            | GmshError::Truncated { file, .. }
+            | GmshError::Count { file, .. }
+            | GmshError::MissingSection { file, .. }
+            | GmshError::Partitioned { file, .. }
+            | GmshError::Unsupported { file, .. }
+            | GmshError::NoCells { file, .. }
+            | GmshError::TooManyGroups { file, .. } => file,
+        }
+    }
+
+    /// Where in the file, if it is about one place.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            GmshError::Syntax { place, .. }
+            | GmshError::Truncated { place, .. }
+            | GmshError::Count { place, .. } => Some(*place),
+            _ => None,
+        }
+    }
+
     /// What the operating system said when `action` was tried.
     pub(super) fn io(file: &Path, action: &str, error: &std::io::Error) -> Self {
         GmshError::Io { file: file.to_path_buf(), action: action.to_string(), reason: error.to_string() }
