@@ -101,16 +101,16 @@ impl RunError {
 
     /// An error of the mesh blames the case's mesh, if it blames nothing yet; others stay as they are.
     pub fn in_mesh(mut self, case: &Case) -> RunError {
-        if self.what != "mesh" || self.key.is_some() {
+        if &*self.what != "mesh" || self.key.is_some() {
             return self;
         }
         match &case.mesh.source {
             MeshSource::File(path) => {
                 let path = path.display().to_string();
                 if !self.message.starts_with(&path) {
-                    self.message = format!("{path}: {}", self.message);
+                    self.message = format!("{path}: {}", self.message).into();
                 }
-                RunError { key: Some("mesh.file".into()), file: Some(path), ..self }
+                RunError { key: Some("mesh.file".into()), file: Some(path.into()), ..self }
             }
             MeshSource::Box(_) => {
                 let error = case.error(case.mesh.place, "mesh.box", self.message, None);
@@ -154,7 +154,7 @@ impl From<GmshError> for RunError {
             Some(Place::Line(line)) => usize::try_from(line).ok(),
             _ => None,
         };
-        let file = Some(error.file().display().to_string());
+        let file = Some(error.file().display().to_string().into());
         RunError { file, line, ..RunError::new(Kind::Input, "mesh", error.to_string()) }
     }
 }
