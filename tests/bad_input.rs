@@ -261,7 +261,7 @@ fn dimension_that_does_not_fit() {
     Bad::new(flat, &["has a component `z`, and the mesh is 2D"]).line_of("displacement").unreported().refused();
     // Of a mesh file only the mesh knows.
     let text = on_mesh("[boundary.left]\nvalue = 0\n[[probe]]\nname = \"far\"\nat = [0, 0, 0]\nfield = \"u\"\n");
-    Bad::new(&text, &["probe"]).with("mesh.msh", Msh::square(3).text()).key("probe.0.at").line_of("at = ").refused();
+    Bad::new(&text, &["has 3 coordinates, and the mesh is 2D"]).with("mesh.msh", Msh::square(3).text()).key("probe.0.at").line_of("at = ").refused();
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn cells_that_are_turned_inside_out() {
     let mut crossed = Msh::quadrilaterals(3);
     let number = crossed.cells[4].0;
     crossed.cells[4].3.swap(0, 1);
-    refuse(crossed, &[&format!("element {number} "), "inverted"]);
+    refuse(crossed, &[&format!("element {number} "), "tangled"]);
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn sides_that_do_not_repeat() {
     let few = square("[boundary.x-min]\nperiodic = { with = \"x-max\" }\n").replace("[4, 4]", "[2, 4]");
     Bad::new(&few, &["a period needs 3 cells across, the box has 2"]).line_of("periodic").unreported().refused();
     let text = on_mesh("[boundary.left]\nperiodic = { with = \"right\" }\n");
-    Bad::new(&text, &["3 cells"])
+    Bad::new(&text, &["fewer than 3 cells across the period"])
         .with("mesh.msh", Msh::square(2).text())
         .kind("mesh")
         .key("boundary.left.periodic")
@@ -642,5 +642,5 @@ fn what_this_version_does_not_do() {
     refuse("[time]\nend = 1\nstep = 0.1\n", "time", "[time]");
     refuse("[solver]\nbackend = \"gpu\"\n", "solver.backend", "backend");
     refuse("[output]\ncheckpoint = { every = 10 }\n", "output.checkpoint", "checkpoint");
-    refuse("[initial]\nfile = \"case.toml\"\n", "initial.file", "file");
+    refuse("[initial]\nvalue = 1\n", "initial", "[initial]");
 }

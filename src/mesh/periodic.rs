@@ -55,14 +55,57 @@ pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Vec<Vec<u64>>
             break;
         }
     }
-    check_width(draft, &merged, pairs)?;
+    check_width(draft, &merged, &masters, pairs)?;
     Ok(merged)
+}
+
+/// Whether a vertex has edges both to a vertex and to an image of it: 2 cells across. Collective.
+///
+/// Edges of which one end was merged meet at the rank that their merged ends hash to, with edges that have a
+/// master for one end: the two may stand in cells of different ranks.
+fn meets_both_images(draft: &Draft, merged: &[Vec<u64>], masters: &[u64]) -> bool {
+    let comm = &draft.comm;
+    let set = IdSet::new(merged.iter().flatten());
+    let is_master = Directory::new(comm, draft.ranges, masters, masters).get_or(comm, set.ids(), |_| u64::MAX);
+    let mut edges: Vec<[u64; 4]> = Vec::new();
+    for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
+        let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
+        for (nodes, vertices) in block.nodes.chunks_exact(n).zip(vertices.chunks_exact(corners)) {
+            for i in 0..block.shape.n_entities(1) {
+                let ends = block.shape.entity_vertices(1, i);
+                let [a, b] = [0, 1].map(|k| (vertices[ends[k] as usize], nodes[ends[k] as usize]));
+                let (a, b) = (a.min(b), a.max(b));
+                let master = |id: u64| is_master[set.local(id) as usize] != u64::MAX;
+                let changed = [a, b].map(|end| end.0 != end.1);
+                if changed[0] != changed[1] || (!changed[0] && (master(a.0) || master(b.0))) {
+                    edges.push([a.0, b.0, a.1, b.1]);
+                }
+            }
+        }
+    }
+    edges.sort_unstable();
+    edges.dedup();
+    let to: Vec<u32> = edges.iter().map(|e| (mix(e[0] ^ mix(e[1])) % comm.size() as u64) as u32).collect();
+    let mut met = comm.exchange(&Buckets::from_destinations(&to, &edges)).data;
+    met.sort_unstable();
+    met.dedup();
+    // Edges that share an end in fact, not only after merging; images of one edge share none.
+    let narrow = met.chunk_by(|e, f| e[..2] == f[..2]).any(|run| {
+        let share = |e: &[u64; 4], f: &[u64; 4]| (e[2] == f[2]) != (e[3] == f[3]);
+        run.iter().enumerate().any(|(k, e)| run[..k].iter().any(|f| share(e, f)))
+    });
+    comm.any(narrow)
 }
 
 /// Refuses a domain so narrow that a cell would meet itself, or two cells share all their vertices:
 /// fewer than 3 cells across a period.
-fn check_width(draft: &Draft, merged: &[Vec<u64>], pairs: &[(u16, u16)]) -> Result<(), MeshError> {
-    let mut narrow = false;
+fn check_width(
+    draft: &Draft,
+    merged: &[Vec<u64>],
+    masters: &[u64],
+    pairs: &[(u16, u16)],
+) -> Result<(), MeshError> {
+    let mut narrow = meets_both_images(draft, merged, masters);
     for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
         for corners in vertices.chunks_exact(block.shape.n_vertices()) {
             let repeated = (1..corners.len()).any(|k| corners[..k].contains(&corners[k]));

@@ -108,7 +108,7 @@ impl RunError {
             MeshSource::File(path) => {
                 let path = path.display().to_string();
                 if !self.message.starts_with(&path) {
-                    self.message = format!("{path}: {}", self.message).into();
+                    self.message = format!("{path}: {}", self.message);
                 }
                 RunError { key: Some("mesh.file".into()), file: Some(path.into()), ..self }
             }
