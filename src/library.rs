@@ -174,10 +174,14 @@ mod tests {
         let domain = Domain::cuboid([0.0, -1.0, 0.0], [1.0, 1.0, 3.0]).cells_along(&[2, 3, 4]).degree(2);
         let text = case_text(&domain, "if(x < 0.5, 1, \"2\")", "0");
         assert!(Case::parse(Path::new("laplace.toml"), &text, &[]).is_err(), "quotes are no expression");
-        let case = Case::parse(Path::new("laplace.toml"), &case_text(&domain, "x*y", "z"), &[]).expect("a case");
+        let case =
+            Case::parse(Path::new("laplace.toml"), &case_text(&domain, "x*y", "z"), &[]).expect("a case");
         assert_eq!(case.degree, 2);
         let crate::case::MeshSource::Box(mesh) = &case.mesh.source else { panic!("a box") };
-        assert_eq!((mesh.size.as_slice(), mesh.cells.as_slice()), ([1.0, 2.0, 3.0].as_slice(), [2, 3, 4].as_slice()));
+        assert_eq!(
+            (mesh.size.as_slice(), mesh.cells.as_slice()),
+            ([1.0, 2.0, 3.0].as_slice(), [2, 3, 4].as_slice())
+        );
         assert_eq!(mesh.origin, [0.0, -1.0, 0.0]);
     }
 

@@ -69,7 +69,19 @@ fn method_of(folder: &Path, ranks: usize) -> String {
 fn doctor_says_what_is_there() {
     let scratch = Scratch::new();
     let ended = succeeds(run(scratch.path(), &["doctor"]));
-    for word in ["Open MPI", "PETSc", "-bit indices", "mumps", "HDF5", "METIS", "BLAS", "GPU", "SLURM", "Redis", "cores"] {
+    for word in [
+        "Open MPI",
+        "PETSc",
+        "-bit indices",
+        "mumps",
+        "HDF5",
+        "METIS",
+        "BLAS",
+        "GPU",
+        "SLURM",
+        "Redis",
+        "cores",
+    ] {
         assert!(ended.stdout.contains(word), "no {word}:\n{}", ended.text());
     }
     // Without mpirun femdd cannot start ranks, and the report says what to install.
@@ -93,10 +105,20 @@ fn mesh_commands_agree_on_any_number_of_ranks() {
     succeeds(run(folder, &generate("one.h5")));
     succeeds(under_mpirun(folder, 3, &generate("three.h5")));
     let info = succeeds(run(folder, &["mesh", "info", "one.h5"])).stdout.replace("one.h5", "");
-    for word in ["768 tetrahedra", "vertices    225", "x from -1 to 0", "volume      2.0", "bodies      1", "y-max  tag 4"] {
+    for word in [
+        "768 tetrahedra",
+        "vertices    225",
+        "x from -1 to 0",
+        "volume      2.0",
+        "bodies      1",
+        "y-max  tag 4",
+    ] {
         assert!(info.contains(word), "no {word}:\n{info}");
     }
-    assert_eq!(succeeds(under_mpirun(folder, 2, &["mesh", "info", "three.h5"])).stdout.replace("three.h5", ""), info);
+    assert_eq!(
+        succeeds(under_mpirun(folder, 2, &["mesh", "info", "three.h5"])).stdout.replace("three.h5", ""),
+        info
+    );
 
     succeeds(under_mpirun(folder, 2, &["mesh", "partition", "one.h5", "--parts", "3", "parts.h5"]));
     let ended = succeeds(run(folder, &["mesh", "partition", "three.h5", "--parts", "3", "parts1.h5"]));
@@ -202,7 +224,10 @@ fn wrong_command_lines_say_what_is_right() {
         (&["run", "cube.toml", "--report"], &["--report is not supported yet"]),
         (&["mesh", "info", "cub.msh"], &["does not exist"]),
         (&["mesh", "generate", "--size", "1,1", "--cells", "4,4", "a.msh"], &[".h5"]),
-        (&["mesh", "generate", "--size", "1,1", "--cells", "4,4", "--shape", "cube", "a.h5"], &["hexahedron"]),
+        (
+            &["mesh", "generate", "--size", "1,1", "--cells", "4,4", "--shape", "cube", "a.h5"],
+            &["hexahedron"],
+        ),
     ];
     for (arguments, words) in cases {
         let ended = run(folder, arguments);
@@ -223,7 +248,10 @@ fn logs_name_phase_and_rank() {
     scratch.write("case.toml", &case_text(&mesh("data-41-ascii.msh"), ""));
     let start = |level: &str| {
         let mut command = femdd();
-        command.current_dir(scratch.path()).args(["run", "case.toml", "-q", "--ranks", "2"]).env("FEMDD_LOG", level);
+        command
+            .current_dir(scratch.path())
+            .args(["run", "case.toml", "-q", "--ranks", "2"])
+            .env("FEMDD_LOG", level);
         finish(command, LIMIT)
     };
     let ended = succeeds(start("debug"));

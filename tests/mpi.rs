@@ -69,10 +69,12 @@ fn fewer_cells_than_ranks() {
                  [boundary.ends]\non = [\"x-min\", \"x-max\"]\nvalue = \"{u}\"\n[exact]\nvalue = \"{u}\"\n\
                  [[probe]]\nname = \"somewhere\"\nat = [{}]\nfield = \"u\"\n[[integral]]\nname = \"sum\"\nof = \"u\"\n\
                  [output]\nfields = [\"u\", \"flux\", \"rank\"]\n",
-                ["0.25", "0.25, 0.5", "0.25, 0.5, 0.125"][mesh.split(']').next().expect("sizes").matches(',').count()],
+                ["0.25", "0.25, 0.5", "0.25, 0.5, 0.125"]
+                    [mesh.split(']').next().expect("sizes").matches(',').count()],
             );
             // With natural conditions the exact solution holds only where it has no slope across the sides.
-            let text = if u == "x" { text } else { text.replace("\"x-max\"]", "\"x-max\", \"y-min\", \"y-max\"]") };
+            let text =
+                if u == "x" { text } else { text.replace("\"x-max\"]", "\"x-max\", \"y-min\", \"y-max\"]") };
             let one = solve(&text);
             let four = Case::new(&text).ranks(4).limit(Duration::from_secs(60)).solve();
             assert_eq!(four.number("/mesh/cells"), f64::from(cells));
@@ -111,7 +113,10 @@ impl Job {
         let begin = Instant::now();
         let report = scratch.path().join("case.out/run.json");
         while !report.exists() {
-            assert!(begin.elapsed() < Duration::from_secs(30) && !waiting.is_finished(), "the job does not start");
+            assert!(
+                begin.elapsed() < Duration::from_secs(30) && !waiting.is_finished(),
+                "the job does not start"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         // Into the midst of it.
@@ -128,13 +133,15 @@ impl Job {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
             let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
             let command = read("cmdline");
-            if !command.split(|&b| b == 0).next().is_some_and(|p| p.ends_with(b"femdd")) || !holds(&command, ours) {
+            if !command.split(|&b| b == 0).next().is_some_and(|p| p.ends_with(b"femdd"))
+                || !holds(&command, ours)
+            {
                 continue;
             }
             let environment = read("environ");
-            let rank = environment
-                .split(|&b| b == 0)
-                .find_map(|v| std::str::from_utf8(v).ok()?.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse().ok());
+            let rank = environment.split(|&b| b == 0).find_map(|v| {
+                std::str::from_utf8(v).ok()?.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse().ok()
+            });
             match rank {
                 Some(rank) => ranks.push((rank, pid)),
                 None => user = Some(pid),
@@ -195,10 +202,16 @@ fn python() -> Option<&'static Path> {
     let found = FOUND.get_or_init(|| {
         let named = std::env::var_os("FEMDD_PYTHON");
         let python = PathBuf::from(named.clone().unwrap_or_else(|| "python3".into()));
-        let import = Command::new(&python).args(["-c", "import numpy; from vtkmodules.vtkIOHDF import vtkHDFReader"]).output();
+        let import = Command::new(&python)
+            .args(["-c", "import numpy; from vtkmodules.vtkIOHDF import vtkHDFReader"])
+            .output();
         let has = import.is_ok_and(|o| o.status.success());
         let must = named.is_some() || std::env::var_os("CI").is_some();
-        assert!(has || !must, "{} has no VTK: set FEMDD_PYTHON to a Python with numpy and vtk", python.display());
+        assert!(
+            has || !must,
+            "{} has no VTK: set FEMDD_PYTHON to a Python with numpy and vtk",
+            python.display()
+        );
         has.then_some(python)
     });
     if found.is_none() {
@@ -210,7 +223,12 @@ fn python() -> Option<&'static Path> {
 /// What VTK says of a solution.
 fn read(python: &Path, out: &Path, arguments: &[String]) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_vtkhdf.py");
-    let output = Command::new(python).arg(script).arg(out.join("solution.hdf")).args(arguments).output().expect("runs");
+    let output = Command::new(python)
+        .arg(script)
+        .arg(out.join("solution.hdf"))
+        .args(arguments)
+        .output()
+        .expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}");
@@ -239,7 +257,8 @@ impl Polynomial {
             let ran = Case::new(&text).ranks(ranks).solve();
             let [x, y, z] = self.at.0;
             let mut arguments = vec![format!("--at={x},{y},{z}")];
-            arguments.extend(self.fields.iter().map(|(_, array, e)| format!("--compare={array}={}", e.join(";"))));
+            arguments
+                .extend(self.fields.iter().map(|(_, array, e)| format!("--compare={array}={}", e.join(";"))));
             let file = read(python, &ran.out(), &arguments);
             self.check_layout(&file, ran.report(), ranks);
             for (_, array, expressions) in self.fields {
@@ -261,12 +280,14 @@ impl Polynomial {
 
     fn check_layout(&self, file: &Value, report: &Value, ranks: usize) {
         let cells = report["mesh"]["cells"].as_u64().expect("a number");
-        let components = if report["case"] == "case" && self.fields[0].0 == "displacement" { self.dim as u64 } else { 1 };
+        let components =
+            if report["case"] == "case" && self.fields[0].0 == "displacement" { self.dim as u64 } else { 1 };
         let nodes = report["dofs"].as_u64().expect("a number") / components;
         assert_eq!(file["n_cells"], cells, "{file:#}");
         assert_eq!(file["cell_types"], serde_json::json!({ self.kind: cells }), "{file:#}");
         let bounds: Vec<f64> = (0..3).flat_map(|d| [0.0, if d < self.dim { 1.0 } else { 0.0 }]).collect();
-        let found: Vec<f64> = file["bounds"].as_array().expect("six").iter().map(|b| b.as_f64().expect("a number")).collect();
+        let found: Vec<f64> =
+            file["bounds"].as_array().expect("six").iter().map(|b| b.as_f64().expect("a number")).collect();
         assert!(found.iter().zip(&bounds).all(|(a, b)| (a - b).abs() < 1e-14), "{found:?}");
         let points = file["n_points"].as_u64().expect("a number");
         if ranks == 1 {
@@ -326,7 +347,11 @@ fn triangles_of_degree_1_in_vtk() {
         case: scalar("size = [1, 1], cells = [5, 6]", 1, "0", "1 + 2*x - 3*y"),
         dim: 2,
         kind: "5",
-        fields: &[("u", "u", &["1 + 2*x - 3*y"]), ("flux", "flux", &["-2", "3", "0"]), ("grad.y", "grad_y", &["-3"])],
+        fields: &[
+            ("u", "u", &["1 + 2*x - 3*y"]),
+            ("flux", "flux", &["-2", "3", "0"]),
+            ("grad.y", "grad_y", &["-3"]),
+        ],
         at: ([0.43, 0.29, 0.0], &[1.0 + 2.0 * 0.43 - 3.0 * 0.29]),
     }
     .check();
@@ -338,7 +363,10 @@ fn tetrahedra_of_degree_2_in_vtk() {
         case: scalar("size = [1, 1, 1], cells = [3, 3, 2]", 2, "-6", "x^2 + y^2 + z^2 + x*y"),
         dim: 3,
         kind: "71",
-        fields: &[("u", "u", &["x**2 + y**2 + z**2 + x*y"]), ("flux", "flux", &["-2*x - y", "-2*y - x", "-2*z"])],
+        fields: &[
+            ("u", "u", &["x**2 + y**2 + z**2 + x*y"]),
+            ("flux", "flux", &["-2*x - y", "-2*y - x", "-2*z"]),
+        ],
         at: ([0.41, 0.27, 0.63], &[0.41 * 0.41 + 0.27 * 0.27 + 0.63 * 0.63 + 0.41 * 0.27]),
     }
     .check();
@@ -376,7 +404,10 @@ fn quadrilaterals_of_degree_4_in_vtk() {
         dim: 2,
         kind: "70",
         fields: &[("u", "u", &["x**4 - x**2*y**2 + y**3"])],
-        at: ([0.47, 0.81, 0.0], &[0.47 * 0.47 * 0.47 * 0.47 - 0.47 * 0.47 * 0.81 * 0.81 + 0.81 * 0.81 * 0.81]),
+        at: (
+            [0.47, 0.81, 0.0],
+            &[0.47 * 0.47 * 0.47 * 0.47 - 0.47 * 0.47 * 0.81 * 0.81 + 0.81 * 0.81 * 0.81],
+        ),
     }
     .check();
 }
@@ -425,9 +456,14 @@ fn plane_strain_of_degree_2_in_vtk() {
 #[test]
 fn ranks_without_cells_in_vtk() {
     let Some(python) = python() else { return };
-    let text = scalar("size = [1, 1], cells = [1, 1]", 2, "0", "x - y") + "[output]\nfields = [\"u\", \"flux\", \"rank\"]\n";
+    let text = scalar("size = [1, 1], cells = [1, 1]", 2, "0", "x - y")
+        + "[output]\nfields = [\"u\", \"flux\", \"rank\"]\n";
     let ran = Case::new(&text).ranks(4).solve();
     let file = read(python, &ran.out(), &["--compare=u=x - y".to_owned()]);
-    assert_eq!((&file["n_cells"], &file["partitions"].as_array().map(Vec::len)), (&2.into(), &Some(4)), "{file:#}");
+    assert_eq!(
+        (&file["n_cells"], &file["partitions"].as_array().map(Vec::len)),
+        (&2.into(), &Some(4)),
+        "{file:#}"
+    );
     assert!(file["compare"]["u"]["difference"].as_f64().is_some_and(|d| d < 1e-9), "{file:#}");
 }

@@ -17,6 +17,9 @@ const ENDING: &str = "FEMDD_TEST_ENDING";
 
 type Test = (&'static str, fn(&Comm));
 
+/// A way to end, and what must hold of a job in which a rank ends so.
+type Ending = (&'static str, fn(&str, &Output));
+
 const TESTS: &[Test] = &[
     ("reductions", reductions),
     ("gathers_and_broadcasts_of_any_length", gathers_and_broadcasts_of_any_length),
@@ -71,8 +74,11 @@ fn launch(filter: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let endings: [(&str, fn(&str, &Output)); 3] =
-        [("panic", a_panic_ends_the_job), ("abort", an_abort_ends_the_job), ("disagree", a_failure_is_agreed_on)];
+    let endings: [Ending; 3] = [
+        ("panic", a_panic_ends_the_job),
+        ("abort", an_abort_ends_the_job),
+        ("disagree", a_failure_is_agreed_on),
+    ];
     for (ending, check) in endings {
         let name = format!("a_rank_may_{ending}");
         if !wanted(filter, &name) {
@@ -84,7 +90,8 @@ fn launch(filter: &[String]) -> ExitCode {
                 eprintln!("{n_ranks} ranks: {name} ... FAILED: hangs");
                 return ExitCode::FAILURE;
             };
-            let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            let text = String::from_utf8_lossy(&output.stderr).into_owned()
+                + &String::from_utf8_lossy(&output.stdout);
             check(&text, &output);
             println!("{n_ranks} ranks: {name} ... ok ({:.2} s)", begin.elapsed().as_secs_f64());
         }
@@ -211,7 +218,10 @@ fn gathers_and_broadcasts_of_any_length(comm: &Comm) {
     let offsets: Vec<usize> = (0..=comm.size()).map(|r| (0..r).map(|r| share(r).len()).sum()).collect();
     let mine = share(comm.rank());
     assert_eq!(comm.all_gather_varied(&mine), (all.clone(), offsets.clone()));
-    assert_eq!(comm.all_gather([comm.rank() as u8, 7]), (0..comm.size()).map(|r| [r as u8, 7]).collect::<Vec<_>>());
+    assert_eq!(
+        comm.all_gather([comm.rank() as u8, 7]),
+        (0..comm.size()).map(|r| [r as u8, 7]).collect::<Vec<_>>()
+    );
     for root in 0..comm.size() {
         let gathered = comm.gather_varied(root, &mine);
         assert_eq!(gathered, (comm.rank() == root).then(|| (all.clone(), offsets.clone())));
@@ -265,7 +275,8 @@ fn communicators_split_and_duplicate(comm: &Comm) {
     assert_eq!(part.all_gather(rank as u64), members.iter().map(|&r| r as u64).collect::<Vec<_>>());
     // Messages of one do not reach the other.
     let sent = Buckets::from_pairs(vec![((part.rank() as u32 + 1) % part.size() as u32, rank as u64)]);
-    let apart = comm.exchange(&Buckets::from_pairs(vec![((rank as u32 + 1) % size as u32, 100 + rank as u64)]));
+    let apart =
+        comm.exchange(&Buckets::from_pairs(vec![((rank as u32 + 1) % size as u32, 100 + rank as u64)]));
     assert_eq!(apart.data, [100 + ((rank + size - 1) % size) as u64]);
     let within = part.exchange(&sent);
     assert_eq!(within.data, [members[(part.rank() + part.size() - 1) % part.size()] as u64]);
@@ -286,8 +297,10 @@ fn items(from: usize, to: usize, round: usize) -> Vec<[u64; 2]> {
 }
 
 fn exchanged(comm: &Comm, round: usize) {
-    let send: Vec<(u32, [u64; 2])> =
-        (0..comm.size()).rev().flat_map(|to| items(comm.rank(), to, round).into_iter().map(move |x| (to as u32, x))).collect();
+    let send: Vec<(u32, [u64; 2])> = (0..comm.size())
+        .rev()
+        .flat_map(|to| items(comm.rank(), to, round).into_iter().map(move |x| (to as u32, x)))
+        .collect();
     let received = comm.exchange(&Buckets::from_pairs(send));
     let expected: Vec<(u32, Vec<[u64; 2]>)> = (0..comm.size())
         .map(|from| (from as u32, items(from, comm.rank(), round)))
@@ -303,7 +316,8 @@ fn an_exchange_delivers_what_was_sent(comm: &Comm) {
     let gathered = comm.exchange(&Buckets::from_pairs(vec![(0, comm.rank() as u16)]));
     let expected: Vec<u16> = if comm.is_root() { (0..comm.size() as u16).collect() } else { Vec::new() };
     assert_eq!(gathered.data, expected);
-    let dealt = if comm.is_root() { (0..comm.size() as u32).map(|r| (r, r as f32)).collect() } else { Vec::new() };
+    let dealt =
+        if comm.is_root() { (0..comm.size() as u32).map(|r| (r, r as f32)).collect() } else { Vec::new() };
     let dealt = comm.exchange(&Buckets::from_pairs(dealt));
     assert_eq!((dealt.ranks, dealt.data), (vec![0], vec![comm.rank() as f32]));
 }
@@ -349,7 +363,8 @@ fn owner_of(index: u64, size: usize) -> u32 {
 /// Every other index of all other ranks, in no order.
 fn ghosts_of(rank: usize, size: usize) -> Vec<u64> {
     let n = first_of(size);
-    let mut ghosts: Vec<u64> = (0..n).filter(|g| owner_of(*g, size) as usize != rank && (g + rank as u64) % 2 == 0).collect();
+    let mut ghosts: Vec<u64> =
+        (0..n).filter(|g| owner_of(*g, size) as usize != rank && (g + rank as u64) & 1 == 0).collect();
     ghosts.sort_by_key(|g| g.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     ghosts
 }
@@ -366,12 +381,19 @@ fn ring(comm: &Comm) -> (IndexMap, Halo) {
 fn index_maps_number_rank_after_rank(comm: &Comm) {
     let (rank, size) = (comm.rank(), comm.size());
     let (map, _) = ring(comm);
-    assert_eq!((map.n_owned(), map.offset(), map.n_global()), (n_owned(rank), first_of(rank), first_of(size)));
+    assert_eq!(
+        (map.n_owned(), map.offset(), map.n_global()),
+        (n_owned(rank), first_of(rank), first_of(size))
+    );
     assert_eq!(map.n_local(), map.n_owned() + map.n_ghost());
     for local in 0..map.n_local() as u32 {
         let global = map.local_to_global(local);
         assert_eq!(map.global_to_local(global), Some(local));
-        let owner = if (local as usize) < map.n_owned() { rank as u32 } else { map.ghost_owners()[local as usize - map.n_owned()] };
+        let owner = if (local as usize) < map.n_owned() {
+            rank as u32
+        } else {
+            map.ghost_owners()[local as usize - map.n_owned()]
+        };
         assert_eq!(owner, owner_of(global, size));
     }
     let known: Vec<u64> = (0..map.n_local() as u32).map(|l| map.local_to_global(l)).collect();
@@ -413,7 +435,9 @@ fn halos_add_ghosts_in_the_order_of_ranks(comm: &Comm) {
     let (rank, size) = (comm.rank(), comm.size());
     let (map, halo) = ring(comm);
     // Numbers whose sum depends on the order in which they are added.
-    let part = |holder: usize, global: u64| (1.0 + holder as f64 * 0.1) * 10f64.powi((global as i32 * 7 + holder as i32 * 5) % 30);
+    let part = |holder: usize, global: u64| {
+        (1.0 + holder as f64 * 0.1) * 10f64.powi((global as i32 * 7 + holder as i32 * 5) % 30)
+    };
     for block in [1, 2] {
         let begin: Vec<f64> = (0..map.n_local() * block)
             .map(|k| part(rank, map.local_to_global((k / block) as u32)) * (1 + k % block) as f64)

@@ -45,7 +45,9 @@ fn estimate_dofs(case: &Case) -> u64 {
         MeshSource::Box(mesh) => {
             let dim = mesh.size.len();
             let nodes: u64 = mesh.cells.iter().map(|&n| n as u64 * degree + 1).product();
-            nodes.saturating_mul(refined(dim as u32)).saturating_mul(case.physics.law.n_components(dim) as u64)
+            nodes
+                .saturating_mul(refined(dim as u32))
+                .saturating_mul(case.physics.law.n_components(dim) as u64)
         }
         MeshSource::File(path) => {
             // A tetrahedral mesh takes some 250 bytes of file a vertex.
@@ -97,7 +99,11 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            if libc::getppid() as u32 != this_process { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            if libc::getppid() as u32 != this_process {
+                Err(std::io::ErrorKind::Interrupted.into())
+            } else {
+                Ok(())
+            }
         });
     }
     pass_on_signals();

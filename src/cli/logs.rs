@@ -28,7 +28,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         write!(out, "[{}] ", self.rank)?;
         self.line.format_event(context, out, event)
     }
@@ -43,7 +48,9 @@ pub fn start(rank: usize) -> Result<(), String> {
         .with_default_directive(LevelFilter::WARN.into())
         .with_env_var(VARIABLE)
         .from_env()
-        .map_err(|e| format!("{VARIABLE}: {e}; write a level (warn, info, debug, trace) or femdd::run=debug"))?;
+        .map_err(|e| {
+            format!("{VARIABLE}: {e}; write a level (warn, info, debug, trace) or femdd::run=debug")
+        })?;
     let line = Format::default().with_timer(Uptime::default()).with_ansi(std::io::stderr().is_terminal());
     // Whoever uses femdd as a library may have a subscriber already: then theirs stays.
     let _ = tracing_subscriber::fmt()

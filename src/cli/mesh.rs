@@ -133,7 +133,14 @@ fn draft(comm: &Comm, path: &Path, scale: f64) -> Result<Draft, RunError> {
 }
 
 /// Stores a draft. Collective.
-fn store(comm: &Comm, out: &Path, draft: &Draft, owners: &[u32], n_parts: usize, hash: &str) -> Result<(), RunError> {
+fn store(
+    comm: &Comm,
+    out: &Path,
+    draft: &Draft,
+    owners: &[u32],
+    n_parts: usize,
+    hash: &str,
+) -> Result<(), RunError> {
     Ok(mesh_files::write(comm, out, draft, owners, n_parts, hash)?.finish()?)
 }
 
@@ -158,7 +165,11 @@ fn generate(comm: &Comm, args: &GenerateArgs) -> Result<String, RunError> {
     let default = simplex.get(args.size.len().wrapping_sub(1)).copied();
     let shape = args.shape.or(default).ok_or_else(|| input("--size has 1, 2 or 3 entries".into()))?;
     if !args.origin.is_empty() && args.origin.len() != args.size.len() {
-        return Err(input(format!("--origin has {} entries, --size has {}", args.origin.len(), args.size.len())));
+        return Err(input(format!(
+            "--origin has {} entries, --size has {}",
+            args.origin.len(),
+            args.size.len()
+        )));
     }
     let mut origin = [0.0; 3];
     origin[..args.origin.len()].copy_from_slice(&args.origin);
@@ -192,7 +203,8 @@ fn partition(comm: &Comm, args: &PartitionArgs) -> Result<String, RunError> {
     comm.sum_slice(&mut sizes);
     let (least, most) = (sizes.iter().min().copied().unwrap_or(0), sizes.iter().max().copied().unwrap_or(0));
     let cells = sizes.iter().sum();
-    let mut text = format!("{}: {} cells in {n_parts} parts by {}\n", args.out.display(), grouped(cells), found.method);
+    let mut text =
+        format!("{}: {} cells in {n_parts} parts by {}\n", args.out.display(), grouped(cells), found.method);
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<16} {value}\n"));
     line("cells a part", format!("{} to {}", grouped(least), grouped(most)));
     line("imbalance", format!("{:.4}  (the largest part over the mean)", quality.imbalance));

@@ -80,7 +80,8 @@ pub fn worst(mesh: &Mesh) -> Worst {
             let quality = scaled_jacobian(block.shape, &edges, &jacobians);
             sum += quality;
             if quality < found.0 - SAME || (quality < found.0 + SAME && block.ids[cell] < found.1) {
-                let center = [0, 1, 2].map(|d| x[..corners].iter().map(|p| p[d]).sum::<f64>() / corners as f64);
+                let center =
+                    [0, 1, 2].map(|d| x[..corners].iter().map(|p| p[d]).sum::<f64>() / corners as f64);
                 found = (quality.min(found.0), block.ids[cell], center);
             }
         }
@@ -137,7 +138,8 @@ fn geometry_name(block: &Block) -> &'static str {
 /// None that a mesh can cause; a fault in the numbering.
 pub fn describe(mesh: &Mesh) -> Result<String, RunError> {
     let comm = &mesh.comm;
-    let space = Space::new(mesh, 1, Order::Curve).map_err(|e| RunError::new(Kind::Bug, "space", e.to_string()))?;
+    let space =
+        Space::new(mesh, 1, Order::Curve).map_err(|e| RunError::new(Kind::Bug, "space", e.to_string()))?;
     let bodies = singular::bodies(mesh, &space).n;
     let (low, high) = mesh.bounds();
     let worst = worst(mesh);
@@ -175,10 +177,17 @@ fn write_all(
     writeln!(out, "  {:<11} {volume:.9e}", ["length", "area", "volume"][dim - 1])?;
     writeln!(out, "  bodies      {bodies}{}", if bodies == 1 { "" } else { " that share no node" })?;
     let center: Vec<String> = worst.center[..dim].iter().map(|x| format!("{x:.6}")).collect();
-    writeln!(out, "  quality     worst {:.4}, mean {:.4}  (scaled Jacobian; 1 is best)", worst.least, worst.mean)?;
+    writeln!(
+        out,
+        "  quality     worst {:.4}, mean {:.4}  (scaled Jacobian; 1 is best)",
+        worst.least, worst.mean
+    )?;
     writeln!(out, "    the worst is element {} near ({})", worst.id, center.join(", "))?;
     if mesh.groups.is_empty() {
-        return writeln!(out, "  groups      none: give the mesh physical groups to name boundaries and regions");
+        return writeln!(
+            out,
+            "  groups      none: give the mesh physical groups to name boundaries and regions"
+        );
     }
     writeln!(out, "  groups")?;
     let width = mesh.groups.iter().map(|g| g.name.chars().count()).max().unwrap_or(0);
@@ -190,7 +199,13 @@ fn write_all(
                 (_, 0) => "vertices",
                 _ => "edges",
             };
-            writeln!(out, "    {:width$}  tag {:<4} dimension {d}  {} {what}", group.name, group.tag, grouped(n))?;
+            writeln!(
+                out,
+                "    {:width$}  tag {:<4} dimension {d}  {} {what}",
+                group.name,
+                group.tag,
+                grouped(n)
+            )?;
         }
     }
     Ok(())

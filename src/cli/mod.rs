@@ -38,7 +38,11 @@ enum Command {
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
     /// Say what this machine offers and what it lacks.
-    Doctor,
+    Doctor {
+        /// Only the solve that the report ends with.
+        #[arg(long, hide = true)]
+        solve: bool,
+    },
 }
 
 /// Commands of the plan that this version does not have.
@@ -119,7 +123,8 @@ pub fn main() -> i32 {
         Some(Command::Run(args)) => run::main(&args),
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
-        Some(Command::Doctor) => doctor::main(),
+        Some(Command::Doctor { solve: true }) => doctor::solve(),
+        Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),
     }
 }

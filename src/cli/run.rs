@@ -44,7 +44,9 @@ pub fn main(args: &RunArgs) -> i32 {
             return match launch::mpirun(ranks) {
                 Ok(code) => code,
                 Err(error) => {
-                    eprintln!("error: mpirun cannot be started ({error}): install Open MPI (openmpi-bin) or use --ranks 1");
+                    eprintln!(
+                        "error: mpirun cannot be started ({error}): install Open MPI (openmpi-bin) or use --ranks 1"
+                    );
                     3
                 }
             };

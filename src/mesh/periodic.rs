@@ -66,7 +66,8 @@ pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Vec<Vec<u64>>
 fn meets_both_images(draft: &Draft, merged: &[Vec<u64>], masters: &[u64]) -> bool {
     let comm = &draft.comm;
     let set = IdSet::new(merged.iter().flatten());
-    let is_master = Directory::new(comm, draft.ranges, masters, masters).get_or(comm, set.ids(), |_| u64::MAX);
+    let is_master =
+        Directory::new(comm, draft.ranges, masters, masters).get_or(comm, set.ids(), |_| u64::MAX);
     let mut edges: Vec<[u64; 4]> = Vec::new();
     for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
         let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());

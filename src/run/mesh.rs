@@ -42,8 +42,8 @@ pub fn input(comm: &Comm, source: &MeshSource) -> Result<Input, RunError> {
                 shape: box_shape(spec.shape),
                 origin,
             };
-            let soup =
-                boxes::generate(comm, &spec).map_err(|e| RunError::new(Kind::Input, "mesh", e.to_string()))?;
+            let soup = boxes::generate(comm, &spec)
+                .map_err(|e| RunError::new(Kind::Input, "mesh", e.to_string()))?;
             Ok(Input { soup, owners: None })
         }
     }
@@ -53,7 +53,8 @@ pub fn input(comm: &Comm, source: &MeshSource) -> Result<Input, RunError> {
 pub fn groups_named(groups: &[Group], dim: Option<usize>, name: &str) -> Vec<u16> {
     let fits = |g: &&u16| dim.is_none_or(|d| groups[**g as usize].dim == d);
     let all: Vec<u16> = (0..groups.len() as u16).collect();
-    let named: Vec<u16> = all.iter().filter(fits).filter(|g| groups[**g as usize].name == name).copied().collect();
+    let named: Vec<u16> =
+        all.iter().filter(fits).filter(|g| groups[**g as usize].name == name).copied().collect();
     if !named.is_empty() {
         return named;
     }
@@ -132,8 +133,7 @@ pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, Run
         let periodic = periodic_pairs(case, &soup.groups, soup.dim)?;
         // The cache has coordinates that were scaled before.
         let scale = if from_cache { 1.0 } else { case.mesh.scale };
-        let draft =
-            Draft::new(comm, soup, scale, &periodic, owners.is_none()).map_err(|e| blame(case, e))?;
+        let draft = Draft::new(comm, soup, scale, &periodic, owners.is_none()).map_err(|e| blame(case, e))?;
         Ok((draft, owners, cache, from_cache))
     })?;
     let stored = owners.is_some();
@@ -142,7 +142,9 @@ pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, Run
         None => phases.time("partition", || partition_draft(comm, &draft, comm.size()))?,
     };
     let keeping = match &cache {
-        Some(cache) if !stored => phases.time("partition", || cache.keep(comm, &draft, &owners, &mut warnings)),
+        Some(cache) if !stored => {
+            phases.time("partition", || cache.keep(comm, &draft, &owners, &mut warnings))
+        }
         _ => None,
     };
     let mut mesh = phases.time("mesh", || draft.distribute(&owners))?;
@@ -209,7 +211,8 @@ pub fn partition_draft(
         return Ok((vec![0; draft.n_cells()], report));
     }
     let (found, quality) = partition_measured(comm, draft, n_parts)?;
-    let report = PartitionReport { imbalance: quality.imbalance, edge_cut: quality.edge_cut, method: found.method };
+    let report =
+        PartitionReport { imbalance: quality.imbalance, edge_cut: quality.edge_cut, method: found.method };
     Ok((found.owner, report))
 }
 
@@ -217,7 +220,11 @@ pub fn partition_draft(
 ///
 /// # Errors
 /// When the partitioner fails.
-pub fn partition_measured(comm: &Comm, draft: &Draft, n_parts: usize) -> Result<(Partition, Quality), RunError> {
+pub fn partition_measured(
+    comm: &Comm,
+    draft: &Draft,
+    n_parts: usize,
+) -> Result<(Partition, Quality), RunError> {
     let graph = draft.graph()?;
     let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
     let found = partition::partition(comm, &graph, n_parts, &partition::Options::default()).map_err(fail)?;

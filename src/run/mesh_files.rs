@@ -73,7 +73,8 @@ pub fn stored(draft: &Draft, owners: &[u32], n_parts: usize, hash: &str) -> Stor
         vertices: block.vertices.clone(),
         groups: block.groups.clone(),
     });
-    let groups = soup.groups.iter().map(|g| StoredGroup { dim: g.dim as u32, tag: g.tag, name: g.name.clone() });
+    let groups =
+        soup.groups.iter().map(|g| StoredGroup { dim: g.dim as u32, tag: g.tag, name: g.name.clone() });
     StoredMesh {
         dim: soup.dim as u32,
         hash: hash.to_string(),
@@ -95,7 +96,8 @@ pub fn stored(draft: &Draft, owners: &[u32], n_parts: usize, hash: &str) -> Stor
 /// A code of a shape or a geometry that this version does not know, or tables that contradict it.
 fn input(comm: &Comm, stored: StoredMesh, path: &Path) -> Result<Input, OutputError> {
     let strange = |what: &str| OutputError::Format { path: path.to_path_buf(), what: what.to_string() };
-    let shape = |code: u8| Shape::ALL.get(code as usize).copied().ok_or_else(|| strange("a shape it does not know"));
+    let shape =
+        |code: u8| Shape::ALL.get(code as usize).copied().ok_or_else(|| strange("a shape it does not know"));
     let (n_sets, n_groups) = (stored.sets.len(), stored.groups.len());
     let with_owners = stored.n_parts as usize == comm.size();
     let mut owners = with_owners.then(Vec::new);
@@ -147,7 +149,8 @@ fn is_hdf5(comm: &Comm, path: &Path) -> bool {
     use std::io::Read;
     let mut start = [0u8; 8];
     let found = comm.is_root().then(|| {
-        std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok() && start == *b"\x89HDF\r\n\x1a\n"
+        std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+            && start == *b"\x89HDF\r\n\x1a\n"
     });
     comm.broadcast_value(0, found)
 }
@@ -223,7 +226,11 @@ impl Cache {
 
     /// `STEM-RANKS-HASH.h5`.
     fn path(&self, n_ranks: usize) -> PathBuf {
-        self.directory.join(format!("{}-{n_ranks}-{:016x}.{EXTENSION}", self.stem, xxh3_64(self.hash.as_bytes())))
+        self.directory.join(format!(
+            "{}-{n_ranks}-{:016x}.{EXTENSION}",
+            self.stem,
+            xxh3_64(self.hash.as_bytes())
+        ))
     }
 
     /// The stored meshes of this one on any number of ranks. One rank calls this.
@@ -235,8 +242,11 @@ impl Cache {
             let ranks = ranks.and_then(|rest| rest.strip_suffix(ending.as_str()));
             ranks.is_some_and(|n| n.parse::<usize>().is_ok())
         };
-        let mut found: Vec<PathBuf> =
-            entries.flatten().map(|e| e.path()).filter(|p| p.file_name().is_some_and(|n| fits(&n.to_string_lossy()))).collect();
+        let mut found: Vec<PathBuf> = entries
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.file_name().is_some_and(|n| fits(&n.to_string_lossy())))
+            .collect();
         found.sort();
         found
     }
@@ -263,7 +273,13 @@ impl Cache {
     }
 
     /// Starts keeping a partitioned mesh. `None`, with a warning, where that cannot be. Collective.
-    pub fn keep(&self, comm: &Comm, draft: &Draft, owners: &[u32], warnings: &mut Vec<String>) -> Option<Keeping> {
+    pub fn keep(
+        &self,
+        comm: &Comm,
+        draft: &Draft,
+        owners: &[u32],
+        warnings: &mut Vec<String>,
+    ) -> Option<Keeping> {
         let path = self.path(comm.size());
         // Two runs at once must not write into one file.
         let process = comm.broadcast_value(0, comm.is_root().then(std::process::id));
@@ -274,7 +290,8 @@ impl Cache {
         } else {
             Ok(())
         };
-        let begun = comm.agree(made).and_then(|()| write(comm, &temporary, draft, owners, comm.size(), &self.hash));
+        let begun =
+            comm.agree(made).and_then(|()| write(comm, &temporary, draft, owners, comm.size(), &self.hash));
         match begun {
             Ok(pending) => Some(Keeping { pending, temporary, path }),
             Err(error) => {

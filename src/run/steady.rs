@@ -130,7 +130,8 @@ fn solve(
     check_supported(case)?;
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let line = progress.phase("mesh");
-    let mesh::Loaded { mesh, partition, warnings } = mesh::load(comm, case, phases).map_err(|e| e.in_mesh(case))?;
+    let mesh::Loaded { mesh, partition, warnings } =
+        mesh::load(comm, case, phases).map_err(|e| e.in_mesh(case))?;
     report.warnings.extend(warnings);
     report.mesh = MeshReport {
         cells: mesh.n_cells_global,
@@ -348,7 +349,8 @@ impl Context<'_> {
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         if let Some(exact) = &case.exact {
-            let errors = problem.exact_errors(&exact.key, &exact.components, &u).map_err(|e| self.locate(e))?;
+            let errors =
+                problem.exact_errors(&exact.key, &exact.components, &u).map_err(|e| self.locate(e))?;
             self.report.errors =
                 Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
         }

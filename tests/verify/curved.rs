@@ -78,6 +78,9 @@ fn plates_with_holes() {
 }
 
 /// Pushed outwards by a smooth shaft: displacement along the normals of the inner circle, none of it tangential.
+///
+/// The outer circle is given, rather than a pin: a rotation left to one node's value would have its error, which
+/// on triangles of degree 1 is of order h^2 |log h|.
 #[test]
 fn ring_on_a_shaft() {
     // u = r + 4 / ((1 - 2 nu) r) times a factor leaves the outer circle free in plane strain.
@@ -85,7 +88,7 @@ fn ring_on_a_shaft() {
     let body = format!(
         "[physics]\nlaw = \"elasticity\"\nyoung = 10\npoisson_ratio = 0.3\n\
          [boundary.inner]\ndisplacement = {{ n = -0.11 }}\n\
-         [boundary.pin]\nat = [2, 0]\ndisplacement = {{ y = 0 }}\n\
+         [boundary.outer]\ndisplacement = [\"x*{u}\", \"y*{u}\"]\n\
          [exact]\ndisplacement = [\"x*{u}\", \"y*{u}\"]\n"
     );
     converges_on_rings("ring on a shaft", &body);

@@ -290,7 +290,11 @@ fn series(law: Law, name: &str, shape: &str, degrees: &[usize]) {
     let mut low = Vec::new();
     for &p in degrees {
         // Degree 2 against the wind is late to show its order.
-        let finer = if matches!(law, Law::Convective) && p == 2 { 2 } else { 1 };
+        let finer = match (law, p) {
+            (Law::Convective, 2) if shape == "hexahedron" => 3,
+            (Law::Convective, 2) => 2,
+            _ => 1,
+        };
         let n = finer
             * match (dimension(shape), p) {
                 (1, _) => 8,

@@ -27,7 +27,7 @@ impl Msh {
             cells: Vec::new(),
         };
         mesh.add(n, 0.0, 10, &[(0, 1), (n, 2)]);
-        if n % 2 == 0 {
+        if n & 1 == 0 {
             mesh.add_lines(n, 0, n / 2, 3);
         }
         mesh
