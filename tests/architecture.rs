@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the root crate. Each may use only those before it.
 const ORDER: [&str; 13] = [
-    "element", "mesh", "space", "law", "assembly", "solver", "adapt", "output", "case", "run", "library", "study",
-    "cli",
+    "element", "mesh", "space", "law", "assembly", "solver", "adapt", "output", "case", "run", "library",
+    "study", "cli",
 ];
 
 /// Library crates that only one module may name, and that module.

@@ -198,7 +198,8 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
 
     fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
         let comm = &self.discretisation.mesh.comm;
-        let mut squares = comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
+        let mut squares =
+            comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
         comm.sum_slice(&mut squares);
         Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
     }

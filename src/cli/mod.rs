@@ -20,7 +20,13 @@ use crate::run::{Kind, RunError};
 
 /// Finite elements, distributed over MPI, from a case file.
 #[derive(Debug, Parser)]
-#[command(name = "femdd", version, about, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(
+    name = "femdd",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -177,5 +183,8 @@ fn check_exists(path: &Path) -> Result<(), RunError> {
     let near = nearest(&wanted, same).or_else(|| nearest(&wanted, names.iter().map(String::as_str)));
     let help = near.map(|near| format!(": did you mean `{}`?", path.with_file_name(near).display()));
     let message = format!("{} {what}{}", path.display(), help.unwrap_or_default());
-    Err(RunError { file: Some(path.display().to_string().into()), ..RunError::new(Kind::Input, "file", message) })
+    Err(RunError {
+        file: Some(path.display().to_string().into()),
+        ..RunError::new(Kind::Input, "file", message)
+    })
 }

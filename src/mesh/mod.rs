@@ -6,8 +6,8 @@
 
 pub mod boxes;
 pub mod directory;
-pub mod draft;
 mod distribute;
+pub mod draft;
 mod dual;
 mod entities;
 pub mod geometry;
