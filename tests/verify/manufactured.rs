@@ -291,7 +291,7 @@ fn series(law: Law, name: &str, shape: &str, degrees: &[usize]) {
     for &p in degrees {
         // Degree 2 against the wind is late to show its order.
         let finer = match (law, p) {
-            (Law::Convective, 2) if shape == "hexahedron" => 3,
+            (Law::Convective, 2) if shape == "hexahedron" => 4,
             (Law::Convective, 2) => 2,
             _ => 1,
         };
