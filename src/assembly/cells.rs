@@ -61,14 +61,7 @@ pub(super) fn coefficients(
         }
     }
     let points = Points { x: &x[0], y: &x[1], z: &x[2], t: discretisation.time };
-    values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::NotFinite {
-        key: e.key,
-        text: e.text,
-        value: e.value.to_string(),
-        x: x[0][e.point],
-        y: x[1][e.point],
-        z: x[2][e.point],
-    })
+    values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, x))
 }
 
 /// The message for an inverted cell.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::element::{Quadrature, Table};
+use crate::law::coefficients::NotFinite;
 use crate::law::{Material, Terms};
 use crate::mesh::{Mesh, geometry};
 use crate::space::Space;
@@ -40,6 +41,14 @@ pub enum AssemblyError {
         /// Where, z.
         z: f64,
     },
+}
+
+impl AssemblyError {
+    /// A coefficient that is not a number at one of the points `x` of a batch.
+    pub(super) fn not_finite(error: NotFinite, x: &[Vec<f64>; 3]) -> AssemblyError {
+        let NotFinite { key, text, point, value } = error;
+        AssemblyError::NotFinite { key, text, value: value.to_string(), x: x[0][point], y: x[1][point], z: x[2][point] }
+    }
 }
 
 /// Cells of one block and one material, handled together.

@@ -142,8 +142,8 @@ fn boundaries() {
     );
     check(
         &side("periodic = { with = \"x-max\" }").replace("cells = [4", "cells = [2"),
-        5,
-        "x-min",
+        6,
+        "\"x-max\"",
         "a period needs 3 cells across, the box has 2",
         "raise entry 1 of `mesh.box.cells`",
     );
