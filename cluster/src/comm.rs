@@ -358,6 +358,28 @@ impl Comm {
         Err(self.broadcast_value(first as usize, mine))
     }
 
+    /// Whether every rank makes this call within `patience`.
+    ///
+    /// For a failure inside a library's collective call, which may or may not have struck all ranks: if
+    /// they all come here it can be agreed on as usual, otherwise [`Comm::abort`] is the only way out,
+    /// and no other call on this communicator is allowed.
+    pub fn all_within(&self, patience: std::time::Duration) -> bool {
+        let begin = std::time::Instant::now();
+        let mut request = std::mem::MaybeUninit::uninit();
+        let mut done: c_int = 0;
+        // SAFETY: the request is made here and tested until it completes, or left to the abort that the
+        // caller owes.
+        unsafe {
+            ffi::MPI_Ibarrier(self.raw(), request.as_mut_ptr());
+            let mut request = request.assume_init();
+            while done == 0 && begin.elapsed() < patience {
+                ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE);
+                std::thread::yield_now();
+            }
+        }
+        done != 0
+    }
+
     /// Ends the job on every rank, at once.
     pub fn abort(&self, code: i32) -> ! {
         // SAFETY: a live communicator; the call does not return.

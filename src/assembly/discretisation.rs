@@ -47,7 +47,14 @@ impl AssemblyError {
     /// A coefficient that is not a number at one of the points `x` of a batch.
     pub(super) fn not_finite(error: NotFinite, x: &[Vec<f64>; 3]) -> AssemblyError {
         let NotFinite { key, text, point, value } = error;
-        AssemblyError::NotFinite { key, text, value: value.to_string(), x: x[0][point], y: x[1][point], z: x[2][point] }
+        AssemblyError::NotFinite {
+            key,
+            text,
+            value: value.to_string(),
+            x: x[0][point],
+            y: x[1][point],
+            z: x[2][point],
+        }
     }
 }
 

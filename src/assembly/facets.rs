@@ -219,7 +219,9 @@ fn facet_terms<L: Law<D, C>, const D: usize, const C: usize>(
     // The law's own factor (the thickness of a plane body) may vary over the facet.
     let material = &d.materials[d.material(b, cell)];
     let wanted = |slot| law.needs(Part::Boundary, slot);
-    work.coefficients.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, &work.x))?;
+    work.coefficients
+        .evaluate_some(material, &points, wanted)
+        .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
     let robin = matches!(load.natural, Natural::Robin { .. });
     let size = if want && robin { n * n * C * C } else { 0 };
     let mut out = Contribution { residual: vec![0.0; n * C], matrix: vec![0.0; size] };

@@ -103,7 +103,9 @@ impl Evaluator {
         let material = &d.materials[d.material(self.block, cell)];
         let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
         let wanted = |slot| law.needs(Part::Quantities, slot);
-        self.coefficients.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, &self.x))?;
+        self.coefficients
+            .evaluate_some(material, &points, wanted)
+            .map_err(|e| AssemblyError::not_finite(e, &self.x))?;
         out.clear();
         out.resize(self.reference_weights.len() * width, 0.0);
         let mut p = Point::<D, C>::default();

@@ -181,6 +181,9 @@ fn order(case: &Case) -> Order {
     if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
 }
 
+/// How long a rank on which PETSc failed waits for the others to fail too.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 struct Context<'a> {
     comm: &'a Comm,
     case: &'a Case,
@@ -313,9 +316,18 @@ impl Context<'_> {
             &mut |iteration, residual| {
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
             },
-        )
-        .map_err(|e| self.solver_error(e))?;
-        let (change, how) = solved;
+        );
+        let (change, how) = match solved {
+            Ok(solved) => solved,
+            Err(error) => {
+                // PETSc may have failed on this rank alone, with the others waiting inside it for ever.
+                if matches!(error, solver::Error::Petsc(_)) && !comm.all_within(PATIENCE) {
+                    eprintln!("error: rank {}: {error}", comm.rank());
+                    comm.abort(Kind::Environment.exit_code());
+                }
+                return Err(self.solver_error(error));
+            }
+        };
         self.phases.add("pc_setup", how.setup_seconds);
         self.phases.add("solve", how.solve_seconds);
         let (method, residual) = (how.method.as_str(), how.relative_residual);
