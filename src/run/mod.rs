@@ -4,6 +4,7 @@
 
 pub mod conditions;
 pub mod error;
+mod level;
 mod materials;
 pub mod mesh;
 pub mod mesh_files;

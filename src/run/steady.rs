@@ -6,9 +6,10 @@ use cluster::Comm;
 
 use super::conditions::{self, Conditions};
 use super::error::{Kind, RunError};
+use super::level::rigid_modes;
 use super::materials::{self, Materials};
+use super::mesh;
 use super::results::{self, Solved};
-use super::{mesh, singular};
 use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Backend, Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
@@ -184,15 +185,16 @@ fn order(case: &Case) -> Order {
 /// How long a rank on which PETSc failed waits for the others to fail too.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
-struct Context<'a> {
-    comm: &'a Comm,
-    case: &'a Case,
+/// What the driver knows once the space is there.
+pub(super) struct Context<'a> {
+    pub(super) comm: &'a Comm,
+    pub(super) case: &'a Case,
     options: &'a Options,
-    report: &'a mut RunReport,
+    pub(super) report: &'a mut RunReport,
     phases: &'a mut Phases,
     progress: Progress,
-    mesh: &'a Mesh,
-    space: &'a Space,
+    pub(super) mesh: &'a Mesh,
+    pub(super) space: &'a Space,
 }
 
 impl Context<'_> {
@@ -328,6 +330,13 @@ impl Context<'_> {
                 return Err(self.solver_error(error));
             }
         };
+        if !self.solver_options().petsc.trim().is_empty() {
+            let unused = solver::unused_options().map_err(|e| self.solver_error(e))?;
+            if !unused.is_empty() {
+                let warning = format!("PETSc options that nothing used (misspelt?): {}", unused.join(", "));
+                self.report.warnings.push(warning);
+            }
+        }
         self.phases.add("pc_setup", how.setup_seconds);
         self.phases.add("solve", how.solve_seconds);
         let (method, residual) = (how.method.as_str(), how.relative_residual);
@@ -445,113 +454,6 @@ impl Context<'_> {
         format!("{}{} {}", given.collect::<String>(), s.petsc, self.options.petsc)
     }
 
-    /// The null space of the constrained problem: empty when the conditions hold every body. A scalar
-    /// problem without any is solved up to a constant; a body that can move is an error.
-    fn null_space(
-        &mut self,
-        materials: &Materials,
-        conditions: &Conditions,
-        constraints: &Constraints,
-        x: &[[f64; 3]],
-    ) -> Result<Vec<Vec<f64>>, RunError> {
-        let (mesh, space, case) = (self.mesh, self.space, self.case);
-        let vector = case.physics.law.is_vector();
-        if materials.reaction || conditions.robin {
-            return Ok(Vec::new());
-        }
-        let bodies = singular::bodies(mesh, space);
-        let mut periodic = [false; 3];
-        let (low, high) = mesh.bounds();
-        for &(a, b) in &mesh.periodic {
-            // The axis along which the pair lies apart.
-            let mean = |g: u16| {
-                let mut sum = [0.0; 4];
-                for tag in mesh
-                    .tags_of(g)
-                    .iter()
-                    .filter(|t| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned)
-                {
-                    let block = &mesh.blocks[tag.block as usize];
-                    for &v in block.shape.entity_vertices(tag.dim as usize, tag.local as usize) {
-                        let x = mesh.nodes[block.nodes(tag.cell as usize)[v as usize] as usize];
-                        (0..3).for_each(|d| sum[d] += x[d]);
-                        sum[3] += 1.0;
-                    }
-                }
-                mesh.comm.sum_slice(&mut sum);
-                [0, 1, 2].map(|d| sum[d] / f64::max(sum[3], 1.0))
-            };
-            let (a, b) = (mean(a), mean(b));
-            (0..3).for_each(|d| periodic[d] |= (a[d] - b[d]).abs() > 0.01 * (high[d] - low[d]));
-        }
-        let free = singular::free_motions(mesh, space, &bodies, constraints, x, vector, &periodic);
-        if free.is_empty() {
-            return Ok(Vec::new());
-        }
-        if vector {
-            let mut message = String::from("the body is not held: ");
-            let list: Vec<String> = free
-                .iter()
-                .map(|f| {
-                    let motions: Vec<String> =
-                        f.motions.iter().map(|m| singular::describe(m, mesh.dim)).collect();
-                    let which = if bodies.n > 1 {
-                        format!("body {} of {}: ", f.body + 1, bodies.n)
-                    } else {
-                        String::new()
-                    };
-                    format!("{which}{} free", motions.join("; "))
-                })
-                .collect();
-            message.push_str(&list.join("; "));
-            let help =
-                "add displacement conditions that stop these motions; one vertex (`at`) stops translations";
-            let error = case.error(case.physics.place, "boundary", message, Some(help.to_string()));
-            return Err(RunError { what: "supports".into(), ..RunError::at(error, &case.text) });
-        }
-        self.report.warnings.push(format!(
-            "no condition fixes the level of {} in {}: it is solved up to a constant, with mean value zero",
-            case.physics.law.field(),
-            if free.len() == 1 && bodies.n == 1 {
-                "the body".to_string()
-            } else {
-                format!("{} bodies", free.len())
-            }
-        ));
-        Ok(free
-            .iter()
-            .map(|f| {
-                (0..space.map.n_owned())
-                    .map(|v| f64::from(u8::from(bodies.of_node[v] as usize == f.body)))
-                    .collect()
-            })
-            .collect())
-    }
-
-    /// A problem up to a constant has a solution only if sources and fluxes balance.
-    fn check_compatible(&self, rhs: &[f64], null: &[Vec<f64>]) -> Result<(), RunError> {
-        for mode in null {
-            let mut sums = [0.0; 2];
-            for (r, m) in rhs.iter().zip(mode) {
-                sums[0] += r * m;
-                sums[1] += (r * m).abs();
-            }
-            self.comm.sum_slice(&mut sums);
-            if sums[0].abs() > 1e-8 * sums[1] {
-                let message = format!(
-                    "nothing fixes the level of {}, and sources and boundary fluxes do not balance: their sum is {:.6e}",
-                    self.case.physics.law.field(),
-                    sums[0]
-                );
-                let help = "give a value somewhere, or a source whose integral cancels the inflow";
-                let error =
-                    self.case.error(self.case.physics.place, "boundary", message, Some(help.to_string()));
-                return Err(RunError { what: "incompatible".into(), ..RunError::at(error, &self.case.text) });
-            }
-        }
-        Ok(())
-    }
-
     fn reactions(
         &self,
         problem: &dyn Problem,
@@ -568,23 +470,4 @@ impl Context<'_> {
         }
         Ok(results::reactions(&residual, constraints, c))
     }
-}
-
-/// Rigid motions in the nodes' frames, zero where prescribed: the near-null space of elasticity.
-fn rigid_modes(mesh: &Mesh, x: &[[f64; 3]], constraints: &Constraints, n_owned: usize) -> Vec<Vec<f64>> {
-    let (low, high) = mesh.bounds();
-    let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
-    let dim = mesh.dim;
-    let n_modes = singular::motion_names(dim).len();
-    (0..n_modes)
-        .map(|k| {
-            let mut mode = vec![0.0; n_owned * dim];
-            for (node, values) in mode.chunks_exact_mut(dim).enumerate() {
-                values.copy_from_slice(&singular::rigid_motions(dim, &x[node], &center)[k][..dim]);
-            }
-            constraints.to_frames(&mut mode);
-            constraints.zero_fixed(&mut mode);
-            mode
-        })
-        .collect()
 }

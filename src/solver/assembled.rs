@@ -115,6 +115,14 @@ pub fn solve_assembled(
     Ok((x, report))
 }
 
+/// The PETSc options given that nothing has asked for: misspelt ones are among them.
+///
+/// # Errors
+/// PETSc's own.
+pub fn unused_options() -> Result<Vec<String>, Error> {
+    Ok(petsc::options_left()?)
+}
+
 /// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use cluster::Comm;
 use petsc::{NullSpace, Vec as PetscVec};
 use serde::{Deserialize, Serialize};
 
-pub use assembled::{Problem, solve_assembled, start};
+pub use assembled::{Problem, solve_assembled, start, unused_options};
 use choose::Candidate;
 pub use method::Method;
 pub use report::{Error, Report};
