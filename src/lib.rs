@@ -5,16 +5,16 @@
 // Kernels index several arrays of compile-time sizes at once; zipped iterators would hide the algebra.
 #![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 
-pub mod assembly;
-pub mod case;
-pub mod cli;
 pub mod element;
-pub mod law;
-pub mod library;
 pub mod mesh;
-pub mod output;
-pub mod run;
-pub mod solver;
 pub mod space;
+pub mod law;
+pub mod assembly;
+pub mod solver;
+pub mod output;
+pub mod case;
+pub mod run;
+pub mod library;
+pub mod cli;
 
 pub use library::{Domain, Laplace, laplace};
