@@ -230,7 +230,9 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
         None => (&mut none, &empty),
     };
     let mut pieces = matrix.pieces(pattern, residual, n_threads);
-    let per_round = if n_threads == 1 { 1 } else { 4 * n_threads };
+    // Threads meet twice a round, so a round is some milliseconds long; its buffers take at most 16 MiB a
+    // thread.
+    let per_round = if n_threads == 1 { 1 } else { 64 * n_threads };
     let mut slots: Vec<Slot> = (0..per_round).map(|_| Slot::default()).collect();
     for round in d.batches.chunks(per_round) {
         let slots = &mut slots[..round.len()];

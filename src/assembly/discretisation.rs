@@ -160,6 +160,7 @@ impl<'a> Discretisation<'a> {
             tangent.push(Rules::new(mesh, space, b, least, derivatives));
             residual.push(Rules::new(mesh, space, b, full, derivatives));
         }
+        let batches = interleave(batches);
         Discretisation { mesh, space, materials, set_material, time, order, batches, tangent, residual }
     }
 
@@ -173,6 +174,19 @@ impl<'a> Discretisation<'a> {
     pub fn material(&self, block: usize, cell: usize) -> usize {
         self.set_material[self.mesh.blocks[block].sets[cell] as usize] as usize
     }
+}
+
+/// Deals batches out from several places along the curve in turn. Consecutive batches touch the same few
+/// rows, which one thread would have to add alone; batches from all over keep all threads adding. The
+/// order is the same for any number of threads, so sums are too.
+fn interleave(batches: Vec<Batch>) -> Vec<Batch> {
+    const PLACES: usize = 64;
+    let stretch = batches.len().div_ceil(PLACES).max(1);
+    let mut dealt = Vec::with_capacity(batches.len());
+    for k in 0..stretch {
+        dealt.extend(batches.iter().skip(k).step_by(stretch).cloned());
+    }
+    dealt
 }
 
 /// Cells a batch: as many as fit a quarter of a mebibyte of element matrices, at most 64.
