@@ -66,6 +66,13 @@ fn load(args: &RunArgs) -> Result<Case, RunError> {
 }
 
 fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
+    if let Some(ranks) = args.ranks.filter(|&n| n != comm.size()) {
+        let message = format!(
+            "--ranks {ranks} asks for other than the {} ranks of the launcher: leave it out under mpirun or srun",
+            comm.size()
+        );
+        return Err(RunError::new(crate::run::Kind::Input, "command", message));
+    }
     // One rank reads; the others take its text, so that no file system sees thousands of readers.
     let loaded = if comm.is_root() { load(args).map(Some) } else { Ok(None) };
     let loaded = comm.agree(loaded)?;
