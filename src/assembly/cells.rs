@@ -64,26 +64,6 @@ pub(super) fn coefficients(
     values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, x))
 }
 
-/// The message for an inverted cell.
-pub(super) fn inverted(
-    discretisation: &Discretisation,
-    block: usize,
-    cell: usize,
-    rules: &Rules,
-    q: usize,
-    x: &[[f64; 3]],
-) -> AssemblyError {
-    let block = &discretisation.mesh.blocks[block];
-    let at = geometry::image(&rules.geometry, q, x);
-    AssemblyError::Inverted {
-        id: block.ids[cell],
-        shape: block.shape.name().to_string(),
-        x: at[0],
-        y: at[1],
-        z: at[2],
-    }
-}
-
 impl Slot {
     fn fill<L: Law<D, C>, const D: usize, const C: usize>(
         &mut self,
@@ -143,7 +123,14 @@ impl Slot {
                         second,
                         d.space.degree,
                     )
-                    .map_err(|Inverted(q)| inverted(d, batch.block, cell as usize, rules, q, x))?;
+                    .map_err(|Inverted(q)| {
+                        AssemblyError::inverted(
+                            d,
+                            batch.block,
+                            cell as usize,
+                            geometry::image(&rules.geometry, q, x),
+                        )
+                    })?;
                 self.state.clear();
                 for &v in d.space.nodes(batch.block, cell as usize) {
                     self.state.extend_from_slice(&u[v as usize * C..][..C]);

@@ -295,11 +295,6 @@ impl Constraints {
         self.flags[node] >> component & 1 != 0
     }
 
-    /// The number of prescribed DOFs among the first `n_owned` nodes.
-    pub fn n_fixed(&self, n_owned: usize) -> u64 {
-        self.flags[..n_owned].iter().map(|f| u64::from(f.count_ones())).sum()
-    }
-
     /// The directions prescribed at a node, as unit vectors.
     pub fn directions(&self, node: usize) -> impl Iterator<Item = [f64; 3]> + '_ {
         (0..self.components).filter(move |&k| self.is_fixed(node, k)).map(move |k| self.axis(node, k))
@@ -319,11 +314,6 @@ impl Constraints {
     /// The component of a Cartesian vector along axis `k` of a node's frame.
     pub fn along(&self, node: usize, k: usize, vector: &[f64; 3]) -> f64 {
         dot(&self.axis(node, k), vector)
-    }
-
-    /// Whether any node on this rank has a frame of its own.
-    pub fn has_frames(&self) -> bool {
-        !self.frames.is_empty()
     }
 
     /// A field with the prescribed values, zero elsewhere; Cartesian, all local DOFs.

@@ -7,7 +7,6 @@
 
 use super::discretisation::{AssemblyError, Discretisation};
 use super::functionals::Evaluator;
-use super::kernel::Inverted;
 use crate::element::Quadrature;
 use crate::law::{Law, Part, Quantity};
 
@@ -228,13 +227,4 @@ fn average_owned<L: Law<D, C>, const D: usize, const C: usize>(
         }
     }
     Ok(())
-}
-
-/// An inverted cell met outside assembly, as an error.
-pub(super) fn inverted_at(d: &Discretisation, b: usize, cell: usize, Inverted(_): Inverted) -> AssemblyError {
-    let block = &d.mesh.blocks[b];
-    let mut x = Vec::new();
-    d.mesh.cell_coordinates(block, cell, &mut x);
-    let shape = block.shape.name().to_string();
-    AssemblyError::Inverted { id: block.ids[cell], shape, x: x[0][0], y: x[0][1], z: x[0][2] }
 }

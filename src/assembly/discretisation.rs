@@ -44,6 +44,13 @@ pub enum AssemblyError {
 }
 
 impl AssemblyError {
+    /// A cell whose Jacobian is not positive at a point.
+    pub(super) fn inverted(d: &Discretisation, block: usize, cell: usize, at: [f64; 3]) -> AssemblyError {
+        let block = &d.mesh.blocks[block];
+        let shape = block.shape.name().to_string();
+        AssemblyError::Inverted { id: block.ids[cell], shape, x: at[0], y: at[1], z: at[2] }
+    }
+
     /// A coefficient that is not a number at one of the points `x` of a batch.
     pub(super) fn not_finite(error: NotFinite, x: &[Vec<f64>; 3]) -> AssemblyError {
         let NotFinite { key, text, point, value } = error;

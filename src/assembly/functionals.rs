@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::derived::{self, Nodal, RegionNodes};
+use super::derived::{Nodal, RegionNodes};
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::facets::{self, FacetRule};
 use super::kernel::{self, CellPoints};
@@ -67,7 +67,10 @@ impl Evaluator {
                 false,
                 d.space.degree,
             )
-            .map_err(|e| derived::inverted_at(d, self.block, cell, e))
+            .map_err(|kernel::Inverted(q)| {
+                let at = geometry::image(&self.geometry, q, &self.coordinates);
+                AssemblyError::inverted(d, self.block, cell, at)
+            })
     }
 
     /// Physical coordinates of the points of the mapped cell.
@@ -275,7 +278,8 @@ impl ErrorWork {
                         row[..D].copy_from_slice(small);
                     }
                     if det <= 0.0 || det.is_nan() {
-                        let error = derived::inverted_at(d, b, cell, kernel::Inverted(q));
+                        let at = geometry::image(&rules.geometry, q, &self.coordinates);
+                        let error = AssemblyError::inverted(d, b, cell, at);
                         return Err(BadPoint::Cell(error));
                     }
                 }

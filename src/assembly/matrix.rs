@@ -101,11 +101,6 @@ impl Pattern {
         }
         Pattern { n_rows, diag_ptr, diag_col, off_ptr, off_col }
     }
-
-    /// The number of entries of the node graph.
-    pub fn n_entries(&self) -> usize {
-        self.diag_col.len() + self.off_col.len()
-    }
 }
 
 /// Values over a [`Pattern`] with `block` components a node, in the layout of compressed rows: the

@@ -197,26 +197,11 @@ impl Mesh {
         self.blocks.iter().map(|b| b.n_owned).sum()
     }
 
-    /// The number of local cells, ghosts included.
-    pub fn n_local_cells(&self) -> usize {
-        self.blocks.iter().map(|b| b.n_cells).sum()
-    }
-
     /// The tags of one group.
     pub fn tags_of(&self, group: u16) -> &[EntityTag] {
         let begin = self.tags.partition_point(|t| t.group < group);
         let end = self.tags.partition_point(|t| t.group <= group);
         &self.tags[begin..end]
-    }
-
-    /// The groups with this name, or whose tag it is.
-    pub fn groups_named(&self, name: &str) -> Vec<u16> {
-        let by_name: Vec<u16> =
-            (0..self.groups.len() as u16).filter(|&g| self.groups[g as usize].name == name).collect();
-        if !by_name.is_empty() {
-            return by_name;
-        }
-        (0..self.groups.len() as u16).filter(|&g| self.groups[g as usize].tag.to_string() == name).collect()
     }
 
     /// The coordinates of a cell's geometry nodes, appended to `out`.
