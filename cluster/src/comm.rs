@@ -7,6 +7,8 @@ use bytemuck::Pod;
 use mpi::ffi;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::counters::{Counters, Tally};
+
 /// Numbers that MPI can reduce.
 pub trait Scalar: Pod {
     /// The MPI datatype.
@@ -36,6 +38,8 @@ struct Handle {
     rank: usize,
     size: usize,
     owned: bool,
+    /// Shared with duplicates.
+    tally: Arc<Tally>,
 }
 
 // SAFETY: the handle is a constant after construction. MPI is started FUNNELED, so all MPI calls are
@@ -98,13 +102,33 @@ impl Drop for ItemType {
 
 impl Comm {
     pub(crate) fn from_raw(raw: ffi::MPI_Comm, owned: bool) -> Comm {
+        Comm::with_tally(raw, owned, None)
+    }
+
+    fn with_tally(raw: ffi::MPI_Comm, owned: bool, tally: Option<Arc<Tally>>) -> Comm {
         let (mut rank, mut size) = (0, 0);
         // SAFETY: a live communicator and two local integers.
         unsafe {
             ffi::MPI_Comm_rank(raw, &mut rank);
             ffi::MPI_Comm_size(raw, &mut size);
         }
-        Comm(Arc::new(Handle { raw, rank: rank as usize, size: size as usize, owned }))
+        let (rank, size) = (rank as usize, size as usize);
+        let tally = tally.unwrap_or_else(|| Arc::new(Tally::new(size)));
+        Comm(Arc::new(Handle { raw, rank, size, owned, tally }))
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
+    /// What this rank has sent since the start or the last [`Comm::take_counters`]. Not collective.
+    pub fn counters(&self) -> Counters {
+        self.tally().read()
+    }
+
+    /// As [`Comm::counters`], which then start again from zero. Not collective.
+    pub fn take_counters(&self) -> Counters {
+        self.tally().take()
     }
 
     /// This rank.
@@ -127,15 +151,15 @@ impl Comm {
         self.0.raw
     }
 
-    /// The same ranks in a context of their own. Collective.
+    /// The same ranks in a context of their own. Collective. The two count together.
     pub fn duplicate(&self) -> Comm {
         let mut raw = self.raw();
         // SAFETY: duplicates a live communicator into a local handle that the new `Comm` frees.
         unsafe { ffi::MPI_Comm_dup(self.raw(), &mut raw) };
-        Comm::from_raw(raw, true)
+        Comm::with_tally(raw, true, Some(Arc::clone(&self.0.tally)))
     }
 
-    /// One communicator per `color`, its ranks ordered by `key`. Collective.
+    /// One communicator per `color`, its ranks ordered by `key`, with counters of its own. Collective.
     pub fn split(&self, color: i32, key: i32) -> Comm {
         let mut raw = self.raw();
         // SAFETY: as `duplicate`.
@@ -161,12 +185,15 @@ impl Comm {
 
     /// Waits for every rank.
     pub fn barrier(&self) {
+        self.tally().collective(0);
         // SAFETY: a live communicator.
         unsafe { ffi::MPI_Barrier(self.raw()) };
     }
 
     fn reduce_in_place<T: Scalar>(&self, xs: &mut [T], op: ffi::MPI_Op) {
         let mine = xs.to_vec();
+        self.tally().collective(size_of_val(xs));
+        self.tally().buffer(size_of_val(xs));
         // SAFETY: both are valid for `len` items of the matching type and all ranks pass one length.
         unsafe {
             ffi::MPI_Allreduce(
@@ -227,6 +254,7 @@ impl Comm {
     /// The sum of `x` over the ranks before this one.
     pub fn exclusive_sum(&self, x: u64) -> u64 {
         let mut sum = 0u64;
+        self.tally().collective(size_of::<u64>());
         // SAFETY: one item of the matching type on either side.
         unsafe {
             ffi::MPI_Exscan(
@@ -245,6 +273,8 @@ impl Comm {
     /// One item of every rank, in rank order. For a few bytes: the result has one item a rank.
     pub fn all_gather<T: Pod>(&self, x: T) -> Vec<T> {
         let mut all = vec![T::zeroed(); self.size()];
+        self.tally().collective(size_of::<T>());
+        self.tally().table(size_of_val(&all[..]));
         let item = ItemType::of::<T>();
         // SAFETY: `all` has room for one item a rank.
         unsafe {
@@ -266,6 +296,8 @@ impl Comm {
         let counts = self.all_gather(xs.len() as u64);
         let (offsets, counts, displacements) = layout(&counts);
         let mut all = vec![T::zeroed(); offsets[self.size()]];
+        self.tally().collective(size_of_val(xs));
+        self.tally().buffer(size_of_val(&all[..]));
         let item = ItemType::of::<T>();
         // SAFETY: counts and displacements describe exactly `all`.
         unsafe {
@@ -288,6 +320,8 @@ impl Comm {
         let here = self.rank() == root;
         let mine = xs.len() as u64;
         let mut all_counts = vec![0u64; if here { self.size() } else { 0 }];
+        self.tally().collective(size_of::<u64>());
+        self.tally().table(size_of_val(&all_counts[..]));
         let item = ItemType::of::<T>();
         // SAFETY: the root has room for one count a rank; elsewhere the receive side is ignored.
         unsafe {
@@ -304,6 +338,8 @@ impl Comm {
         }
         let (offsets, counts, displacements) = layout(&all_counts);
         let mut all = vec![T::zeroed(); *offsets.last().unwrap_or(&0)];
+        self.tally().collective(size_of_val(xs));
+        self.tally().buffer(size_of_val(&all[..]));
         // SAFETY: counts and displacements describe exactly `all` on the root.
         unsafe {
             ffi::MPI_Gatherv(
@@ -331,6 +367,9 @@ impl Comm {
             xs.resize(n[0] as usize, T::zeroed());
             ffi::MPI_Bcast(address_mut(xs), count(xs.len()), item.0, count(root), self.raw());
         }
+        self.tally().collective(size_of::<u64>());
+        self.tally().collective(size_of_val(&xs[..]));
+        self.tally().buffer(size_of_val(&xs[..]));
     }
 
     /// Gives every rank the root's value, sent as JSON. For descriptions, not for arrays.
@@ -367,6 +406,7 @@ impl Comm {
         let begin = std::time::Instant::now();
         let mut request = std::mem::MaybeUninit::uninit();
         let mut done: c_int = 0;
+        self.tally().collective(0);
         // SAFETY: the request is made here and tested until it completes, or left to the abort that the
         // caller owes.
         unsafe {

@@ -38,6 +38,7 @@ impl Comm {
                 received.push((rank, items.to_vec()));
                 continue;
             }
+            self.tally().message(rank, size_of_val(items));
             let mut request = MaybeUninit::uninit();
             // SAFETY: `send` outlives the loop below, which ends only after every request completed.
             unsafe {
@@ -84,9 +85,11 @@ impl Comm {
                 }
             }
         }
+        self.tally().collective(0);
         received.sort_by_key(|m| m.0);
         let mut buckets = Buckets::empty();
         buckets.data.reserve_exact(received.iter().map(|m| m.1.len()).sum());
+        self.tally().buffer(buckets.data.capacity() * size_of::<T>());
         for (rank, items) in received {
             buckets.ranks.push(rank);
             buckets.data.extend_from_slice(&items);

@@ -75,6 +75,7 @@ impl Halo {
             send.extend_from_slice(&xs[local as usize * block..][..block]);
         }
         let mut receive = vec![T::zeroed(); into.data.len() * block];
+        self.comm.tally().buffer(send.len().max(receive.len()) * size_of::<T>());
         let mut requests = Vec::with_capacity(out.len() + into.len());
         // SAFETY: `send` and `receive` live in the returned `Pending`, moved only as vectors (their
         // heap blocks stay), until `finish` has waited for every request.
@@ -95,6 +96,7 @@ impl Halo {
             }
             for (k, &rank) in out.ranks.iter().enumerate() {
                 let (begin, end) = (out.offsets[k] * block, out.offsets[k + 1] * block);
+                self.comm.tally().message(rank, (end - begin) * size_of::<T>());
                 let mut request = MaybeUninit::uninit();
                 ffi::MPI_Isend(
                     send.as_ptr().add(begin).cast(),

@@ -7,6 +7,7 @@
 
 mod buckets;
 mod comm;
+mod counters;
 mod exchange;
 mod halo;
 mod index_map;
@@ -14,6 +15,7 @@ mod session;
 
 pub use buckets::Buckets;
 pub use comm::{Comm, Scalar};
+pub use counters::Counters;
 pub use halo::{Halo, Pending};
 pub use index_map::IndexMap;
 pub use session::{InitError, Session, init, library_version, thread_level, under_launcher};

@@ -33,6 +33,7 @@ const TESTS: &[Test] = &[
     ("halos_bring_ghosts_their_owners_values", halos_bring_ghosts_their_owners_values),
     ("halos_add_ghosts_in_the_order_of_ranks", halos_add_ghosts_in_the_order_of_ranks),
     ("halos_without_ghosts", halos_without_ghosts),
+    ("what_is_sent_is_counted", what_is_sent_is_counted),
 ];
 
 fn main() -> ExitCode {
@@ -466,4 +467,41 @@ fn halos_without_ghosts(comm: &Comm) {
     let none = IndexMap::new(comm, 0, Vec::new(), Vec::new());
     assert_eq!((none.n_global(), none.n_local(), none.global_to_local(0)), (0, 0, None));
     Halo::new(comm, &none).forward::<f64>(&mut [], 4);
+}
+
+// ---- Counters.
+
+fn what_is_sent_is_counted(comm: &Comm) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let others = size as u64 - 1;
+    comm.take_counters();
+    comm.sum_slice(&mut [1.0, 2.0, 3.0]);
+    comm.all_gather([0u8; 12]);
+    let collective = comm.take_counters();
+    assert_eq!((collective.messages, collective.neighbours), (0, 0));
+    assert_eq!((collective.collectives, collective.collective_bytes), (2, 24 + 12));
+    assert_eq!(collective.largest_table, 12 * size as u64);
+
+    // One item of 4 bytes to every rank: what stays here is no message.
+    let everyone: Vec<(u32, u32)> = (0..size as u32).map(|to| (to, to)).collect();
+    comm.exchange(&Buckets::from_pairs(everyone));
+    let exchanged = comm.counters();
+    assert_eq!((exchanged.messages, exchanged.bytes, exchanged.neighbours), (others, 4 * others, others));
+    assert_eq!(exchanged.collectives, 1, "the barrier that ends it");
+
+    // A duplicate counts together with its original, a part of it does not.
+    let twin = comm.duplicate();
+    twin.barrier();
+    comm.split(0, rank as i32).barrier();
+    assert_eq!(comm.take_counters().collectives, 2);
+    assert_eq!(twin.counters().collectives, 0);
+
+    let (map, halo) = ring(comm);
+    let mut values = vec![0.0; map.n_local() * 3];
+    comm.take_counters();
+    halo.forward(&mut values, 3);
+    let halo_counters = comm.take_counters();
+    assert_eq!(halo_counters.messages, halo.shared().len() as u64);
+    assert_eq!(halo_counters.bytes, 24 * halo.shared().data.len() as u64);
+    assert_eq!(halo_counters.neighbours, halo.shared().len() as u64);
 }

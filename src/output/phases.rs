@@ -2,9 +2,10 @@
 //!
 //! Imports `cluster`. Start at [`Phases`].
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cluster::Comm;
+use cluster::{Comm, Counters};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::run_json::MemoryReport;
@@ -22,10 +23,16 @@ pub struct PhaseRow {
     pub max: f64,
 }
 
+/// The phase of what is sent between phases.
+const BETWEEN: &str = "between";
+
 /// Named stopwatches of one rank. A phase entered again adds to its time.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Phases {
     rows: Vec<(String, f64)>,
+    /// Whose messages are counted, if any are.
+    comm: Option<Comm>,
+    counted: BTreeMap<String, Counters>,
 }
 
 impl Phases {
@@ -34,8 +41,39 @@ impl Phases {
         Phases::default()
     }
 
+    /// No phases; messages are counted from here on.
+    pub fn counting(comm: &Comm) -> Self {
+        comm.take_counters();
+        Phases { comm: Some(comm.clone()), ..Phases::default() }
+    }
+
+    /// Counts what was sent since the last phase ended to this one.
+    pub fn count(&mut self, name: &str) {
+        let Some(comm) = &self.comm else { return };
+        let sent = comm.take_counters();
+        if sent != Counters::default() {
+            let so_far = self.counted.entry(name.to_owned()).or_default();
+            *so_far = so_far.and(&sent);
+        }
+    }
+
+    /// What was sent in each phase, for each counter the largest of any rank. Collective.
+    pub fn gather_counters(&mut self, comm: &Comm) -> BTreeMap<String, Counters> {
+        self.count(BETWEEN);
+        let names: Vec<&str> = self.counted.keys().map(String::as_str).collect();
+        common_names(comm, &names)
+            .into_iter()
+            .map(|name| {
+                let mut values = self.counted.get(&name).copied().unwrap_or_default().values();
+                comm.max_slice(&mut values);
+                (name, Counters::from_values(values))
+            })
+            .collect()
+    }
+
     /// Runs `work` and adds its time to a phase; what it logs is marked with the phase.
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
+        self.count(BETWEEN);
         let begin = Instant::now();
         let span = tracing::info_span!("phase", name).entered();
         let result = work();
@@ -43,6 +81,7 @@ impl Phases {
         tracing::debug!(seconds, "done");
         drop(span);
         self.add(name, seconds);
+        self.count(name);
         result
     }
 
@@ -63,7 +102,8 @@ impl Phases {
     ///
     /// A rank that has not been in a phase counts there with 0 seconds.
     pub fn gather(&self, comm: &Comm) -> Vec<PhaseRow> {
-        let names = self.common_names(comm);
+        let names: Vec<&str> = self.rows.iter().map(|row| row.0.as_str()).collect();
+        let names = common_names(comm, &names);
         let mine: Vec<f64> = names.iter().map(|name| self.seconds(name)).collect();
         let (mut min, mut sum, mut max) = (mine.clone(), mine.clone(), mine);
         comm.min_slice(&mut min);
@@ -76,25 +116,24 @@ impl Phases {
             .map(|(k, name)| PhaseRow { name, min: min[k], mean: sum[k] / ranks, max: max[k] })
             .collect()
     }
+}
 
-    /// The phases of all ranks, the same list everywhere. Ranks nearly always agree already.
-    fn common_names(&self, comm: &Comm) -> Vec<String> {
-        let names = self.rows.iter().map(|row| row.0.as_str());
-        // Never empty: the address of an empty slice of bytes means MPI_IN_PLACE to Open MPI.
-        let mine: String = names.flat_map(|name| [name, "\n"]).chain(["\n"]).collect();
-        let hash = xxh3_64(mine.as_bytes());
-        if comm.min(hash) == comm.max(hash) {
-            return self.rows.iter().map(|row| row.0.clone()).collect();
-        }
-        let (all, _) = comm.all_gather_varied(mine.as_bytes());
-        let mut names: Vec<String> = Vec::new();
-        for name in String::from_utf8_lossy(&all).lines() {
-            if !name.is_empty() && !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        }
-        names
+/// The names of all ranks, the same list everywhere. Ranks nearly always agree already. Collective.
+fn common_names(comm: &Comm, names: &[&str]) -> Vec<String> {
+    // Never empty: the address of an empty slice of bytes means MPI_IN_PLACE to Open MPI.
+    let mine: String = names.iter().flat_map(|name| [name, "\n"]).chain(["\n"]).collect();
+    let hash = xxh3_64(mine.as_bytes());
+    if comm.min(hash) == comm.max(hash) {
+        return names.iter().map(|&name| name.to_owned()).collect();
     }
+    let (all, _) = comm.all_gather_varied(mine.as_bytes());
+    let mut names: Vec<String> = Vec::new();
+    for name in String::from_utf8_lossy(&all).lines() {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.

@@ -68,8 +68,11 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Ok(())
     };
     comm.agree(written)?;
-    let mut phases = Phases::new();
+    let mut phases = Phases::counting(comm);
     let result = solve(comm, case, options, &mut report, &mut phases);
+    let communication = phases.gather_counters(comm);
+    let communication = serde_json::to_value(communication).unwrap_or_default();
+    report.extra.insert("communication".to_owned(), communication);
     report.phases = phases.gather(comm);
     report.memory_mb = phases::gather_memory(comm);
     report.wall = begin.elapsed().as_secs_f64();
@@ -339,6 +342,7 @@ impl Context<'_> {
         }
         self.phases.add("pc_setup", how.setup_seconds);
         self.phases.add("solve", how.solve_seconds);
+        self.phases.count("solve");
         let (method, residual) = (how.method.as_str(), how.relative_residual);
         tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
         let mut change = change;
@@ -367,6 +371,7 @@ impl Context<'_> {
 
         drop(line);
         let _line = self.progress.phase("output");
+        self.phases.count("between");
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         if let Some(exact) = &case.exact {
@@ -385,6 +390,7 @@ impl Context<'_> {
         let written = if writes { results::write_probes(case, &self.report.probes) } else { Ok(()) };
         comm.agree(written)?;
         self.phases.add("output", begin.elapsed().as_secs_f64());
+        self.phases.count("output");
         u.truncate(n_owned * c);
         let mut nodes = coordinates;
         nodes.truncate(n_owned);
