@@ -62,27 +62,24 @@ fn requests(mut work: impl FnMut()) -> u64 {
     REQUESTS.load(Relaxed) - before
 }
 
-/// Requests that may come with eight times the cells, for each thread: vectors that double a few times
-/// more, and what each task of some thousand cells takes.
-const SLACK: u64 = 24;
-
-/// The same for a pattern, each of whose tasks of some ten thousand rows grows vectors of its own.
-const PATTERN_SLACK: u64 = 128;
+/// Requests that may come with eight times the cells, for each thread: buffers of the tasks that rayon
+/// splits off once there are several, vectors that double a few times more. One request a batch of 64
+/// cells, let alone one a cell, is more than that.
+const SLACK: u64 = 200;
 
 /// A loop's name and the requests it makes on a mesh.
 type Counted = Vec<(String, u64)>;
 
-fn count_on(mesh: &Mesh, out: &mut Counted) {
-    for (physics, degree) in [
-        (Physics::Diffusion, 1),
-        (Physics::Diffusion, 2),
-        (Physics::ConvectionDiffusion, 1),
-        (Physics::Elasticity, 1),
-        (Physics::Elasticity, 2),
-    ] {
-        count_problem(mesh, physics, degree, out);
+/// Laws and degrees.
+type Cases = [(Physics, usize)];
+
+fn count_on(mesh: &Mesh, cases: &Cases) -> Counted {
+    let mut out = Counted::new();
+    for &(physics, degree) in cases {
+        count_problem(mesh, physics, degree, &mut out);
     }
-    count_expressions(mesh.n_cells_global as usize, out);
+    count_expressions(mesh.n_cells_global as usize, &mut out);
+    out
 }
 
 fn count_problem(mesh: &Mesh, physics: Physics, degree: usize, out: &mut Counted) {
@@ -143,15 +140,14 @@ fn count_expressions(n: usize, out: &mut Counted) {
     out.push(("expression and its gradient".to_owned(), n));
 }
 
-/// What grows with the number of cells, if anything does.
-fn complaints(comm: &Comm, threads: usize, shape: &str) -> String {
-    let (mut few, mut many) = (Counted::new(), Counted::new());
-    count_on(&cube(comm, shape, 8), &mut few);
-    count_on(&cube(comm, shape, 16), &mut many);
+/// What grows from the cells of a cube of `n` to those of one of `2 n`, if anything does.
+fn complaints(comm: &Comm, threads: usize, shape: &str, n: usize, cases: &Cases) -> String {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+    // One thread at a time calls MPI, on one rank.
+    let count = |n| pool.install(|| count_on(&cube(comm, shape, n), cases));
     let mut text = String::new();
-    for ((name, few), (_, many)) in few.iter().zip(&many) {
-        let slack = if name.ends_with("pattern") { PATTERN_SLACK } else { SLACK };
-        if *many > few + slack * threads as u64 {
+    for ((name, few), (_, many)) in count(n).iter().zip(&count(2 * n)) {
+        if *many > few + SLACK * threads as u64 {
             let _ = writeln!(
                 text,
                 "{shape}, {threads} threads, {name}: {few} requests, {many} on 8 times the cells"
@@ -165,12 +161,19 @@ fn complaints(comm: &Comm, threads: usize, shape: &str) -> String {
 fn loops_over_cells_do_not_allocate() {
     let session = cluster::init().expect("MPI starts");
     let comm = session.world();
-    let mut text = String::new();
+    let all = [
+        (Physics::Diffusion, 1),
+        (Physics::Diffusion, 2),
+        (Physics::ConvectionDiffusion, 1),
+        (Physics::Elasticity, 1),
+        (Physics::Elasticity, 2),
+    ];
+    let mut text = complaints(&comm, 1, "tetrahedron", 8, &all);
+    text += &complaints(&comm, 1, "hexahedron", 8, &all);
+    // Each thread has buffers of its own, all of which the smaller mesh must fill.
     for threads in [1, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        // One thread at a time calls MPI, on one rank.
-        text += &pool.install(|| complaints(&comm, threads, "tetrahedron"));
+        let cases = [(Physics::Diffusion, 1), (Physics::Elasticity, 1)];
+        text += &complaints(&comm, threads, "tetrahedron", 12, &cases);
     }
-    text += &complaints(&comm, 1, "hexahedron");
     assert!(text.is_empty(), "requests for memory grow with the cells:\n{text}");
 }
