@@ -15,6 +15,7 @@ pub mod output;
 pub mod case;
 pub mod run;
 pub mod library;
+pub mod study;
 pub mod cli;
 
 pub use library::{Domain, Laplace, laplace};

@@ -2,6 +2,7 @@
 //!
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
+mod bench;
 mod check;
 mod doctor;
 mod launch;
@@ -43,6 +44,9 @@ enum Command {
     /// Look at, generate, convert and partition meshes.
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
+    /// Measure runs, compare them, and say what they must cost at least.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -52,7 +56,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 5] = ["scale", "plan", "study", "report", "bench"];
+const NOT_YET: [&str; 4] = ["scale", "plan", "study", "report"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -129,6 +133,7 @@ pub fn main() -> i32 {
         Some(Command::Run(args)) => run::main(&args),
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
+        Some(Command::Bench(command)) => bench::main(&command),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

@@ -1,0 +1,9 @@
+//! Studies of femdd itself: what a machine can do, what a run must cost at least, what runs did cost, and
+//! whether one program is slower than another.
+//!
+//! Imports `case`, `run` and `output`. Start at [`measure`] and [`compare`]; [`machine`] measures the
+//! machine that [`floors`] are computed for.
+
+pub mod compare;
+pub mod measure;
+pub mod stats;
