@@ -11,6 +11,7 @@ mod counters;
 mod exchange;
 mod halo;
 mod index_map;
+mod probe;
 mod session;
 
 pub use buckets::Buckets;

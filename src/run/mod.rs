@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod mesh_files;
 mod results;
 pub mod singular;
+pub mod sizes;
 mod steady;
 
 pub use error::{Kind, RunError};

@@ -10,6 +10,7 @@ use super::level::rigid_modes;
 use super::materials::{self, Materials};
 use super::mesh;
 use super::results::{self, Solved};
+use super::sizes::Sizes;
 use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Backend, Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
@@ -289,6 +290,8 @@ impl Context<'_> {
             .phases
             .time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
         comm.agree(assembled).map_err(|e| self.locate(e))?;
+        let sizes = serde_json::to_value(Sizes::of(mesh, space, &pattern, c)).unwrap_or_default();
+        self.report.extra.insert("sizes".to_owned(), sizes);
         tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
         let rhs: Vec<f64> = residual.iter().map(|r| -r).collect();
         if !null.is_empty() {
