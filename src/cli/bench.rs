@@ -8,13 +8,25 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{check_exists, launch};
+use crate::case::Case;
 use crate::run::{Kind, RunError};
 use crate::study::compare::{self, LEAST_RUNS, Measure};
+use crate::study::floors::{self, Facts};
+use crate::study::machine::{self, Machine};
 use crate::study::measure::{self, Measurement, Plan};
 use crate::study::stats::median;
 
 /// The exit code of a comparison that found a slowdown.
 pub const SLOWER: i32 = 5;
+
+const CALIBRATE_HELP: &str = "Examples:
+  femdd bench calibrate                        on all physical cores
+  femdd bench calibrate --ranks 8 --output node.json
+  mpirun -n 2 --map-by node femdd bench calibrate --output network.json";
+
+const FLOORS_HELP: &str = "Examples:
+  femdd bench calibrate && femdd bench floors cube.toml --ranks 2 --threads 1
+  femdd bench floors cube.toml --machine node.json --repeat 5";
 
 const MEASURE_HELP: &str = "Examples:
   femdd bench measure cube.toml --ranks 2 --threads 1
@@ -38,6 +50,12 @@ medians lies above the threshold.";
 /// What `femdd bench` can do.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    /// Measure this machine: memory, arithmetic, files, messages. Takes some seconds.
+    #[command(after_help = CALIBRATE_HELP)]
+    Calibrate(CalibrateArgs),
+    /// Run a case and set each phase beside the least it can take on this machine.
+    #[command(after_help = FLOORS_HELP)]
+    Floors(FloorsArgs),
     /// Run a case several times; print or store the times of its phases.
     #[command(after_help = MEASURE_HELP)]
     Measure(MeasureArgs),
@@ -67,6 +85,32 @@ pub struct RunsArgs {
     /// Set a key of the case; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
+}
+
+/// What `femdd bench calibrate` takes.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// Ranks to start (outside an MPI launcher); the physical cores unless told otherwise.
+    #[arg(long, value_name = "N")]
+    ranks: Option<usize>,
+    /// Where the figures go, instead of ~/.cache/femdd/machine.json.
+    #[arg(long, value_name = "FILE.json")]
+    output: Option<PathBuf>,
+    /// Where files are written, instead of the current directory.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+}
+
+/// What `femdd bench floors` takes.
+#[derive(Debug, Args)]
+pub struct FloorsArgs {
+    /// The case file.
+    case: PathBuf,
+    /// The machine's figures, instead of ~/.cache/femdd/machine.json.
+    #[arg(long, value_name = "FILE.json")]
+    machine: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsArgs,
 }
 
 /// What `femdd bench measure` takes.
@@ -128,6 +172,9 @@ fn wrong(message: impl Into<String>) -> RunError {
 
 /// Does what the command line says; the exit code.
 pub fn main(command: &BenchCommand) -> i32 {
+    if let BenchCommand::Calibrate(args) = command {
+        return calibrate(args);
+    }
     if cluster::under_launcher() {
         if launch::local_rank() == 0 {
             eprintln!("error: femdd bench starts its runs itself: start it without mpirun or srun");
@@ -135,6 +182,8 @@ pub fn main(command: &BenchCommand) -> i32 {
         return 2;
     }
     let done = match command {
+        BenchCommand::Calibrate(args) => Ok(calibrate(args)),
+        BenchCommand::Floors(args) => floors_of(args).map(|()| 0),
         BenchCommand::Measure(args) => measure(args).map(|()| 0),
         BenchCommand::Baseline(args) => baseline(args).map(|()| 0),
         BenchCommand::Compare(args) => compare(args),
@@ -184,9 +233,87 @@ fn table(found: &Measurement) -> String {
     text
 }
 
+fn calibrate(args: &CalibrateArgs) -> i32 {
+    let ranks = args.ranks.unwrap_or_else(launch::physical_cores);
+    if !cluster::under_launcher() && ranks != 1 {
+        return match ranks {
+            0 => {
+                eprintln!("error: --ranks needs at least 1");
+                2
+            }
+            _ => launch::mpirun(ranks).unwrap_or_else(|error| {
+                eprintln!("error: mpirun cannot be started ({error}): use --ranks 1");
+                3
+            }),
+        };
+    }
+    launch::on_ranks(|comm| {
+        let found = machine::calibrate(comm, &args.folder)?;
+        let written = if comm.is_root() { store(&found, args.output.as_deref()) } else { Ok(()) };
+        comm.agree(written)?;
+        Ok(0)
+    })
+}
+
+fn store(found: &Machine, output: Option<&Path>) -> Result<(), RunError> {
+    let path = machine_path(output)?;
+    found.write(&path)?;
+    print!("{}", found.text());
+    println!("stored in {}", path.display());
+    Ok(())
+}
+
+fn machine_path(given: Option<&Path>) -> Result<PathBuf, RunError> {
+    let path = given.map(Path::to_path_buf).or_else(machine::default_path);
+    path.ok_or_else(|| wrong("there is no home directory: name the machine's file"))
+}
+
+/// The floors of a measured case on a machine, as a table.
+fn floors_table(
+    path: &Path,
+    runs: &RunsArgs,
+    found: &Measurement,
+    machine: &Machine,
+) -> Result<String, RunError> {
+    let case = Case::load(path, &runs.sets)?;
+    let sizes =
+        found.sizes.as_ref().ok_or_else(|| wrong("run.json does not say how large the problem is"))?;
+    let facts = Facts {
+        sizes,
+        vertices: found.vertices,
+        dimension: found.dimension,
+        iterations: found.iterations,
+        output_bytes: found.output_bytes,
+        ranks: found.ranks,
+        threads: found.threads,
+    };
+    let least = floors::floors(&case, &facts, machine);
+    let measured = |phase: &str| {
+        let seconds = found.seconds(phase);
+        (!seconds.is_empty()).then(|| median(&seconds))
+    };
+    let mut text = floors::text(&least, measured);
+    if machine.processor != found.processor {
+        text += &format!("note: the floors are those of another machine, {}\n", machine.processor);
+    }
+    Ok(text)
+}
+
+fn floors_of(args: &FloorsArgs) -> Result<(), RunError> {
+    let machine = Machine::read(&machine_path(args.machine.as_deref())?)?;
+    let found = measure::measure(&this_program()?, &plan(&args.case, &args.runs)?)?;
+    print!("{}", floors_table(&args.case, &args.runs, &found, &machine)?);
+    Ok(())
+}
+
 fn measure(args: &MeasureArgs) -> Result<(), RunError> {
     let found = measure::measure(&this_program()?, &plan(&args.case, &args.runs)?)?;
     print!("{}", table(&found));
+    // Only where the machine was measured before.
+    if let Some(path) = machine::default_path().filter(|path| path.is_file()) {
+        let machine = Machine::read(&path)?;
+        print!("\n{}", floors_table(&args.case, &args.runs, &found, &machine)?);
+    }
     if let Some(path) = &args.output {
         found.write(path)?;
         println!("stored in {}", path.display());

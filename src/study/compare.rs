@@ -154,6 +154,10 @@ mod tests {
             dofs: 100,
             iterations: 7,
             memory_mb: 10.0,
+            vertices: 100,
+            dimension: 3,
+            sizes: None,
+            output_bytes: 0,
             runs: spread.map(run).to_vec(),
         }
     }

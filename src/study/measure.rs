@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::output::run_json::{self, RunReport};
+use crate::run::sizes::Sizes;
 use crate::run::{Kind, RunError};
 
 /// The version of the keys of a stored measurement.
@@ -67,6 +68,14 @@ pub struct Measurement {
     pub iterations: u64,
     /// Peak memory of all ranks in the run that took most, in units of 2^20 bytes.
     pub memory_mb: f64,
+    /// The mesh's vertices.
+    pub vertices: u64,
+    /// The mesh's dimension.
+    pub dimension: usize,
+    /// What its phases must read and write; `null` where a program does not say.
+    pub sizes: Option<Sizes>,
+    /// Bytes of the files that a run leaves beside `run.json`.
+    pub output_bytes: u64,
     /// The runs.
     pub runs: Vec<Sample>,
 }
@@ -143,6 +152,13 @@ fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunRe
     Ok((Sample { wall, cpu, phases }, report))
 }
 
+/// Bytes of the files in a directory but for `run.json`.
+fn output_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let others = entries.flatten().filter(|entry| entry.file_name() != run_json::FILE_NAME);
+    others.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+}
+
 /// Runs a case by each of the programs in turn: A B, B A, A B, ..., so that what slows the machine for a
 /// while slows them alike. One measurement a program; `seen` gets each run's program and sample.
 ///
@@ -182,6 +198,10 @@ pub fn interleave(
                 dofs: report.dofs,
                 iterations: report.solver.as_ref().map_or(0, |s| s.iterations),
                 memory_mb: 0.0,
+                vertices: report.mesh.vertices,
+                dimension: report.mesh.dimension as usize,
+                sizes: report.extra.get("sizes").and_then(|s| serde_json::from_value(s.clone()).ok()),
+                output_bytes: output_bytes(&scratch.0.join("out")),
                 runs: Vec::new(),
             });
             slot.memory_mb = slot.memory_mb.max(report.memory_mb.sum);

@@ -4,6 +4,9 @@
 //! Imports `case`, `run` and `output`. Start at [`measure`] and [`compare`]; [`machine`] measures the
 //! machine that [`floors`] are computed for.
 
+mod arithmetic;
 pub mod compare;
+pub mod floors;
+pub mod machine;
 pub mod measure;
 pub mod stats;
