@@ -1,7 +1,9 @@
 //! Generated meshes: intervals, rectangles and boxes cut into equal cells.
 //!
-//! Imports `element`, `mesh::soup` and the crate `cluster`. Start at [`generate`]. Each rank makes its own
-//! cells and nodes; nothing is communicated.
+//! Imports `element`, `mesh::soup` and the crate `cluster`. Start at [`generate`], which makes a soup as a
+//! reader would, for whoever writes or converts it; a run makes its mesh by [`super::bricks`], which shares
+//! the lattice, the cells and the groups defined here. Each rank makes its own cells and nodes; nothing is
+//! communicated.
 
 use std::ops::Range;
 
@@ -76,7 +78,7 @@ pub enum BoxError {
 /// More than this many intervals along an axis, and neighbouring nodes could have equal coordinates.
 const MAX_INTERVALS: u64 = 1 << 40;
 
-const AXES: [char; 3] = ['x', 'y', 'z'];
+pub(super) const AXES: [char; 3] = ['x', 'y', 'z'];
 
 /// The corners of the two triangles of a square: bits of a corner are its steps along the axes.
 const TRIANGLES: [[u8; 3]; 2] = [[0b00, 0b01, 0b11], [0b00, 0b11, 0b10]];
@@ -95,16 +97,17 @@ const TETRAHEDRA: [[u8; 4]; 6] = [
 ];
 
 /// The lattice of a valid specification; axes beyond the dimension have no cells and one node.
-struct Lattice {
-    dim: usize,
-    cells: [u64; 3],
-    nodes: [u64; 3],
-    size: [f64; 3],
-    origin: [f64; 3],
+#[derive(Debug, Clone)]
+pub(super) struct Lattice {
+    pub dim: usize,
+    pub cells: [u64; 3],
+    pub nodes: [u64; 3],
+    pub size: [f64; 3],
+    pub origin: [f64; 3],
 }
 
 impl BoxSpec {
-    fn lattice(&self) -> Result<Lattice, BoxError> {
+    pub(super) fn lattice(&self) -> Result<Lattice, BoxError> {
         let dim = self.size.len();
         if !(1..=3).contains(&dim) || self.cells.len() != dim {
             return Err(BoxError::Dimension { size: dim, cells: self.cells.len() });
@@ -165,7 +168,7 @@ fn share(n: u64, rank: usize, size: usize) -> Range<u64> {
 }
 
 /// Place `k` of a lattice with `n` places along each axis, x fastest.
-fn place(k: u64, n: [u64; 3]) -> [u64; 3] {
+pub(super) fn place(k: u64, n: [u64; 3]) -> [u64; 3] {
     [k % n[0], k / n[0] % n[1], k / n[0] / n[1]]
 }
 
@@ -176,7 +179,7 @@ impl Lattice {
         1 + step(0) + self.nodes[0] * (step(1) + self.nodes[1] * step(2))
     }
 
-    fn coordinates(&self, node: [u64; 3]) -> [f64; 3] {
+    pub fn coordinates(&self, node: [u64; 3]) -> [f64; 3] {
         std::array::from_fn(|axis| {
             if axis >= self.dim {
                 return self.origin[axis];
@@ -192,7 +195,7 @@ impl Lattice {
 }
 
 /// The corners of a cell's parts, in the order of [`crate::element`].
-fn parts(shape: Shape) -> Vec<Vec<u8>> {
+pub(super) fn parts(shape: Shape) -> Vec<Vec<u8>> {
     match shape {
         Shape::Triangle => TRIANGLES.iter().map(|corners| corners.to_vec()).collect(),
         Shape::Tetrahedron => TETRAHEDRA.iter().map(|corners| corners.to_vec()).collect(),
@@ -218,6 +221,19 @@ fn facets(parts: &[Vec<u8>], shape: Shape, axis: usize, side: u8) -> Vec<Vec<u8>
     found
 }
 
+/// The sides `x-min`, `x-max`, `y-min` and so on, in this order, then the body.
+pub(super) fn groups(dim: usize) -> Vec<Group> {
+    let mut groups = Vec::with_capacity(2 * dim + 1);
+    for (axis, letter) in AXES[..dim].iter().enumerate() {
+        for (side, end) in ["min", "max"].iter().enumerate() {
+            let tag = (2 * axis + side + 1) as i32;
+            groups.push(Group { dim: dim - 1, tag, name: format!("{letter}-{end}") });
+        }
+    }
+    groups.push(Group { dim, tag: 1, name: "box".to_string() });
+    groups
+}
+
 /// Makes this rank's share of a box: a stretch of the lattice's cells in the order x, y, z, with the facets
 /// of those cells on the sides, and a stretch of its nodes. Every rank passes the same specification.
 ///
@@ -230,18 +246,11 @@ pub fn generate(comm: &Comm, spec: &BoxSpec) -> Result<Soup, BoxError> {
     share_of(spec, comm.rank(), comm.size())
 }
 
-fn share_of(spec: &BoxSpec, rank: usize, size: usize) -> Result<Soup, BoxError> {
+pub(super) fn share_of(spec: &BoxSpec, rank: usize, size: usize) -> Result<Soup, BoxError> {
     let lattice = spec.lattice()?;
     let (dim, shape) = (lattice.dim, spec.shape);
-    let mut groups = Vec::new();
-    for (axis, letter) in AXES[..dim].iter().enumerate() {
-        for (side, end) in ["min", "max"].iter().enumerate() {
-            let tag = (2 * axis + side + 1) as i32;
-            groups.push(Group { dim: dim - 1, tag, name: format!("{letter}-{end}") });
-        }
-    }
-    let body = groups.len() as u16;
-    groups.push(Group { dim, tag: 1, name: "box".to_string() });
+    let groups = groups(dim);
+    let body = 2 * dim as u16;
 
     let parts = parts(shape);
     // Per side: the facets of a cell that lies at it.

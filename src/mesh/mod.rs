@@ -1,10 +1,12 @@
 //! The distributed mesh: topology, geometry, readers, generators, distribution, refinement.
 //!
 //! Imports `element`, and the crates `cluster` and `partition` (graphs and sorting only). Start at
-//! [`Mesh`]; [`draft::Draft`] is how one is made from a [`soup::Soup`], which is what readers and
-//! generators hand over. No rank ever holds the whole mesh.
+//! [`Mesh`]; [`draft::Draft`] is how one is made from a [`soup::Soup`], which is what readers hand over,
+//! [`bricks`] how a box is made. No rank ever holds the whole mesh.
 
 pub mod boxes;
+pub mod bricks;
+mod check;
 pub mod directory;
 mod distribute;
 pub mod draft;
@@ -24,6 +26,7 @@ use cluster::Comm;
 use serde::{Deserialize, Serialize};
 
 use crate::element::{GeometryKind, Shape};
+pub use check::check_mesh;
 pub use entities::Entities;
 pub use ids::IdSet;
 pub use soup::Group;

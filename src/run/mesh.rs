@@ -10,6 +10,7 @@ use super::mesh_files::{self, Cache, Input};
 use crate::case::{BoxShape, Case, ConditionValue, MeshSource};
 use crate::element::Shape;
 use crate::mesh::boxes::{self, BoxSpec};
+use crate::mesh::bricks::{self, Plan};
 use crate::mesh::draft::Draft;
 use crate::mesh::{Block, Group, Mesh, MeshError};
 use crate::output::phases::Phases;
@@ -34,19 +35,27 @@ pub fn input(comm: &Comm, source: &MeshSource) -> Result<Input, RunError> {
     match source {
         MeshSource::File(path) => mesh_files::read(comm, path),
         MeshSource::Box(spec) => {
-            let mut origin = [0.0; 3];
-            origin[..spec.origin.len().min(3)].copy_from_slice(&spec.origin[..spec.origin.len().min(3)]);
-            let spec = BoxSpec {
-                size: spec.size.clone(),
-                cells: spec.cells.iter().map(|&n| n as u64).collect(),
-                shape: box_shape(spec.shape),
-                origin,
-            };
-            let soup = boxes::generate(comm, &spec)
-                .map_err(|e| RunError::new(Kind::Input, "mesh", e.to_string()))?;
+            let soup = boxes::generate(comm, &box_spec(spec)).map_err(no_box)?;
             Ok(Input { soup, owners: None })
         }
     }
+}
+
+/// The box that the case asks for.
+fn box_spec(spec: &crate::case::BoxMesh) -> BoxSpec {
+    let mut origin = [0.0; 3];
+    let n = spec.origin.len().min(3);
+    origin[..n].copy_from_slice(&spec.origin[..n]);
+    BoxSpec {
+        size: spec.size.clone(),
+        cells: spec.cells.iter().map(|&n| n as u64).collect(),
+        shape: box_shape(spec.shape),
+        origin,
+    }
+}
+
+fn no_box(error: boxes::BoxError) -> RunError {
+    RunError::new(Kind::Input, "mesh", error.to_string())
 }
 
 /// The groups of dimension `dim` (any, if `None`) with a name, or whose tag it is.
@@ -113,12 +122,15 @@ pub struct Loaded {
 
 /// Reads, partitions, distributes and refines. Collective.
 ///
-/// A mesh of femdd with as many parts as there are ranks keeps them. With the cache on, a mesh that an
+/// A box is made where it will live, without partitioning a graph. A mesh of femdd with as many parts as there are ranks keeps them. With the cache on, a mesh that an
 /// earlier run partitioned is taken from there, and one that it did not is left there.
 ///
 /// # Errors
 /// Whatever is wrong with the file or the case's names, the same on every rank.
 pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, RunError> {
+    if let MeshSource::Box(spec) = &case.mesh.source {
+        return load_box(comm, case, spec, phases);
+    }
     let mut warnings = Vec::new();
     let (draft, owners, cache, from_cache) = phases.time("mesh", || -> Result<_, RunError> {
         let cache = Cache::of(comm, case)?;
@@ -159,6 +171,35 @@ pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, Run
         phases.time("partition", || keeping.finish(comm, &mut warnings));
     }
     Ok(Loaded { mesh, partition: report, warnings })
+}
+
+/// Makes a box, dealt out by halving its lattice. Collective.
+fn load_box(
+    comm: &Comm,
+    case: &Case,
+    spec: &crate::case::BoxMesh,
+    phases: &mut Phases,
+) -> Result<Loaded, RunError> {
+    let (mut mesh, dealt) = phases.time("mesh", || -> Result<_, RunError> {
+        let plan = Plan::new(&box_spec(spec)).map_err(no_box)?;
+        case.check_dimension(plan.dim())?;
+        super::conditions::check_names(case, plan.groups(), plan.dim())?;
+        let periodic = periodic_pairs(case, plan.groups(), plan.dim())?;
+        let plan = plan.with(case.mesh.scale, &periodic).map_err(|e| blame(case, e))?;
+        Ok(plan.build(comm)?)
+    })?;
+    for _ in 0..case.mesh.refine {
+        mesh = phases.time("mesh", || mesh.refine())?;
+    }
+    let partition = match comm.size() {
+        1 => PartitionReport { imbalance: 1.0, edge_cut: 0, method: "none".into() },
+        _ => PartitionReport {
+            imbalance: dealt.imbalance,
+            edge_cut: dealt.edge_cut,
+            method: bricks::METHOD.into(),
+        },
+    };
+    Ok(Loaded { mesh, partition, warnings: Vec::new() })
 }
 
 /// What there is to say of a partition that a mesh came with: facets between owners are those between
