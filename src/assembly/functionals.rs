@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::derived::{Nodal, RegionNodes};
-use super::discretisation::{AssemblyError, Discretisation, Rules};
+use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::{self, FacetRule};
 use super::kernel::{self, CellPoints};
 use crate::element::{Quadrature, Table};
-use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
+use crate::law::expr::Points;
 use crate::law::{Law, Part, Point, Quantity, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, geometry};
 
@@ -120,15 +120,6 @@ impl Evaluator {
     }
 }
 
-/// Norms of the error against an exact solution.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ExactErrors {
-    /// In L2.
-    pub l2: f64,
-    /// The H1 seminorm.
-    pub h1: f64,
-}
-
 /// Cells a task takes in a sum: fixed, so that sums do not depend on the number of threads.
 const CELLS_PER_TASK: usize = 1 << 12;
 
@@ -165,168 +156,6 @@ fn sum_cells<const N: usize>(
         }
     }
     Ok(total)
-}
-
-/// Squared error norms of this rank's cells: L2, H1 seminorm.
-///
-/// Bound by the exact solution's sines and exponentials: expressions are evaluated for about a thousand
-/// points at once, the value and its derivatives sharing what they have in common.
-pub(super) fn exact_errors<const D: usize, const C: usize>(
-    d: &Discretisation,
-    key: &str,
-    exact: &[Expr],
-    u: &[f64],
-) -> Result<[f64; 2], AssemblyError> {
-    let axes = [Var::X, Var::Y, Var::Z];
-    let with_gradient = |e: &Expr| {
-        std::iter::once(e.clone()).chain(axes[..D].iter().map(|&v| e.derivative(v))).collect::<Vec<_>>()
-    };
-    let outputs: Vec<Expr> = exact.iter().flat_map(with_gradient).collect();
-    let outputs = ExprSet::new(&outputs);
-    let mut total = [0.0; 2];
-    for (b, block) in d.mesh.blocks.iter().enumerate() {
-        let curved = usize::from(block.geometry != crate::element::GeometryKind::Linear) * 2;
-        let degree = 2 * d.space.degree + 4 + curved;
-        let rules = Rules::new(d.mesh, d.space, b, degree, 1);
-        let parts: Vec<Result<[f64; 2], AssemblyError>> = (0..block.n_owned.div_ceil(CELLS_PER_TASK))
-            .into_par_iter()
-            .map_init(ErrorWork::default, |work, task| {
-                let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
-                let per_batch = (1024 / rules.rule.len()).max(1);
-                let mut sums = [0.0; 2];
-                let mut begin = task * CELLS_PER_TASK;
-                while begin < end {
-                    let cells = begin..(begin + per_batch).min(end);
-                    begin = cells.end;
-                    work.add::<D, C>(d, b, &rules, cells, &outputs, u, &mut sums)
-                        .map_err(|at| at.into_error::<D>(key, exact))?;
-                }
-                Ok(sums)
-            })
-            .collect();
-        for part in parts {
-            let part = part?;
-            (0..2).for_each(|k| total[k] += part[k]);
-        }
-    }
-    Ok(total)
-}
-
-/// What is wrong at a point of the error norms.
-enum BadPoint {
-    /// The cell.
-    Cell(AssemblyError),
-    /// The exact solution or its gradient, by its number among the outputs.
-    Exact { output: usize, value: f64, x: [f64; 3] },
-}
-
-impl BadPoint {
-    fn into_error<const D: usize>(self, key: &str, exact: &[Expr]) -> AssemblyError {
-        match self {
-            BadPoint::Cell(error) => error,
-            BadPoint::Exact { output, value, x } => {
-                let expr = exact[output / (1 + D)].text();
-                let text = match output % (1 + D) {
-                    0 => expr.to_string(),
-                    axis => format!("d/d{} of {expr}", ["x", "y", "z"][axis - 1]),
-                };
-                let [x, y, z] = x;
-                AssemblyError::NotFinite { key: key.to_string(), text, value: value.to_string(), x, y, z }
-            }
-        }
-    }
-}
-
-/// Buffers of the error norms, reused from batch to batch.
-#[derive(Default)]
-struct ErrorWork {
-    coordinates: Vec<[f64; 3]>,
-    x: [Vec<f64>; 3],
-    weights: Vec<f64>,
-    inverses: Vec<[[f64; 3]; 3]>,
-    values: Vec<f64>,
-    scratch: Scratch,
-}
-
-impl ErrorWork {
-    /// Adds the squared errors of some cells.
-    fn add<const D: usize, const C: usize>(
-        &mut self,
-        d: &Discretisation,
-        b: usize,
-        rules: &Rules,
-        cells: std::ops::Range<usize>,
-        outputs: &ExprSet,
-        u: &[f64],
-        sums: &mut [f64; 2],
-    ) -> Result<(), BadPoint> {
-        let block = &d.mesh.blocks[b];
-        let n_points = rules.rule.len();
-        self.x.iter_mut().for_each(Vec::clear);
-        self.weights.clear();
-        self.inverses.clear();
-        for cell in cells.clone() {
-            self.coordinates.clear();
-            d.mesh.cell_coordinates(block, cell, &mut self.coordinates);
-            let (mut inverse, mut det) = ([[0.0; 3]; 3], 0.0);
-            for q in 0..n_points {
-                if q == 0 || !block.is_affine() {
-                    let j = geometry::jacobian(&rules.geometry, q, &self.coordinates);
-                    let (small, found) = kernel::invert::<D>(&j);
-                    det = found;
-                    for (row, small) in inverse.iter_mut().zip(&small) {
-                        row[..D].copy_from_slice(small);
-                    }
-                    if det <= 0.0 || det.is_nan() {
-                        let at = geometry::image(&rules.geometry, q, &self.coordinates);
-                        let error = AssemblyError::inverted(d, b, cell, at);
-                        return Err(BadPoint::Cell(error));
-                    }
-                }
-                let at = geometry::image(&rules.geometry, q, &self.coordinates);
-                (0..3).for_each(|k| self.x[k].push(at[k]));
-                self.weights.push(rules.rule.weights[q] * det);
-                self.inverses.push(inverse);
-            }
-        }
-        let n = self.weights.len();
-        self.values.resize(outputs.len() * n, 0.0);
-        let points = Points { x: &self.x[0], y: &self.x[1], z: &self.x[2], t: d.time };
-        outputs.eval(&points, &mut self.values[..outputs.len() * n], &mut self.scratch);
-        if let Some(k) = self.values[..outputs.len() * n].iter().position(|v| !v.is_finite()) {
-            let x = [0, 1, 2].map(|axis| self.x[axis][k % n]);
-            return Err(BadPoint::Exact { output: k / n, value: self.values[k], x });
-        }
-        let n_nodes = rules.basis.n_nodes;
-        for (k, cell) in cells.enumerate() {
-            let nodes = d.space.nodes(b, cell);
-            for q in 0..n_points {
-                let (mut value, mut reference) = ([0.0; C], [[0.0; D]; C]);
-                let phi = &rules.basis.values[q * n_nodes..][..n_nodes];
-                let gradients = rules.basis.gradients[q * n_nodes * D..][..n_nodes * D].chunks_exact(D);
-                for ((&v, phi), gradient) in nodes.iter().zip(phi).zip(gradients) {
-                    for c in 0..C {
-                        let u = u[v as usize * C + c];
-                        value[c] += phi * u;
-                        (0..D).for_each(|a| reference[c][a] += gradient[a] * u);
-                    }
-                }
-                let p = k * n_points + q;
-                let inverse = &self.inverses[p];
-                for c in 0..C {
-                    let first = c * (1 + D);
-                    let e = value[c] - self.values[first * n + p];
-                    sums[0] += self.weights[p] * e * e;
-                    for a in 0..D {
-                        let slope: f64 = (0..D).map(|k| inverse[k][a] * reference[c][k]).sum();
-                        let e = slope - self.values[(first + 1 + a) * n + p];
-                        sums[1] += self.weights[p] * e * e;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Integral of one value of a quantity over owned cells for which `keep` holds.

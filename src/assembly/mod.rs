@@ -13,7 +13,9 @@ mod discretisation;
 mod facets;
 mod functionals;
 mod kernel;
+mod lanes;
 mod matrix;
+mod norms;
 mod system;
 
 pub use components::{Component, components};
@@ -21,6 +23,7 @@ pub use constraints::{Constraints, Essential, Prescribed};
 pub use derived::{Nodal, RegionNodes};
 pub use discretisation::{AssemblyError, Discretisation, Rules};
 pub use facets::{FacetLoad, Natural};
-pub use functionals::{ExactErrors, Located};
+pub use functionals::Located;
 pub use matrix::{Matrix, Pattern};
+pub use norms::ExactErrors;
 pub use system::{Field, Operator, Problem};

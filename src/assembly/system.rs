@@ -5,8 +5,9 @@ use super::constraints::Constraints;
 use super::derived::{self, Nodal, RegionNodes};
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::{self, FacetLoad, FacetRule};
-use super::functionals::{self, ExactErrors, Located};
+use super::functionals::{self, Located};
 use super::matrix::{Matrix, Pattern};
+use super::norms::{self, ExactErrors};
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
@@ -198,8 +199,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
 
     fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
         let comm = &self.discretisation.mesh.comm;
-        let mut squares =
-            comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
+        let mut squares = comm.agree(norms::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
         comm.sum_slice(&mut squares);
         Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
     }
