@@ -16,14 +16,17 @@ mod kernel;
 mod lanes;
 mod matrix;
 mod norms;
+mod regions;
+mod sampler;
 mod system;
 
 pub use components::{Component, components};
 pub use constraints::{Constraints, Essential, Prescribed};
-pub use derived::{Nodal, RegionNodes};
+pub use derived::Nodal;
 pub use discretisation::{AssemblyError, Discretisation, Rules};
 pub use facets::{FacetLoad, Natural};
 pub use functionals::Located;
 pub use matrix::{Matrix, Pattern};
 pub use norms::ExactErrors;
+pub use regions::RegionNodes;
 pub use system::{Field, Operator, Problem};

@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod mesh_files;
 mod results;
 pub mod singular;
+mod solution_file;
 mod steady;
 
 pub use error::{Kind, RunError};
