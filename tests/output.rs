@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cluster::Comm;
 use femdd::output::mesh_store::{self, StoredCells, StoredEntities, StoredGroup, StoredMesh};
 use femdd::output::phases::{Phases, gather_memory};
-use femdd::output::vtkhdf::{self, Field, Piece, Values};
+use femdd::output::vtkhdf::{self, Cells, Field, Kind, Outline};
 use femdd::output::{OutputError, hdf};
 
 const RANKS: [usize; 4] = [1, 2, 3, 4];
@@ -92,54 +92,93 @@ fn read_back(file: &Path, options: &[&str]) -> Option<serde_json::Value> {
     Some(serde_json::from_slice(&output.stdout).expect("JSON"))
 }
 
-/// A row of unit cubes along x, two a rank, none on the last of several ranks.
-struct Cubes {
+/// A grid of one kind of cells, held as arrays.
+#[derive(Default)]
+struct Arrays {
     points: Vec<[f64; 3]>,
+    vtk_type: u8,
+    corners: usize,
     connectivity: Vec<u32>,
-    offsets: Vec<u64>,
+    point_fields: Vec<(&'static str, usize, Vec<f64>)>,
+    numbers: Option<Vec<i64>>,
+    cell_fields: Vec<(&'static str, Result<Vec<i32>, i32>)>,
 }
 
-fn cubes(comm: &Comm) -> Cubes {
+/// Hands rows of an array over.
+fn rows<T: Copy + Sync>(values: &[T], width: usize) -> impl Fn(std::ops::Range<usize>, &mut [T]) + Sync {
+    move |rows, out| out.copy_from_slice(&values[rows.start * width..rows.end * width])
+}
+
+impl Arrays {
+    fn write(&self, comm: &Comm, path: &Path) -> Result<(), OutputError> {
+        let n_cells = self.connectivity.len() / self.corners.max(1);
+        let field = |name: &str, components, kind| Field { name: name.to_owned(), components, kind };
+        let mut point_fields: Vec<Field> =
+            self.point_fields.iter().map(|f| field(f.0, f.1, Kind::F64)).collect();
+        point_fields.extend(self.numbers.iter().map(|_| field("number", 1, Kind::I64)));
+        let kind =
+            |values: &Result<Vec<i32>, i32>| values.as_ref().map_or_else(|v| Kind::Same(*v), |_| Kind::I32);
+        let cell_fields: Vec<Field> = self.cell_fields.iter().map(|f| field(f.0, 1, kind(&f.1))).collect();
+        let outline = Outline {
+            n_points: self.points.len(),
+            cells: &[Cells { vtk_type: self.vtk_type, n_points: self.corners, n_cells }],
+            point_fields: &point_fields,
+            cell_fields: &cell_fields,
+        };
+        let grid = vtkhdf::create(comm, path, &outline)?;
+        let parts = || {
+            grid.points(&rows(self.points.as_flattened(), 3))?;
+            let corners = rows(&self.connectivity, self.corners);
+            grid.cells(&|_, cells, out| corners(cells, out))?;
+            for (k, (_, width, values)) in self.point_fields.iter().enumerate() {
+                grid.point_field(k, &rows(values, *width))?;
+            }
+            if let Some(numbers) = &self.numbers {
+                grid.point_field(self.point_fields.len(), &rows(numbers, 1))?;
+            }
+            for (k, (_, values)) in self.cell_fields.iter().enumerate() {
+                if let Ok(values) = values {
+                    grid.cell_field(k, &rows(values, 1))?;
+                }
+            }
+            Ok(())
+        };
+        let written = parts();
+        grid.finish(written)
+    }
+}
+
+/// A row of unit cubes along x, two a rank, none on the last of several ranks.
+fn cubes(comm: &Comm) -> Arrays {
     let empty = comm.size() > 1 && comm.rank() + 1 == comm.size();
     let n = if empty { 0 } else { 2 };
-    let mut cubes = Cubes { points: Vec::new(), connectivity: Vec::new(), offsets: vec![0] };
-    if n == 0 {
-        return cubes;
-    }
-    for i in 0..=n {
+    let mut cubes = Arrays { vtk_type: 12, corners: 8, ..Arrays::default() };
+    for i in 0..if empty { 0 } else { n + 1 } {
         let x = (2 * comm.rank() + i) as f64;
         cubes.points.extend([[x, 0.0, 0.0], [x, 1.0, 0.0], [x, 1.0, 1.0], [x, 0.0, 1.0]]);
     }
     for cell in 0..n as u32 {
         cubes.connectivity.extend((0..8).map(|k| 4 * cell + k));
-        cubes.offsets.push(8 * u64::from(cell + 1));
     }
+    let points = &cubes.points;
+    cubes.point_fields = vec![
+        ("u", 1, points.iter().map(|p| 2.0 * p[0] - p[1] + 3.0).collect()),
+        ("displacement", 3, points.iter().flat_map(|p| [p[0], -p[2], 0.25]).collect()),
+        ("stress", 9, points.iter().flat_map(|p| (0..9).map(move |k| p[0] + f64::from(k))).collect()),
+    ];
+    cubes.numbers = Some((0..points.len() as i64).map(|k| (1 << 40) + k).collect());
+    let rank = comm.rank() as i32;
+    cubes.cell_fields = vec![
+        ("rank", Err(rank)),
+        ("region", Err(7)),
+        // The same on some ranks, not on all.
+        ("mixed", if rank == 0 { Ok((0..n as i32).collect()) } else { Err(5) }),
+    ];
     cubes
 }
 
 fn write_cubes(comm: &Comm, path: &Path) -> Result<(), OutputError> {
-    let Cubes { points, connectivity, offsets } = cubes(comm);
-    let n_cells = offsets.len() - 1;
-    let u: Vec<f64> = points.iter().map(|p| 2.0 * p[0] - p[1] + 3.0).collect();
-    let displacement: Vec<f64> = points.iter().flat_map(|p| [p[0], -p[2], 0.25]).collect();
-    let stress: Vec<f64> = points.iter().flat_map(|p| (0..9).map(move |k| p[0] + f64::from(k))).collect();
-    let numbers: Vec<i64> = (0..points.len() as i64).map(|k| (1 << 40) + k).collect();
-    let rank = vec![comm.rank() as i32; n_cells];
-    let field = |name: &str, components, values| Field { name: name.to_owned(), components, values };
-    let piece = Piece {
-        points: &points,
-        connectivity: &connectivity,
-        offsets: &offsets,
-        types: &vec![12; n_cells],
-        point_fields: &[
-            field("u", 1, Values::F64(&u)),
-            field("displacement", 3, Values::F64(&displacement)),
-            field("stress", 9, Values::F64(&stress)),
-            field("number", 1, Values::I64(&numbers)),
-        ],
-        cell_fields: &[field("rank", 1, Values::I32(&rank))],
-    };
-    vtkhdf::write(comm, path, &piece)
+    cubes(comm).write(comm, path)
 }
 
 #[test]
@@ -173,6 +212,9 @@ fn vtk_reads_what_every_rank_wrote() {
         assert_eq!(found["point_data"]["stress"]["max"][8], length + 8.0);
         assert_eq!(found["point_data"]["number"]["max"][0], (1u64 << 40) as f64 + 11.0);
         assert_eq!(found["cell_data"]["rank"]["max"][0], filled as f64 - 1.0);
+        let sums = ["rank", "region", "mixed"].map(|name| found["cell_data"][name]["sum"][0].clone());
+        let others = (filled - 1) as f64;
+        assert_eq!(sums, [others * filled as f64, 14.0 * filled as f64, 1.0 + 10.0 * others]);
         assert_eq!(found["probes"][1]["valid"], false);
         assert_eq!(found["probes"][0]["valid"], true);
         let near = |value: &serde_json::Value, expected: f64| {
@@ -205,15 +247,15 @@ fn curved_cells_pass_through() {
             at(third, third),
         ];
         let u: Vec<f64> = points.iter().map(|p| (p[0] - x).powi(3) + p[1] * p[1]).collect();
-        let piece = Piece {
-            points: &points,
-            connectivity: &(0..10).collect::<Vec<u32>>(),
-            offsets: &[0, 10],
-            types: &[69],
-            point_fields: &[Field { name: "u".to_owned(), components: 1, values: Values::F64(&u) }],
-            cell_fields: &[],
+        let grid = Arrays {
+            points: points.to_vec(),
+            vtk_type: 69,
+            corners: 10,
+            connectivity: (0..10).collect(),
+            point_fields: vec![("u", 1, u)],
+            ..Arrays::default()
         };
-        vtkhdf::write(comm, &directory.join("curved.hdf"), &piece).expect("writes");
+        grid.write(comm, &directory.join("curved.hdf")).expect("writes");
     }
     under_mpi("curved_cells_pass_through", body, |ranks, directory| {
         let Some(found) = read_back(&directory.join("curved.hdf"), &["--at=0.5,0.2,0"]) else { return };
@@ -229,24 +271,24 @@ fn all_ranks_hear_of_arrays_that_do_not_fit() {
     fn body(comm: &Comm, directory: &Path) {
         let path = directory.join("bad.hdf");
         let last = comm.size() - 1;
-        let points = [[0.0; 3], [1.0, 0.0, 0.0]];
         let far = if comm.rank() == last { 2 } else { 1 };
-        let mut piece = Piece {
-            points: &points,
-            connectivity: &[0, far],
-            offsets: &[0, 2],
-            types: &[3],
-            point_fields: &[],
-            cell_fields: &[],
+        let mut grid = Arrays {
+            points: vec![[0.0; 3], [1.0, 0.0, 0.0]],
+            vtk_type: 3,
+            corners: 2,
+            connectivity: vec![0, far],
+            ..Arrays::default()
         };
-        let error = vtkhdf::write(comm, &path, &piece).expect_err("a point too many");
+        let error = grid.write(comm, &path).expect_err("a point too many");
         let what = "a cell names point 2 of 2".to_owned();
         assert_eq!(error, OutputError::Shape { rank: last, what });
+        assert!(!path.exists() && !directory.join("bad.hdf.part").exists());
+        comm.barrier();
 
         let name = if comm.rank() == last && last > 0 { "v" } else { "u" };
-        let fields = [Field { name: name.to_owned(), components: 1, values: Values::F64(&[0.0, 1.0]) }];
-        (piece.connectivity, piece.point_fields) = (&[0, 1], &fields);
-        let result = vtkhdf::write(comm, &path, &piece);
+        grid.connectivity = vec![0, 1];
+        grid.point_fields = vec![(name, 1, vec![0.0, 1.0])];
+        let result = grid.write(comm, &path);
         if last == 0 {
             result.expect("one rank agrees with itself");
         } else {
@@ -299,16 +341,8 @@ impl Drop for Small {
 fn a_full_disk_is_an_error_on_all_ranks() {
     fn body(comm: &Comm, directory: &Path) {
         let path = directory.join("big.hdf");
-        let points = vec![[0.0; 3]; 60_000];
-        let piece = Piece {
-            points: &points,
-            connectivity: &[],
-            offsets: &[0],
-            types: &[],
-            point_fields: &[],
-            cell_fields: &[],
-        };
-        let error = vtkhdf::write(comm, &path, &piece).expect_err("no room");
+        let grid = Arrays { points: vec![[0.0; 3]; 60_000], corners: 1, ..Arrays::default() };
+        let error = grid.write(comm, &path).expect_err("no room");
         let OutputError::DiskFull { needed, available, .. } = error else { panic!("{error}") };
         assert!(needed > comm.size() as u64 * 24 * 60_000 && available.is_some_and(|a| a <= 1 << 20));
         assert!(!path.exists() && !directory.join("big.hdf.part").exists());

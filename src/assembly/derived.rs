@@ -1,144 +1,52 @@
 //! Derived fields at nodes: gradients, fluxes and stresses, averaged within a region.
 //!
-//! A node on the interface of two regions has a value for each, so that a stress that jumps there is
-//! shown as it is. Averages are weighted by the volume of the cells. The owner of a node, which knows every
-//! cell round it, averages and tells the ranks that hold the node as a ghost: those may know some of the
-//! cells only. So values do not depend on the partition.
+//! Averages are weighted by the volume of the cells. The owner of a node, which knows every cell round
+//! it, averages and tells the ranks that hold the node as a ghost: those may know some of the cells only.
+//! So values do not depend on the partition. Start at [`average`].
+
+use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation};
-use super::functionals::Evaluator;
+use super::lanes::LANES;
+use super::regions::RegionNodes;
+use super::sampler::Sampler;
 use crate::element::Quadrature;
 use crate::law::{Law, Part, Quantity};
+use crate::mesh::geometry;
 
-/// Pairs of node and region that the owned cells of a rank use.
-pub struct RegionNodes {
-    /// Per block: for each owned cell its region nodes, in the element's order.
-    pub cell_to_point: Vec<Vec<u32>>,
-    /// Per region node: the space's local node.
-    pub node: Vec<u32>,
-    /// Per region node: its pair.
-    pair: Vec<u32>,
-    /// All pairs of a local node and a region that any rank knows of: the regions of a node, in the same
-    /// order on every rank that holds it.
-    regions: Vec<u16>,
-    /// Where the pairs of each local node begin.
-    offsets: Vec<u32>,
-    /// The most regions that meet at a node, on any rank.
-    most: usize,
-}
-
-/// No region.
-const NONE: u16 = u16::MAX;
-
-impl RegionNodes {
-    /// Collects the pairs. Collective.
-    pub fn new(d: &Discretisation) -> RegionNodes {
-        let n_owned = d.space.map.n_owned();
-        let n_local = d.space.map.n_local();
-        // Owners know all regions at their nodes: the first of each here, the others beside.
-        let mut first = vec![NONE; n_local];
-        let mut others: Vec<(u32, u16)> = Vec::new();
-        for (b, block) in d.mesh.blocks.iter().enumerate() {
-            for &cell in &d.order[b] {
-                let set = block.sets[cell as usize];
-                for &v in d.space.nodes(b, cell as usize) {
-                    match first.get_mut(v as usize) {
-                        Some(_) if v as usize >= n_owned => {}
-                        Some(first) if *first == NONE => *first = set,
-                        Some(first) if *first != set => others.push((v, set)),
-                        _ => {}
-                    }
-                }
-            }
-        }
-        others.sort_unstable();
-        others.dedup();
-        let most = others.chunk_by(|a, b| a.0 == b.0).map(|run| run.len() as u64).max().unwrap_or(0);
-        let most = 1 + d.mesh.comm.max(most) as usize;
-        // `[local node][k]`: the k-th region of a node.
-        let mut table = vec![NONE; n_local * most];
-        for (row, &set) in table.chunks_exact_mut(most).zip(&first) {
-            row[0] = set;
-        }
-        for run in others.chunk_by(|a, b| a.0 == b.0) {
-            for (k, &(v, set)) in run.iter().enumerate() {
-                table[v as usize * most + 1 + k] = set;
-            }
-        }
-        d.space.halo.forward(&mut table, most);
-        let mut made = RegionNodes {
-            cell_to_point: Vec::new(),
-            node: Vec::new(),
-            pair: Vec::new(),
-            regions: Vec::with_capacity(n_local),
-            offsets: vec![0],
-            most,
-        };
-        for row in table.chunks_exact(most) {
-            made.regions.extend(row.iter().filter(|&&set| set != NONE));
-            made.offsets.push(made.regions.len() as u32);
-        }
-        let mut point = vec![u32::MAX; made.regions.len()];
-        for (b, block) in d.mesh.blocks.iter().enumerate() {
-            let n = d.space.elements[b].n_nodes();
-            let mut table = Vec::with_capacity(block.n_owned * n);
-            for cell in 0..block.n_owned {
-                for &v in d.space.nodes(b, cell) {
-                    let pair = made.find(v, block.sets[cell]);
-                    let next = made.node.len() as u32;
-                    let slot = &mut point[pair];
-                    if *slot == u32::MAX {
-                        *slot = next;
-                        made.node.push(v);
-                        made.pair.push(pair as u32);
-                    }
-                    table.push(*slot);
-                }
-            }
-            made.cell_to_point.push(table);
-        }
-        made
-    }
-
-    /// The pair of a node and a region that meets it.
-    fn find(&self, node: u32, set: u16) -> usize {
-        let (begin, end) = (self.offsets[node as usize] as usize, self.offsets[node as usize + 1] as usize);
-        let k = self.regions[begin..end].iter().position(|&s| s == set);
-        begin + k.expect("the owner of a node knows the region of every cell round it")
-    }
-
-    /// Gives the pairs of ghosts the values of their owners: `width` values a pair. Collective.
-    fn forward(&self, d: &Discretisation, values: &mut [f64], width: usize) {
-        let n_owned = d.space.map.n_owned();
-        let n_local = d.space.map.n_local();
-        if d.mesh.comm.size() == 1 {
-            return;
-        }
-        let mut buffer = vec![0.0; n_local * width];
-        for k in 0..self.most {
-            let has = |v: usize| self.offsets[v] as usize + k < self.offsets[v + 1] as usize;
-            for v in (0..n_owned).filter(|&v| has(v)) {
-                let pair = self.offsets[v] as usize + k;
-                buffer[v * width..][..width].copy_from_slice(&values[pair * width..][..width]);
-            }
-            d.space.halo.forward(&mut buffer, width);
-            for v in (n_owned..n_local).filter(|&v| has(v)) {
-                let pair = self.offsets[v] as usize + k;
-                values[pair * width..][..width].copy_from_slice(&buffer[v * width..][..width]);
-            }
-        }
-    }
-}
-
-/// Values of one quantity at region nodes.
+/// Averages of quantities at region nodes.
 pub struct Nodal {
-    /// Values a node.
-    pub width: usize,
-    /// `[region node][value]`.
-    pub values: Vec<f64>,
+    /// Each quantity, where its values begin in a row, and how many they are.
+    columns: Vec<(Quantity, usize, usize)>,
+    /// Entries a row.
+    stride: usize,
+    /// `[pair][quantity][value]`.
+    values: Vec<f64>,
 }
 
-/// Averages a quantity at region nodes; see the module. Collective.
+impl Nodal {
+    /// A quantity's values: a table of rows by pair, the entries a row, and which of them are the
+    /// quantity's. `None` when it is not among those averaged.
+    pub fn rows(&self, quantity: Quantity) -> Option<(&[f64], usize, std::ops::Range<usize>)> {
+        let column = self.columns.iter().find(|c| c.0 == quantity)?;
+        Some((&self.values, self.stride, column.1..column.1 + column.2))
+    }
+}
+
+/// Cells that a thread takes or leaves as a whole, by the nodes they touch.
+const CELLS_PER_SPAN: usize = 1 << 10;
+
+/// The owned nodes that cells touch: from the least to past the greatest.
+struct Span {
+    block: usize,
+    cells: std::ops::Range<u32>,
+    nodes: std::ops::Range<u32>,
+}
+
+/// Averages quantities at region nodes, all in one pass over the cells; see the module. Collective.
+///
+/// Bound by reading nodes and scattering: eight cells are computed at once. Each thread adds to a range
+/// of nodes of its own, cell after cell, so sums are the same for any number of threads.
 ///
 /// # Errors
 /// A coefficient that is not a number at a node, the same error on every rank.
@@ -146,33 +54,22 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
     points: &RegionNodes,
-    quantity: Quantity,
-    width: usize,
+    quantities: &[(Quantity, usize)],
     u: &[f64],
 ) -> Result<Nodal, AssemblyError> {
-    if quantity == Quantity::Solution {
-        let mut values = vec![0.0; points.node.len() * width];
-        for (value, &v) in values.chunks_exact_mut(width).zip(&points.node) {
-            value.copy_from_slice(&u[v as usize * C..][..C]);
-        }
-        return Ok(Nodal { width, values });
+    let mut columns = Vec::new();
+    let mut width = 0;
+    for &(quantity, n) in quantities {
+        columns.push((quantity, width, n));
+        width += n;
     }
-    if quantity == Quantity::VonMises {
-        // Of the averaged stress, so that the file's fields agree with each other.
-        let stress = average(law, d, points, Quantity::Stress, 6, u)?;
-        let values = stress.values.chunks_exact(6);
-        let values = values.map(|s| crate::law::von_mises(s.try_into().expect("six values"))).collect();
-        return Ok(Nodal { width, values });
-    }
-    let mut sums = vec![0.0; points.regions.len() * width];
-    let averaged = average_owned::<L, D, C>(law, d, points, quantity, width, u, &mut sums);
+    // The last entry of a row holds the weight.
+    let stride = width + 1;
+    let mut values = vec![0.0; points.n_pairs() * stride];
+    let averaged = average_owned::<L, D, C>(law, d, points, quantities, u, &mut values, stride);
     d.mesh.comm.agree(averaged)?;
-    points.forward(d, &mut sums, width);
-    let mut values = Vec::with_capacity(points.node.len() * width);
-    for &pair in &points.pair {
-        values.extend_from_slice(&sums[pair as usize * width..][..width]);
-    }
-    Ok(Nodal { width, values })
+    points.forward(d, &mut values, stride);
+    Ok(Nodal { columns, stride, values })
 }
 
 /// Averages at the pairs of owned nodes, from all cells round them.
@@ -180,51 +77,143 @@ fn average_owned<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
     points: &RegionNodes,
-    quantity: Quantity,
-    width: usize,
+    quantities: &[(Quantity, usize)],
     u: &[f64],
     values: &mut [f64],
+    stride: usize,
 ) -> Result<(), AssemblyError> {
+    let n_owned = d.space.map.n_owned();
+    let n_ranges = rayon::current_num_threads().clamp(1, n_owned.max(1));
+    let spans = spans(d, n_ranges > 1);
+    let mut ranges = Vec::new();
+    let mut rest = values;
+    for k in 0..n_ranges {
+        let (begin, end) = (k * n_owned / n_ranges, (k + 1) * n_owned / n_ranges);
+        let n_pairs = points.first_pair(end) - points.first_pair(begin);
+        let (mine, others) = rest.split_at_mut(n_pairs * stride);
+        rest = others;
+        ranges.push((begin as u32..end as u32, mine));
+    }
+    let results: Vec<Result<(), AssemblyError>> = ranges
+        .into_par_iter()
+        .map(|(nodes, sums)| {
+            average_range::<L, D, C>(law, d, points, quantities, u, &spans, nodes, sums, stride)
+        })
+        .collect();
+    results.into_iter().collect()
+}
+
+/// Cells of all blocks in stretches. With one thread, `by_nodes` false, all of them matter.
+fn spans(d: &Discretisation, by_nodes: bool) -> Vec<Span> {
     let n_owned = d.space.map.n_owned() as u32;
-    let mut weights = vec![0.0; points.regions.len()];
-    let mut out = Vec::new();
+    let mut stretches = Vec::new();
+    for (block, b) in d.mesh.blocks.iter().enumerate() {
+        for begin in (0..b.n_cells).step_by(CELLS_PER_SPAN) {
+            stretches.push((block, begin as u32..(begin + CELLS_PER_SPAN).min(b.n_cells) as u32));
+        }
+    }
+    let span = |(block, cells): (usize, std::ops::Range<u32>)| {
+        let mut nodes = 0..n_owned;
+        if by_nodes {
+            let n = d.space.elements[block].n_nodes();
+            let touched = &d.space.cell_to_node[block][cells.start as usize * n..cells.end as usize * n];
+            let owned = touched.iter().filter(|&&v| v < n_owned);
+            nodes = owned.fold(u32::MAX..0, |r, &v| r.start.min(v)..r.end.max(v + 1));
+        }
+        Span { block, cells, nodes }
+    };
+    stretches.into_par_iter().map(span).collect()
+}
+
+/// Averages at the pairs of a range of owned nodes.
+fn average_range<L: Law<D, C>, const D: usize, const C: usize>(
+    law: &L,
+    d: &Discretisation,
+    points: &RegionNodes,
+    quantities: &[(Quantity, usize)],
+    u: &[f64],
+    spans: &[Span],
+    nodes: std::ops::Range<u32>,
+    sums: &mut [f64],
+    stride: usize,
+) -> Result<(), AssemblyError> {
+    let first_pair = points.first_pair(nodes.start as usize);
+    let mut cells = Vec::with_capacity(CELLS_PER_SPAN);
     for (b, block) in d.mesh.blocks.iter().enumerate() {
         let element = &d.space.elements[b];
-        let mut at_nodes = Evaluator::new(d, b, element.nodes(), vec![0.0; element.n_nodes()], 1);
         let rule = Quadrature::new(block.shape, 1).expect("a rule of degree 1 exists");
-        let mut inside = Evaluator::new(d, b, &rule.points, rule.weights, 1);
+        let mut at_nodes = Sampler::<L, D, C>::new(law, d, b, element.nodes(), quantities);
+        let mut inside = Sampler::<L, D, C>::new(law, d, b, &rule.points, quantities);
+        let mut volumes = Volumes::new(d, b, &rule);
         // Gradients of degree 1 on straight simplices are constant, and so is what constant coefficients
         // make of them: one point does for all nodes.
-        let uniform = block.is_affine() && d.space.degree == 1;
-        for &cell in &d.order[b] {
-            let set = block.sets[cell as usize];
-            let constant =
-                uniform && d.is_constant(b, cell as usize, |slot| law.needs(Part::Quantities, slot));
-            let volume: f64 = if constant {
-                inside.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
-                inside.weights().iter().sum()
-            } else {
-                inside.map::<D>(d, cell as usize)?;
-                let volume = inside.weights().iter().sum();
-                at_nodes.evaluate::<L, D, C>(law, d, cell as usize, quantity, width, u, &mut out)?;
-                volume
-            };
-            for (k, &v) in d.space.nodes(b, cell as usize).iter().enumerate() {
-                if v < n_owned {
-                    let pair = points.find(v, set);
-                    weights[pair] += volume;
-                    let from = if constant { 0 } else { k * width };
-                    for c in 0..width {
-                        values[pair * width + c] += volume * out[from + c];
+        let uniform = block.is_affine() && d.space.degree == 1 && rule.len() == 1;
+        let mine = |s: &&Span| s.block == b && s.nodes.start < nodes.end && nodes.start < s.nodes.end;
+        for span in spans.iter().filter(mine) {
+            cells.clear();
+            cells.extend(span.cells.clone());
+            let mut begin = 0;
+            while begin < cells.len() {
+                let end = begin + Sampler::<L, D, C>::run(d, b, &cells[begin..]);
+                let group = &cells[begin..end];
+                begin = end;
+                let wanted = |slot| law.needs(Part::Quantities, slot);
+                let constant = uniform && d.is_constant(b, group[0] as usize, wanted);
+                let weights = if constant {
+                    inside.evaluate(group, u)?;
+                    inside.determinant(0).map(|det| det * rule.weights[0])
+                } else {
+                    at_nodes.evaluate(group, u)?;
+                    volumes.of(d, b, group)
+                };
+                for (lane, &cell) in group.iter().enumerate() {
+                    let weight = weights[lane];
+                    let set = block.sets[cell as usize];
+                    for (k, &v) in d.space.nodes(b, cell as usize).iter().enumerate() {
+                        if !nodes.contains(&v) {
+                            continue;
+                        }
+                        let from = if constant { inside.values(0, lane) } else { at_nodes.values(k, lane) };
+                        let row = &mut sums[(points.pair(v, set) - first_pair) * stride..][..stride];
+                        row.iter_mut().zip(from).for_each(|(sum, value)| *sum += weight * value);
+                        row[stride - 1] += weight;
                     }
                 }
             }
         }
     }
-    for (value, weight) in values.chunks_exact_mut(width).zip(weights) {
-        if weight > 0.0 {
-            value.iter_mut().for_each(|v| *v /= weight);
+    for row in sums.chunks_exact_mut(stride) {
+        let (weight, row) = row.split_last_mut().expect("a row has its weight");
+        if *weight > 0.0 {
+            row.iter_mut().for_each(|v| *v /= *weight);
         }
     }
     Ok(())
+}
+
+/// Volumes of cells that are not affine.
+struct Volumes<'a> {
+    rule: &'a Quadrature,
+    table: crate::element::Table,
+    x: Vec<[f64; 3]>,
+}
+
+impl<'a> Volumes<'a> {
+    fn new(d: &Discretisation, block: usize, rule: &'a Quadrature) -> Self {
+        let table = geometry::basis(&d.mesh.blocks[block]).tabulate(&rule.points, 1);
+        Volumes { rule, table, x: Vec::new() }
+    }
+
+    fn of(&mut self, d: &Discretisation, b: usize, cells: &[u32]) -> [f64; LANES] {
+        let mut volumes = [0.0; LANES];
+        for (volume, &cell) in volumes.iter_mut().zip(cells) {
+            self.x.clear();
+            d.mesh.cell_coordinates(&d.mesh.blocks[b], cell as usize, &mut self.x);
+            for (q, weight) in self.rule.weights.iter().enumerate() {
+                let j = geometry::jacobian(&self.table, q, &self.x);
+                *volume += weight * geometry::determinant(&j, d.mesh.dim);
+            }
+        }
+        volumes
+    }
 }

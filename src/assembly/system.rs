@@ -2,11 +2,13 @@
 
 use super::cells;
 use super::constraints::Constraints;
-use super::derived::{self, Nodal, RegionNodes};
+use super::derived::{self, Nodal};
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::{self, FacetLoad, FacetRule};
-use super::functionals::{self, ExactErrors, Located};
+use super::functionals::{self, Located};
 use super::matrix::{Matrix, Pattern};
+use super::norms::{self, ExactErrors};
+use super::regions::RegionNodes;
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
@@ -34,6 +36,11 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
     ) -> Self {
         let rules = facets::facet_rules(discretisation.mesh, discretisation.space);
         Operator { law, discretisation, loads, point_loads, rules }
+    }
+
+    /// A quantity the law has, with the number of its values.
+    fn sized(&self, quantity: Quantity) -> (Quantity, usize) {
+        (quantity, self.law.n_values(quantity).expect("a quantity the law has"))
     }
 
     fn add_point_loads(&self, residual: &mut [f64], constraints: Option<&Constraints>) {
@@ -79,38 +86,26 @@ pub trait Problem {
     /// How many values a quantity has; `None` when the law does not have it.
     fn n_values(&self, quantity: Quantity) -> Option<usize>;
 
-    /// A quantity at region nodes. Collective, and so is its error.
-    fn nodal(&self, points: &RegionNodes, quantity: Quantity, u: &[f64]) -> Result<Nodal, AssemblyError>;
+    /// Quantities the law has, averaged at region nodes in one pass. Collective, and so is its error.
+    fn nodal(&self, points: &RegionNodes, quantities: &[Quantity], u: &[f64])
+    -> Result<Nodal, AssemblyError>;
 
-    /// A nodal quantity at a point of an owned cell.
-    fn at_point(
-        &self,
-        points: &RegionNodes,
-        nodal: &Nodal,
-        block: usize,
-        cell: usize,
-        reference: [f64; 3],
-    ) -> Vec<f64> {
-        functionals::interpolate(self.discretisation(), points, nodal, block, cell, reference)
-    }
-
-    /// This rank's part of the integral of one value over owned cells for which `keep` holds.
+    /// This rank's part of the integrals of a quantity's values over owned cells for which `keep` holds.
     fn integrate_cells(
         &self,
         quantity: Quantity,
-        value: usize,
         u: &[f64],
         keep: &(dyn Fn(usize, usize) -> bool + Sync),
-    ) -> Result<f64, AssemblyError>;
+    ) -> Result<Vec<f64>, AssemblyError>;
 
-    /// This rank's part of the integral over facets of owned cells.
+    /// This rank's part of the integrals over facets of owned cells.
     fn integrate_facets(
         &self,
         quantity: Quantity,
-        value: Located,
+        what: Located,
         facets: &[EntityTag],
         u: &[f64],
-    ) -> Result<f64, AssemblyError>;
+    ) -> Result<Vec<f64>, AssemblyError>;
 
     /// Norms of the error. Collective.
     ///
@@ -160,46 +155,41 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         self.law.n_values(quantity)
     }
 
-    fn nodal(&self, points: &RegionNodes, quantity: Quantity, u: &[f64]) -> Result<Nodal, AssemblyError> {
-        let width = self.n_values(quantity).expect("a quantity the law has");
-        derived::average::<L, D, C>(&self.law, &self.discretisation, points, quantity, width, u)
+    fn nodal(
+        &self,
+        points: &RegionNodes,
+        quantities: &[Quantity],
+        u: &[f64],
+    ) -> Result<Nodal, AssemblyError> {
+        let sized: Vec<_> = quantities.iter().map(|&q| self.sized(q)).collect();
+        derived::average::<L, D, C>(&self.law, &self.discretisation, points, &sized, u)
     }
 
     fn integrate_cells(
         &self,
         quantity: Quantity,
-        value: usize,
         u: &[f64],
         keep: &(dyn Fn(usize, usize) -> bool + Sync),
-    ) -> Result<f64, AssemblyError> {
-        let width = self.n_values(quantity).expect("a quantity the law has");
-        functionals::integrate_cells::<L, D, C>(
-            &self.law,
-            &self.discretisation,
-            quantity,
-            width,
-            value,
-            u,
-            keep,
-        )
+    ) -> Result<Vec<f64>, AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        functionals::integrate_cells::<L, D, C>(law, d, self.sized(quantity), u, keep)
     }
 
     fn integrate_facets(
         &self,
         quantity: Quantity,
-        value: Located,
+        what: Located,
         facets: &[EntityTag],
         u: &[f64],
-    ) -> Result<f64, AssemblyError> {
-        let width = self.n_values(quantity).expect("a quantity the law has");
+    ) -> Result<Vec<f64>, AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, width, value, u)
+        let quantity = self.sized(quantity);
+        functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, what, u)
     }
 
     fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
         let comm = &self.discretisation.mesh.comm;
-        let mut squares =
-            comm.agree(functionals::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
+        let mut squares = comm.agree(norms::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
         comm.sum_slice(&mut squares);
         Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
     }

@@ -4,9 +4,10 @@
 //!
 //! Rank 0 creates the file with every dataset contiguous, allocated at once and never filled, closes
 //! it, reserves its space on the disk, and tells the others at which byte each dataset begins
-//! (`H5Dget_offset`). From there each rank writes its slab by plain positioned writes, on a thread of
-//! its own while the solver goes on: no MPI call is made there, so `MPI_THREAD_FUNNELED` suffices.
-//! Reading goes the same way backwards.
+//! (`H5Dget_offset`). From there each rank writes its slab by plain positioned writes: at once, piece by
+//! piece from a small buffer ([`Writer::open`]), or whole columns on a thread of its own while the
+//! solver goes on ([`Writer::start`]). No MPI call is made there, so `MPI_THREAD_FUNNELED` suffices and
+//! any thread may write. Reading goes the same way backwards.
 //!
 //! HDF5's parallel driver would make the layout a collective call. When one rank fails inside such a
 //! call (a full disk, a quota, a stale mount) the others wait for ever; here a failure is one rank's,
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::OutputError;
 
-pub use column::{Column, Element};
+pub use column::{Column, Element, Entry};
 pub use read::{Reader, open};
 
 /// The value of an attribute.
@@ -63,8 +64,10 @@ pub struct Slot {
     pub element: Element,
     /// Its extents, slowest first.
     pub shape: Vec<u64>,
-    /// Where it begins in the file; `None` when it is empty.
+    /// Where it begins in the file; `None` when it is empty or all its entries are `same`.
     pub offset: Option<u64>,
+    /// What all its entries are: HDF5's fill value, for which the file holds no entries.
+    pub same: Option<i32>,
 }
 
 impl Slot {
@@ -84,6 +87,9 @@ impl Slot {
     }
 
     fn bytes(&self) -> u64 {
+        if self.same.is_some() {
+            return 0;
+        }
         self.len().saturating_mul(self.element.size() as u64)
     }
 }
@@ -110,7 +116,21 @@ impl Layout {
 
     /// Adds a dataset; its group comes first.
     pub fn dataset(&mut self, name: &str, element: Element, shape: &[u64]) -> SlotId {
-        self.datasets.push(Slot { name: name.to_owned(), element, shape: shape.to_vec(), offset: None });
+        self.add(Slot { name: name.to_owned(), element, shape: shape.to_vec(), offset: None, same: None })
+    }
+
+    /// Adds a dataset whose entries are all `value`; nothing is to be written to it.
+    ///
+    /// # Panics
+    /// When the type is not [`Element::U8`] or [`Element::I32`].
+    pub fn uniform(&mut self, name: &str, element: Element, shape: &[u64], value: i32) -> SlotId {
+        assert!(matches!(element, Element::U8 | Element::I32), "{name}: a type that can be filled");
+        let same = Some(value);
+        self.add(Slot { name: name.to_owned(), element, shape: shape.to_vec(), offset: None, same })
+    }
+
+    fn add(&mut self, slot: Slot) -> SlotId {
+        self.datasets.push(slot);
         SlotId(self.datasets.len() - 1)
     }
 
@@ -187,8 +207,9 @@ fn lay_out(target: &Target, layout: &Layout) -> Result<Vec<Option<u64>>, OutputE
         action: "lay the file out".to_owned(),
         reason: e.to_string(),
     })?;
+    let stored = |slot: &Slot| !slot.is_empty() && slot.same.is_none();
     let missing =
-        layout.datasets.iter().zip(&offsets).find(|(slot, offset)| !slot.is_empty() && offset.is_none());
+        layout.datasets.iter().zip(&offsets).find(|(slot, offset)| stored(slot) && offset.is_none());
     if let Some((slot, _)) = missing {
         return Err(OutputError::Hdf5 {
             path: path.clone(),
@@ -226,16 +247,14 @@ fn describe(path: &Path, layout: &Layout) -> hdf5::Result<Vec<Option<u64>>> {
     let mut offsets = Vec::with_capacity(layout.datasets.len());
     for slot in &layout.datasets {
         let shape: Vec<usize> = slot.shape.iter().map(|&n| n as usize).collect();
-        let dataset = file
-            .new_dataset_builder()
-            .layout(Storage::Contiguous)
-            // Without this the crate makes an empty dataset chunked.
-            .no_chunk()
-            .alloc_time(Some(AllocTime::Early))
-            .fill_time(FillTime::Never)
-            .empty_as(slot.element.descriptor())
-            .shape(shape)
-            .create(slot.name.as_str())?;
+        // Without `no_chunk` the crate makes an empty dataset chunked.
+        let builder = file.new_dataset_builder().layout(Storage::Contiguous).no_chunk();
+        let builder = match (slot.same, slot.element) {
+            (None, _) => builder.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never),
+            (Some(value), Element::U8) => builder.alloc_time(Some(AllocTime::Late)).fill_value(value as u8),
+            (Some(value), _) => builder.alloc_time(Some(AllocTime::Late)).fill_value(value),
+        };
+        let dataset = builder.empty_as(slot.element.descriptor()).shape(shape).create(slot.name.as_str())?;
         offsets.push(dataset.offset());
     }
     file.close()?;
@@ -305,6 +324,15 @@ impl Writer {
         self.slabs.push((offset + begin * slot.element.size() as u64, column));
     }
 
+    /// Opens this rank's end of the file, for writing at once. Not collective; [`Sink::finish`] is, and
+    /// must be called whatever this returns.
+    pub fn open(self) -> Sink {
+        let Writer { comm, target, slots, .. } = self;
+        let file = open_retrying(&target.partial, OpenOptions::new().write(true))
+            .map_err(|e| OutputError::from_io(&target.path, "writing", target.needed, &e));
+        Sink { pending: Pending { comm, target, thread: None }, slots, file }
+    }
+
     /// Starts writing on a thread of its own. Not collective.
     pub fn start(self) -> Pending {
         let Writer { comm, target, slabs, .. } = self;
@@ -329,7 +357,11 @@ fn write_slabs(target: &Target, slabs: &[(u64, Column)]) -> io::Result<()> {
     for (offset, column) in slabs {
         file.write_all_at(column.bytes(), *offset)?;
     }
-    if target.sync {
+    close(file, target.sync)
+}
+
+fn close(file: File, sync: bool) -> io::Result<()> {
+    if sync {
         file.sync_data()?;
     }
     // Network file systems report a full disk when the file is closed, and `File`'s drop is silent.
@@ -383,6 +415,10 @@ impl Pending {
     /// there before stays as it was.
     pub fn finish(mut self) -> Result<(), OutputError> {
         let mine = self.join();
+        self.complete(mine)
+    }
+
+    fn complete(&self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
         self.comm.agree(mine).inspect_err(|_| self.discard())?;
         let named = if self.comm.is_root() { self.rename() } else { Ok(()) };
         self.comm.agree(named).inspect_err(|_| self.discard())
@@ -426,6 +462,56 @@ impl Drop for Pending {
             let _ = self.join();
             self.discard();
         }
+    }
+}
+
+/// A file open for writing, by any thread.
+pub struct Sink {
+    pending: Pending,
+    slots: Vec<Slot>,
+    file: Result<File, OutputError>,
+}
+
+impl Sink {
+    /// Writes entries of a dataset, from row `first` on. Returns when the system has them.
+    ///
+    /// # Errors
+    /// A full disk, or what else the system says.
+    ///
+    /// # Panics
+    /// When the type differs from the dataset's or the rows reach past its end.
+    pub fn write<T: Entry>(&self, slot: SlotId, first: u64, entries: &[T]) -> Result<(), OutputError> {
+        let slot = &self.slots[slot.0];
+        assert_eq!(slot.element, T::ELEMENT, "{}: the type of the entries", slot.name);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let begin = first * slot.row();
+        assert!(begin + entries.len() as u64 <= slot.len(), "{}: rows past the end", slot.name);
+        let offset = slot.offset.expect("a dataset that is written to has an offset");
+        let file = self.file.as_ref().map_err(Clone::clone)?;
+        let Target { path, needed, .. } = &self.pending.target;
+        file.write_all_at(bytemuck::cast_slice(entries), offset + begin * slot.element.size() as u64)
+            .map_err(|e| OutputError::from_io(path, "writing", *needed, &e))
+    }
+
+    /// What all entries of a dataset are, where the file does not hold them.
+    pub fn same(&self, slot: SlotId) -> Option<i32> {
+        self.slots[slot.0].same
+    }
+
+    /// Gives the file its name when every rank has written its part: `mine` says how this rank fared.
+    /// Collective.
+    ///
+    /// # Errors
+    /// As [`Pending::finish`].
+    pub fn finish(self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
+        let Sink { pending, file, .. } = self;
+        let Target { path, needed, sync, .. } = &pending.target;
+        let closed = file.and_then(|file| {
+            close(file, *sync).map_err(|e| OutputError::from_io(path, "writing", *needed, &e))
+        });
+        pending.complete(mine.and(closed))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a run leaves on disk and on the terminal, and meshes kept between runs.
 //!
 //! The only caller of HDF5. Imports `cluster`, and nothing of the rooms to its left: callers hand over
-//! plain arrays. Start at [`vtkhdf::begin`] for the solution, [`run_json::RunReport`] for `run.json`,
+//! plain arrays. Start at [`vtkhdf::create`] for the solution, [`run_json::RunReport`] for `run.json`,
 //! [`mesh_store`] for partitioned meshes, [`hdf`] for how any of them reach the disk.
 
 pub mod csv;

@@ -11,6 +11,7 @@ pub mod mesh_files;
 mod results;
 pub mod singular;
 pub mod sizes;
+mod solution_file;
 mod steady;
 
 pub use error::{Kind, RunError};

@@ -1,20 +1,16 @@
-//! What a run reports of its solution: probes, integrals, the file for ParaView.
-
-use std::collections::HashMap;
-use std::path::Path;
+//! What a run reports of its solution: probes, integrals, reactions. The file for ParaView is written in
+//! [`super::solution_file`]. Start at [`Solved`].
 
 use super::conditions;
-use super::error::{Kind, RunError};
+use super::error::RunError;
 use super::mesh::groups_named;
 use crate::assembly::{Constraints, Located, Nodal, Problem, RegionNodes, components};
 use crate::case::{Case, FieldRef, Part, Quantity as Named};
-use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
-use crate::mesh::locate::Location;
-use crate::mesh::{Mesh, geometry};
+use crate::mesh::Mesh;
+use crate::mesh::locate::{Location, Place};
 use crate::output::csv::{Cell, Table};
 use crate::output::run_json::NamedValue;
-use crate::output::vtkhdf::{self, Field, Piece, Values};
 
 /// Everything a finished solve offers to reports.
 pub struct Solved<'a> {
@@ -24,15 +20,56 @@ pub struct Solved<'a> {
     pub problem: &'a dyn Problem,
     /// The solution, ghosts included.
     pub u: &'a [f64],
-    /// Reactions at owned nodes, Cartesian, zero where nothing is prescribed.
+    /// Reactions at owned nodes, Cartesian, zero where nothing is prescribed; empty where no report asks.
     pub reactions: &'a [f64],
     /// Region nodes.
     pub points: RegionNodes,
-    cache: HashMap<Quantity, Nodal>,
+    /// Averages of all quantities that reports ask for.
+    nodal: Option<Nodal>,
+}
+
+/// Where the values of a field at region nodes stand, as rows by node or by pair.
+pub(super) struct Source<'a> {
+    table: &'a [f64],
+    stride: usize,
+    columns: std::ops::Range<usize>,
+    by_node: bool,
+    /// The von Mises stress is that of the averaged stress, so that the file's fields agree with each
+    /// other.
+    von_mises: bool,
+}
+
+/// The most values a quantity has.
+const MOST: usize = 9;
+
+impl<'a> Source<'a> {
+    /// A table by local node, `width` values a row.
+    pub(super) fn by_node(table: &'a [f64], width: usize) -> Source<'a> {
+        Source { table, stride: width, columns: 0..width, by_node: true, von_mises: false }
+    }
+
+    /// How many values a row has.
+    pub(super) fn width(&self) -> usize {
+        if self.von_mises { 1 } else { self.columns.len() }
+    }
+
+    /// The values at a pair.
+    #[inline]
+    pub(super) fn row(&self, points: &RegionNodes, pair: u32) -> [f64; MOST] {
+        let row = if self.by_node { points.node(pair) } else { pair };
+        let from = &self.table[row as usize * self.stride..][self.columns.clone()];
+        let mut out = [0.0; MOST];
+        if self.von_mises {
+            out[0] = crate::law::von_mises(from.try_into().expect("six values"));
+        } else {
+            out[..from.len()].copy_from_slice(from);
+        }
+        out
+    }
 }
 
 /// The quantity a law computes for a name of the case.
-fn quantity(named: Named) -> Option<Quantity> {
+pub(super) fn quantity(named: Named) -> Option<Quantity> {
     match named {
         Named::Solution => Some(Quantity::Solution),
         Named::Gradient => Some(Quantity::Gradient),
@@ -45,7 +82,7 @@ fn quantity(named: Named) -> Option<Quantity> {
 }
 
 /// Which of a quantity's values a part names; `None` for all of them.
-fn value_of(quantity: Quantity, part: Part, dim: usize, c: usize) -> Option<usize> {
+pub(super) fn value_of(quantity: Quantity, part: Part, dim: usize, c: usize) -> Option<usize> {
     const AXES: [&str; 3] = ["x", "y", "z"];
     let name = match part {
         Part::All | Part::Normal => return None,
@@ -56,22 +93,61 @@ fn value_of(quantity: Quantity, part: Part, dim: usize, c: usize) -> Option<usiz
 }
 
 impl<'a> Solved<'a> {
-    /// Collects region nodes; quantities are computed when asked for. Collective.
-    pub fn new(case: &'a Case, problem: &'a dyn Problem, u: &'a [f64], reactions: &'a [f64]) -> Solved<'a> {
+    /// Collects region nodes and averages, in one pass, what probes ask for and, if it `writes`, the file.
+    /// Collective.
+    ///
+    /// # Errors
+    /// A coefficient that is not a number at a node, the same error on every rank.
+    pub fn new(
+        case: &'a Case,
+        problem: &'a dyn Problem,
+        u: &'a [f64],
+        reactions: &'a [f64],
+        writes: bool,
+    ) -> Result<Solved<'a>, RunError> {
         let points = RegionNodes::new(problem.discretisation());
-        Solved { case, problem, u, reactions, points, cache: HashMap::new() }
-    }
-
-    /// A quantity at region nodes, computed once. Collective.
-    fn nodal(&mut self, quantity: Quantity) -> Result<&Nodal, RunError> {
-        if !self.cache.contains_key(&quantity) {
-            let nodal = self.problem.nodal(&self.points, quantity, self.u)?;
-            self.cache.insert(quantity, nodal);
+        let written = case.output.fields.iter().filter(|_| writes);
+        let mut averaged = Vec::new();
+        for field in case.probes.iter().map(|p| &p.field).chain(written) {
+            let wanted = match quantity(field.quantity) {
+                None | Some(Quantity::Solution) => continue,
+                Some(Quantity::VonMises) => Quantity::Stress,
+                Some(other) => other,
+            };
+            if !averaged.contains(&wanted) && problem.n_values(wanted).is_some() {
+                averaged.push(wanted);
+            }
         }
-        Ok(&self.cache[&quantity])
+        let nodal = if averaged.is_empty() { None } else { Some(problem.nodal(&points, &averaged, u)?) };
+        Ok(Solved { case, problem, u, reactions, points, nodal })
     }
 
-    fn unsupported(&self, what: &str, field: &FieldRef, place: crate::case::Place) -> RunError {
+    /// Where a quantity's values stand; `None` when the law does not have it.
+    pub(super) fn source(&self, quantity: Quantity) -> Option<Source<'_>> {
+        if quantity == Quantity::Solution {
+            return Some(Source::by_node(self.u, self.problem.components()));
+        }
+        let von_mises = quantity == Quantity::VonMises;
+        let averaged = if von_mises { Quantity::Stress } else { quantity };
+        let (table, stride, columns) = self.nodal.as_ref()?.rows(averaged)?;
+        Some(Source { table, stride, columns, by_node: false, von_mises })
+    }
+
+    /// A quantity at a point of an owned cell: interpolated by the space's basis.
+    fn at_point(&self, source: &Source, place: Place) -> Vec<f64> {
+        let d = self.problem.discretisation();
+        let Place { block, cell, reference } = place;
+        let table = d.space.elements[block].tabulate(&[reference], 0);
+        let set = d.mesh.blocks[block].sets[cell];
+        let mut out = vec![0.0; source.width()];
+        for (&node, phi) in d.space.nodes(block, cell).iter().zip(&table.values) {
+            let row = source.row(&self.points, self.points.pair(node, set) as u32);
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += phi * value);
+        }
+        out
+    }
+
+    pub(super) fn unsupported(&self, what: &str, field: &FieldRef, place: crate::case::Place) -> RunError {
         let message = format!("{what} of `{}` is not available", field.name());
         RunError::at(self.case.error(place, what, message, None), &self.case.text)
     }
@@ -80,7 +156,7 @@ impl<'a> Solved<'a> {
     ///
     /// # Errors
     /// A field that has no value at points.
-    pub fn probes(&mut self, places: &[Location]) -> Result<Vec<NamedValue>, RunError> {
+    pub fn probes(&self, places: &[Location]) -> Result<Vec<NamedValue>, RunError> {
         let case = self.case;
         let mesh = self.problem.discretisation().mesh;
         let (dim, c) = (mesh.dim, self.problem.components());
@@ -89,16 +165,13 @@ impl<'a> Solved<'a> {
             let values = if probe.field.quantity == Named::Rank {
                 vec![if matches!(place, Location::Here(_)) { mesh.comm.rank() as f64 } else { 0.0 }]
             } else {
-                let Some(q) = quantity(probe.field.quantity) else {
+                let found = quantity(probe.field.quantity).and_then(|q| Some((q, self.source(q)?)));
+                let Some((q, source)) = found else {
                     return Err(self.unsupported("probe", &probe.field, probe.place));
                 };
-                self.nodal(q)?;
-                let nodal = &self.cache[&q];
                 let all = match place {
-                    Location::Here(p) => {
-                        self.problem.at_point(&self.points, nodal, p.block, p.cell, p.reference)
-                    }
-                    _ => vec![0.0; nodal.width],
+                    Location::Here(place) => self.at_point(&source, place),
+                    _ => vec![0.0; source.width()],
                 };
                 match value_of(q, probe.field.part, dim, c) {
                     Some(k) => vec![all[k]],
@@ -117,7 +190,7 @@ impl<'a> Solved<'a> {
     ///
     /// # Errors
     /// A field that cannot be integrated there.
-    pub fn integrals(&mut self) -> Result<Vec<NamedValue>, RunError> {
+    pub fn integrals(&self) -> Result<Vec<NamedValue>, RunError> {
         let case = self.case;
         let d = self.problem.discretisation();
         let mesh = d.mesh;
@@ -175,166 +248,32 @@ impl<'a> Solved<'a> {
             }
             let Some(q) = quantity(integral.of.quantity) else { return Err(fail(self)) };
             let width = self.problem.n_values(q).ok_or_else(|| fail(self))?;
-            let which: Vec<Located> = match integral.of.part {
-                Part::Normal if on_boundary => vec![Located::Normal],
+            let (what, which) = match integral.of.part {
+                Part::Normal if on_boundary => (Located::Normal, 0..1),
                 Part::Normal => return Err(fail(self)),
-                Part::All => (0..width).map(Located::Value).collect(),
-                part => vec![Located::Value(value_of(q, part, dim, c).ok_or_else(|| fail(self))?)],
+                Part::All => (Located::Values, 0..width),
+                part => {
+                    let k = value_of(q, part, dim, c).ok_or_else(|| fail(self))?;
+                    (Located::Values, k..k + 1)
+                }
             };
             let facets: Vec<_> = conditions::distinct_facets(mesh, &tags).into_iter().map(|f| f.0).collect();
             if on_boundary && mesh.comm.sum(facets.len() as u64) == 0 {
                 return Err(fail(self));
             }
-            let mut values = Vec::new();
-            for which in which {
-                let part = match (on_boundary, which) {
-                    (true, which) => self.problem.integrate_facets(q, which, &facets, self.u),
-                    (false, Located::Value(k)) => {
-                        let keep = |b: usize, cell: usize| {
-                            sets.as_ref().is_none_or(|s| s[mesh.blocks[b].sets[cell] as usize])
-                        };
-                        self.problem.integrate_cells(q, k, self.u, &keep)
-                    }
-                    (false, Located::Normal) => return Err(fail(self)),
+            let all = if on_boundary {
+                self.problem.integrate_facets(q, what, &facets, self.u)
+            } else {
+                let keep = |b: usize, cell: usize| {
+                    sets.as_ref().is_none_or(|s| s[mesh.blocks[b].sets[cell] as usize])
                 };
-                values.push(mesh.comm.agree(part)?);
-            }
+                self.problem.integrate_cells(q, self.u, &keep)
+            };
+            let mut values = mesh.comm.agree(all)?[which].to_vec();
             mesh.comm.sum_slice(&mut values);
             out.push(NamedValue { name: integral.name.clone(), value: values });
         }
         Ok(out)
-    }
-
-    /// Writes the solution for ParaView: Lagrange cells of the space's degree, one partition a rank.
-    /// Collective.
-    pub fn write(&mut self, path: &Path) -> Result<(), RunError> {
-        let case = self.case;
-        let d = self.problem.discretisation();
-        let (mesh, space) = (d.mesh, d.space);
-        let (dim, c) = (mesh.dim, self.problem.components());
-        let degree = space.degree;
-        // The file's nodes are equidistant, the space's are not: values are interpolated cell by cell.
-        let fail = |e: crate::element::Error| RunError::new(Kind::Bug, "output", e.to_string());
-        let mut elements = Vec::new();
-        for block in &mesh.blocks {
-            elements.push(Lagrange::new(block.shape, degree, Nodes::Equispaced).map_err(fail)?);
-        }
-        let n_points = self.points.node.len();
-        let mut x = vec![[0.0; 3]; n_points];
-        let (mut connectivity, mut offsets, mut types) = (Vec::new(), vec![0u64], Vec::new());
-        let mut coordinates = Vec::new();
-        let mut owners: Vec<i32> = Vec::new();
-        let mut regions: Vec<i32> = Vec::new();
-        for (b, block) in mesh.blocks.iter().enumerate() {
-            let order = vtk_lagrange_order(block.shape, degree);
-            let table = geometry::basis(block).tabulate(elements[b].nodes(), 0);
-            let n = elements[b].n_nodes();
-            for cell in 0..block.n_owned {
-                coordinates.clear();
-                mesh.cell_coordinates(block, cell, &mut coordinates);
-                let local = &self.points.cell_to_point[b][cell * n..][..n];
-                for (k, &p) in local.iter().enumerate() {
-                    x[p as usize] = geometry::image(&table, k, &coordinates);
-                }
-                connectivity.extend(order.iter().map(|&k| local[k as usize]));
-                offsets.push(connectivity.len() as u64);
-                types.push(vtk_cell_type(block.shape, degree));
-                owners.push(mesh.comm.rank() as i32);
-                let set = &mesh.sets[block.sets[cell] as usize];
-                regions.push(set.first().map_or(0, |&g| mesh.groups[g as usize].tag));
-            }
-        }
-        let mut arrays: Vec<(String, usize, Vec<f64>)> = Vec::new();
-        let mut with_rank = false;
-        for field in &case.output.fields {
-            if field.quantity == Named::Rank {
-                with_rank = true;
-                continue;
-            }
-            if field.quantity == Named::Reaction {
-                let mut all = self.reactions.to_vec();
-                all.resize(space.map.n_local() * c, 0.0);
-                space.halo.forward(&mut all, c);
-                let width = if c == 1 { 1 } else { 3 };
-                let mut values = vec![0.0; n_points * width];
-                for (value, &v) in values.chunks_exact_mut(width).zip(&self.points.node) {
-                    value[..c].copy_from_slice(&all[v as usize * c..][..c]);
-                }
-                arrays.push((field.name(), width, values));
-                continue;
-            }
-            let Some(q) = quantity(field.quantity) else {
-                return Err(self.unsupported("output.fields", field, crate::case::Place::Default));
-            };
-            self.nodal(q)?;
-            let nodal = &self.cache[&q];
-            let equidistant = self.to_equidistant(nodal, &elements);
-            let pick = value_of(q, field.part, dim, c);
-            // Vectors have three entries for VTK, whatever the dimension.
-            let (width, place): (usize, Box<dyn Fn(usize) -> usize>) = match (q, nodal.width) {
-                _ if pick.is_some() => (1, Box::new(|_| 0)),
-                (_, 1) => (1, Box::new(|k| k)),
-                (Quantity::Gradient, w) if c > 1 && w > 1 => (9, Box::new(move |k| (k / dim) * 3 + k % dim)),
-                (_, w) if w <= 3 => (3, Box::new(|k| k)),
-                (_, w) => (w, Box::new(|k| k)),
-            };
-            let mut values = vec![0.0; n_points * width];
-            for (to, from) in values.chunks_exact_mut(width).zip(equidistant.chunks_exact(nodal.width)) {
-                match pick {
-                    Some(k) => to[0] = from[k],
-                    None => from.iter().enumerate().for_each(|(k, v)| to[place(k)] = *v),
-                }
-            }
-            arrays.push((field.name().replace('.', "_"), width, values));
-        }
-        let point_fields: Vec<Field> = arrays
-            .iter()
-            .map(|(name, width, values)| Field {
-                name: name.clone(),
-                components: *width,
-                values: Values::F64(values),
-            })
-            .collect();
-        let mut cell_fields =
-            vec![Field { name: "region".into(), components: 1, values: Values::I32(&regions) }];
-        if with_rank {
-            cell_fields.push(Field { name: "rank".into(), components: 1, values: Values::I32(&owners) });
-        }
-        let piece = Piece {
-            points: &x,
-            connectivity: &connectivity,
-            offsets: &offsets,
-            types: &types,
-            point_fields: &point_fields,
-            cell_fields: &cell_fields,
-        };
-        Ok(vtkhdf::write(&mesh.comm, path, &piece)?)
-    }
-
-    fn to_equidistant(&self, nodal: &Nodal, elements: &[Lagrange]) -> Vec<f64> {
-        let d = self.problem.discretisation();
-        if d.space.degree <= 2 {
-            return nodal.values.clone();
-        }
-        let w = nodal.width;
-        let mut out = vec![0.0; nodal.values.len()];
-        for (b, element) in elements.iter().enumerate() {
-            let table = d.space.elements[b].tabulate(element.nodes(), 0);
-            let n = element.n_nodes();
-            for local in self.points.cell_to_point[b].chunks_exact(n) {
-                for (k, &to) in local.iter().enumerate() {
-                    let row = &table.values[k * n..][..n];
-                    for value in 0..w {
-                        out[to as usize * w + value] = local
-                            .iter()
-                            .zip(row)
-                            .map(|(&from, phi)| phi * nodal.values[from as usize * w + value])
-                            .sum();
-                    }
-                }
-            }
-        }
-        out
     }
 }
 

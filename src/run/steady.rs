@@ -377,17 +377,19 @@ impl Context<'_> {
         self.phases.count("between");
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
+        // What the output needs room for.
+        drop((pattern, residual, rhs, change));
         if let Some(exact) = &case.exact {
             let errors =
                 problem.exact_errors(&exact.key, &exact.components, &u).map_err(|e| self.locate(e))?;
             self.report.errors =
                 Some(ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() });
         }
-        let mut results = Solved::new(case, problem, &u, &reactions);
+        let results = Solved::new(case, problem, &u, &reactions, !self.options.no_files)?;
         self.report.probes = results.probes(&places)?;
         self.report.integrals = results.integrals()?;
         if !self.options.no_files {
-            results.write(&case.output_dir.join("solution.hdf"))?;
+            results.write(&case.output_dir.join("solution.hdf"), &coordinates)?;
         }
         let writes = !self.options.no_files && comm.is_root();
         let written = if writes { results::write_probes(case, &self.report.probes) } else { Ok(()) };
@@ -471,12 +473,13 @@ impl Context<'_> {
         u: &[f64],
     ) -> Result<Vec<f64>, RunError> {
         let c = problem.components();
-        let mut residual = vec![0.0; self.space.map.n_owned() * c];
         let wanted = self.case.integrals.iter().any(|i| i.of.quantity == crate::case::Quantity::Reaction)
             || self.case.output.fields.iter().any(|f| f.quantity == crate::case::Quantity::Reaction);
-        if wanted {
-            self.comm.agree(problem.residual(pattern, u, &mut residual)).map_err(|e| self.locate(e))?;
+        if !wanted {
+            return Ok(Vec::new());
         }
+        let mut residual = vec![0.0; self.space.map.n_owned() * c];
+        self.comm.agree(problem.residual(pattern, u, &mut residual)).map_err(|e| self.locate(e))?;
         Ok(results::reactions(&residual, constraints, c))
     }
 }

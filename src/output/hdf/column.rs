@@ -51,6 +51,22 @@ impl Element {
     }
 }
 
+/// A Rust type of entries.
+pub trait Entry: bytemuck::Pod + Send + Sync {
+    /// The same as a dataset's type.
+    const ELEMENT: Element;
+}
+
+macro_rules! entries {
+    ($($type:ty => $element:ident),*) => {
+        $(impl Entry for $type {
+            const ELEMENT: Element = Element::$element;
+        })*
+    };
+}
+
+entries!(u8 => U8, u16 => U16, u32 => U32, u64 => U64, i32 => I32, i64 => I64, f64 => F64);
+
 /// Entries on their way to or from a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Column {

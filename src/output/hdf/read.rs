@@ -84,7 +84,7 @@ fn list(path: &Path) -> hdf5::Result<Contents> {
             }
             let name = dataset.name().trim_start_matches('/').to_owned();
             let shape = dataset.shape().iter().map(|&n| n as u64).collect();
-            let slot = Slot { name: name.clone(), element, shape, offset: dataset.offset() };
+            let slot = Slot { name: name.clone(), element, shape, offset: dataset.offset(), same: None };
             contents.slots.insert(name, slot);
         }
     }

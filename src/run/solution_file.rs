@@ -1,0 +1,252 @@
+//! Writes `solution.hdf`: Lagrange cells of the space's degree, one partition a rank.
+//!
+//! Nothing of the mesh's size is built for it: points, cells and fields are computed piece by piece as
+//! they are written. Only above degree 2, where the file's nodes are not the space's, fields are
+//! interpolated as a whole. Start at [`Solved::write`].
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::error::{Kind, RunError};
+use super::results::{Solved, Source, quantity, value_of};
+use crate::case::Quantity as Named;
+use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
+use crate::law::Quantity;
+use crate::mesh::geometry;
+use crate::output::vtkhdf::{self, Cells, Field, Grid, Outline};
+use crate::output::{OutputError, vtkhdf::Kind as Entries};
+
+/// A field of the points: what it is, and where each of its values goes in a row of the file.
+struct PointField<'a> {
+    name: String,
+    source: Source<'a>,
+    /// (from, to) in the rows.
+    moves: Vec<(usize, usize)>,
+    /// Entries a row in the file.
+    width: usize,
+}
+
+impl Solved<'_> {
+    /// Writes the solution for ParaView. `coordinates` are those of the local nodes. Collective.
+    ///
+    /// # Errors
+    /// A field that has no values at points; a full disk, a directory that cannot be written.
+    pub fn write(&self, path: &Path, coordinates: &[[f64; 3]]) -> Result<(), RunError> {
+        let d = self.problem.discretisation();
+        let (mesh, space) = (d.mesh, d.space);
+        let degree = space.degree;
+        let has = |named: Named| self.case.output.fields.iter().any(|f| f.quantity == named);
+        let mut reactions = Vec::new();
+        if has(Named::Reaction) {
+            reactions = self.reactions.to_vec();
+            reactions.resize(space.map.n_local() * self.problem.components(), 0.0);
+            space.halo.forward(&mut reactions, self.problem.components());
+        }
+        let fields = self.point_fields(&reactions)?;
+        // The file's nodes are equidistant, the space's are not above degree 2.
+        let fail = |e: crate::element::Error| RunError::new(Kind::Bug, "output", e.to_string());
+        let mut elements = Vec::new();
+        if degree > 2 {
+            for block in &mesh.blocks {
+                elements.push(Lagrange::new(block.shape, degree, Nodes::Equispaced).map_err(fail)?);
+            }
+        }
+        let cells: Vec<Cells> = mesh
+            .blocks
+            .iter()
+            .zip(&space.elements)
+            .map(|(block, element)| Cells {
+                vtk_type: vtk_cell_type(block.shape, degree),
+                n_points: element.n_nodes(),
+                n_cells: block.n_owned,
+            })
+            .collect();
+        let point_outlines: Vec<Field> = fields
+            .iter()
+            .map(|f| Field { name: f.name.clone(), components: f.width, kind: Entries::F64 })
+            .collect();
+        let region = self.region().map_or(Entries::I32, Entries::Same);
+        let mut cell_outlines = vec![Field { name: "region".into(), components: 1, kind: region }];
+        if has(Named::Rank) {
+            let kind = Entries::Same(mesh.comm.rank() as i32);
+            cell_outlines.push(Field { name: "rank".into(), components: 1, kind });
+        }
+        let grid = vtkhdf::create(
+            &mesh.comm,
+            path,
+            &Outline {
+                n_points: self.points.n_points(),
+                cells: &cells,
+                point_fields: &point_outlines,
+                cell_fields: &cell_outlines,
+            },
+        )?;
+        let written = self.write_parts(&grid, &fields, &elements, coordinates, region);
+        Ok(grid.finish(written)?)
+    }
+
+    fn point_fields<'s>(&'s self, reactions: &'s [f64]) -> Result<Vec<PointField<'s>>, RunError> {
+        let (dim, c) = (self.problem.discretisation().mesh.dim, self.problem.components());
+        let mut fields = Vec::new();
+        for field in &self.case.output.fields {
+            let name = field.name().replace('.', "_");
+            if field.quantity == Named::Rank {
+                continue;
+            }
+            if field.quantity == Named::Reaction {
+                let width = if c == 1 { 1 } else { 3 };
+                let source = Source::by_node(reactions, c);
+                fields.push(PointField { name, source, moves: (0..c).map(|k| (k, k)).collect(), width });
+                continue;
+            }
+            let found = quantity(field.quantity).and_then(|q| Some((q, self.source(q)?)));
+            let Some((q, source)) = found else {
+                return Err(self.unsupported("output.fields", field, crate::case::Place::Default));
+            };
+            let n = source.width();
+            let straight = |width: usize| ((0..n).map(|k| (k, k)).collect(), width);
+            // Vectors have three entries for VTK, whatever the dimension.
+            let (moves, width) = match (value_of(q, field.part, dim, c), q, n) {
+                (Some(k), ..) => (vec![(k, 0)], 1),
+                (_, _, 1) => straight(1),
+                (_, Quantity::Gradient, n) if c > 1 => {
+                    ((0..n).map(|k| (k, (k / dim) * 3 + k % dim)).collect(), 9)
+                }
+                (_, _, n) if n <= 3 => straight(3),
+                _ => straight(n),
+            };
+            fields.push(PointField { name, source, moves, width });
+        }
+        Ok(fields)
+    }
+
+    /// The region of all owned cells, if it is one.
+    fn region(&self) -> Option<i32> {
+        let mesh = self.problem.discretisation().mesh;
+        let mut tags = mesh.sets.iter().map(|set| self.tag(set));
+        let first = tags.next().unwrap_or(0);
+        if tags.all(|tag| tag == first) {
+            return Some(first);
+        }
+        let mut sets = mesh.blocks.iter().flat_map(|block| &block.sets[..block.n_owned]);
+        let first = *sets.next()?;
+        sets.all(|&set| set == first).then(|| self.tag(&mesh.sets[first as usize]))
+    }
+
+    /// The number a set of groups has in the file.
+    fn tag(&self, set: &[u16]) -> i32 {
+        let mesh = self.problem.discretisation().mesh;
+        set.first().map_or(0, |&g| mesh.groups[g as usize].tag)
+    }
+
+    /// This rank's part of the file.
+    fn write_parts(
+        &self,
+        grid: &Grid,
+        fields: &[PointField],
+        elements: &[Lagrange],
+        coordinates: &[[f64; 3]],
+        region: Entries,
+    ) -> Result<(), OutputError> {
+        let d = self.problem.discretisation();
+        let (mesh, space) = (d.mesh, d.space);
+        let points = &self.points;
+        let pairs = points.pairs();
+        if elements.is_empty() {
+            grid.points(&|rows, out| {
+                for (out, &pair) in out.as_chunks_mut().0.iter_mut().zip(&pairs[rows]) {
+                    *out = coordinates[points.node(pair) as usize];
+                }
+            })?;
+        } else {
+            let x = self.equidistant_coordinates(elements);
+            grid.points(&|rows, out| out.copy_from_slice(x[rows].as_flattened()))?;
+        }
+        let orders: Vec<_> =
+            mesh.blocks.iter().map(|block| vtk_lagrange_order(block.shape, space.degree)).collect();
+        grid.cells(&|b, cells, out| {
+            let order = &orders[b];
+            for (cell, out) in cells.zip(out.chunks_exact_mut(order.len())) {
+                let (nodes, set) = (space.nodes(b, cell), mesh.blocks[b].sets[cell]);
+                for (out, &k) in out.iter_mut().zip(order) {
+                    *out = points.point(nodes[k as usize], set);
+                }
+            }
+        })?;
+        if region == Entries::I32 {
+            let tags: Vec<i32> = mesh.sets.iter().map(|set| self.tag(set)).collect();
+            grid.cell_field(0, &|rows: Range<usize>, out: &mut [i32]| {
+                let sets = mesh.blocks.iter().flat_map(|block| &block.sets[..block.n_owned]);
+                for (out, &set) in out.iter_mut().zip(sets.skip(rows.start)) {
+                    *out = tags[set as usize];
+                }
+            })?;
+        }
+        for (k, field) in fields.iter().enumerate() {
+            let PointField { source, moves, width, .. } = field;
+            if elements.is_empty() {
+                grid.point_field(k, &|rows, out: &mut [f64]| {
+                    out.fill(0.0);
+                    for (out, &pair) in out.chunks_exact_mut(*width).zip(&pairs[rows]) {
+                        let row = source.row(points, pair);
+                        moves.iter().for_each(|&(from, to)| out[to] = row[from]);
+                    }
+                })?;
+            } else {
+                let n = source.width();
+                let values = self.to_equidistant(source, elements);
+                grid.point_field(k, &|rows, out: &mut [f64]| {
+                    out.fill(0.0);
+                    let from = values[rows.start * n..rows.end * n].chunks_exact(n);
+                    for (out, row) in out.chunks_exact_mut(*width).zip(from) {
+                        moves.iter().for_each(|&(from, to)| out[to] = row[from]);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Coordinates of the points.
+    fn equidistant_coordinates(&self, elements: &[Lagrange]) -> Vec<[f64; 3]> {
+        let d = self.problem.discretisation();
+        let mut x = vec![[0.0; 3]; self.points.n_points()];
+        let mut corners = Vec::new();
+        for (b, block) in d.mesh.blocks.iter().enumerate() {
+            let table = geometry::basis(block).tabulate(elements[b].nodes(), 0);
+            for cell in 0..block.n_owned {
+                corners.clear();
+                d.mesh.cell_coordinates(block, cell, &mut corners);
+                for (k, &v) in d.space.nodes(b, cell).iter().enumerate() {
+                    let point = self.points.point(v, block.sets[cell]);
+                    x[point as usize] = geometry::image(&table, k, &corners);
+                }
+            }
+        }
+        x
+    }
+
+    /// Values at the points, interpolated cell by cell from the space's nodes.
+    fn to_equidistant(&self, source: &Source, elements: &[Lagrange]) -> Vec<f64> {
+        let d = self.problem.discretisation();
+        let w = source.width();
+        let mut out = vec![0.0; self.points.n_points() * w];
+        for (b, element) in elements.iter().enumerate() {
+            let block = &d.mesh.blocks[b];
+            let table = d.space.elements[b].tabulate(element.nodes(), 0);
+            let mut rows = Vec::with_capacity(element.n_nodes());
+            for cell in 0..block.n_owned {
+                let (nodes, set) = (d.space.nodes(b, cell), block.sets[cell]);
+                rows.clear();
+                rows.extend(nodes.iter().map(|&v| source.row(&self.points, self.points.pair(v, set) as u32)));
+                for (k, &v) in nodes.iter().enumerate() {
+                    let to = self.points.point(v, set) as usize * w;
+                    for (value, out) in out[to..to + w].iter_mut().enumerate() {
+                        *out = rows.iter().zip(table.values_at(k)).map(|(row, phi)| phi * row[value]).sum();
+                    }
+                }
+            }
+        }
+        out
+    }
+}
