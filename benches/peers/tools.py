@@ -133,6 +133,18 @@ def perforated_mesh(cells, install):
     return msh, xdmf
 
 
+def shuffled_box(cells, install):
+    """A Gmsh file of the unit box in random order."""
+    path = cache_folder() / f"shuffled-{'x'.join(map(str, cells))}.msh"
+    if not path.exists():
+        print(f"making {path}", flush=True)
+        command = [virtual_environment(install), str(HERE / "box_mesh.py"), str(path), *map(str, cells)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Missing(f"box_mesh.py failed: {done.stderr.strip()[-300:]}")
+    return path
+
+
 def machine():
     """What the figures were measured on, in a few words."""
     model = "unknown processor"
