@@ -8,6 +8,8 @@ mod choose;
 pub mod installed;
 mod krylov;
 mod method;
+#[allow(dead_code)]
+pub(crate) mod multigrid;
 mod report;
 
 use std::time::Duration;
