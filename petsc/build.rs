@@ -35,6 +35,7 @@ const FUNCTIONS: &[&str] = &[
     "KSP(ComputeExtremeSingularValues|SetComputeSingularValues|SetReusePreconditioner)",
     "PC(SetType|GetType|SetCoordinates|FactorSetMatSolverType|FactorGetMatSolverType)",
     "PC(SetReusePreconditioner|GetFailedReason)",
+    "PCShell(SetContext|GetContext|SetApply|SetApplyTranspose|SetName)",
 ];
 
 const TYPES: &[&str] = &[

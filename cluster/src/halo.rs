@@ -11,6 +11,7 @@ use crate::index_map::IndexMap;
 
 const TAG_FORWARD: i32 = 900;
 const TAG_REVERSE: i32 = 901;
+const TAG_REPEATED: i32 = 902;
 
 /// The exchange pattern between the owners of an [`IndexMap`] and its ghosts.
 ///
@@ -142,6 +143,132 @@ impl Halo {
             for b in 0..block {
                 xs[local as usize * block + b] += received[k * block + b];
             }
+        }
+    }
+}
+
+/// A forward exchange made once for many uses: its buffers and MPI's requests persist, so that an exchange
+/// allocates nothing. For products with a matrix.
+///
+/// Owned and ghost values are separate arrays here.
+pub struct Repeated<T> {
+    /// Keeps the communicator as long as the requests.
+    _comm: Comm,
+    block: usize,
+    /// Owned indices to send, neighbour by neighbour.
+    out: Vec<u32>,
+    /// For each value received: the ghost it belongs to, counted from the first ghost.
+    into: Vec<u32>,
+    send: Vec<T>,
+    receive: Vec<T>,
+    requests: Vec<ffi::MPI_Request>,
+    under_way: bool,
+}
+
+impl Halo {
+    /// Prepares exchanges of `block` values an index. Not collective; the exchanges are, among neighbours.
+    pub fn repeated<T: Pod>(&self, block: usize) -> Repeated<T> {
+        let n_owned = (self.n_local - self.ghost.data.len()) as u32;
+        let item = ItemType::of::<T>();
+        let mut send = vec![T::zeroed(); self.shared.data.len() * block];
+        let mut receive = vec![T::zeroed(); self.ghost.data.len() * block];
+        let mut requests = Vec::with_capacity(self.shared.len() + self.ghost.len());
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: the buffers' heap blocks stay where they are as long as the value returned, whose drop frees
+        // the requests first; MPI keeps the datatype alive for them.
+        unsafe {
+            for (k, &rank) in self.ghost.ranks.iter().enumerate() {
+                let (begin, end) = (self.ghost.offsets[k] * block, self.ghost.offsets[k + 1] * block);
+                ffi::MPI_Recv_init(
+                    receive.as_mut_ptr().add(begin).cast(),
+                    count(end - begin),
+                    item.0,
+                    rank as i32,
+                    TAG_REPEATED,
+                    self.comm.raw(),
+                    request.as_mut_ptr(),
+                );
+                requests.push(request.assume_init());
+            }
+            for (k, &rank) in self.shared.ranks.iter().enumerate() {
+                let (begin, end) = (self.shared.offsets[k] * block, self.shared.offsets[k + 1] * block);
+                ffi::MPI_Send_init(
+                    send.as_mut_ptr().add(begin).cast_const().cast(),
+                    count(end - begin),
+                    item.0,
+                    rank as i32,
+                    TAG_REPEATED,
+                    self.comm.raw(),
+                    request.as_mut_ptr(),
+                );
+                requests.push(request.assume_init());
+            }
+        }
+        Repeated {
+            _comm: self.comm.clone(),
+            block,
+            out: self.shared.data.clone(),
+            into: self.ghost.data.iter().map(|&local| local - n_owned).collect(),
+            send,
+            receive,
+            requests,
+            under_way: false,
+        }
+    }
+}
+
+impl<T: Pod> Repeated<T> {
+    /// Begins to send owned values to the ranks that hold them as ghosts. `owned` may change afterwards.
+    ///
+    /// # Panics
+    /// When the exchange before has not been ended.
+    pub fn begin(&mut self, owned: &[T]) {
+        assert!(!self.under_way, "one exchange at a time");
+        let block = self.block;
+        for (to, &local) in self.send.chunks_exact_mut(block.max(1)).zip(&self.out) {
+            to.copy_from_slice(&owned[local as usize * block..][..block]);
+        }
+        self.under_way = true;
+        // SAFETY: inactive persistent requests, whose buffers nothing touches before `end`.
+        unsafe { ffi::MPI_Startall(count(self.requests.len()), self.requests.as_mut_ptr()) };
+    }
+
+    /// Waits for what [`Repeated::begin`] began and stores the ghosts' values.
+    ///
+    /// # Panics
+    /// When no exchange has begun.
+    pub fn end(&mut self, ghosts: &mut [T]) {
+        assert!(self.under_way, "an exchange that was begun");
+        self.wait();
+        let block = self.block;
+        for (from, &ghost) in self.receive.chunks_exact(block.max(1)).zip(&self.into) {
+            ghosts[ghost as usize * block..][..block].copy_from_slice(from);
+        }
+    }
+}
+
+impl<T> Repeated<T> {
+    fn wait(&mut self) {
+        // SAFETY: active requests whose buffers are alive; afterwards they are inactive.
+        unsafe {
+            ffi::MPI_Waitall(
+                count(self.requests.len()),
+                self.requests.as_mut_ptr(),
+                ffi::RSMPI_STATUS_IGNORE,
+            );
+        }
+        self.under_way = false;
+    }
+}
+
+impl<T> Drop for Repeated<T> {
+    fn drop(&mut self) {
+        if self.under_way {
+            self.wait();
+        }
+        for request in &mut self.requests {
+            // SAFETY: an inactive request made in `repeated`, freed once.
+            unsafe { ffi::MPI_Request_free(request) };
         }
     }
 }

@@ -17,6 +17,6 @@ mod session;
 pub use buckets::Buckets;
 pub use comm::{Comm, Scalar};
 pub use counters::Counters;
-pub use halo::{Halo, Pending};
+pub use halo::{Halo, Pending, Repeated};
 pub use index_map::IndexMap;
 pub use session::{InitError, Session, init, library_version, thread_level, under_launcher};

@@ -34,6 +34,7 @@ const TESTS: &[Test] = &[
     ("halos_add_ghosts_in_the_order_of_ranks", halos_add_ghosts_in_the_order_of_ranks),
     ("halos_without_ghosts", halos_without_ghosts),
     ("what_is_sent_is_counted", what_is_sent_is_counted),
+    ("repeated_exchanges_equal_single_ones", repeated_exchanges_equal_single_ones),
 ];
 
 fn main() -> ExitCode {
@@ -504,4 +505,30 @@ fn what_is_sent_is_counted(comm: &Comm) {
     assert_eq!(halo_counters.messages, halo.shared().len() as u64);
     assert_eq!(halo_counters.bytes, 24 * halo.shared().data.len() as u64);
     assert_eq!(halo_counters.neighbours, halo.shared().len() as u64);
+}
+
+/// Ghosts stand in no order here. Two exchanges are under way at once, one is dropped so.
+fn repeated_exchanges_equal_single_ones(comm: &Comm) {
+    let (map, halo) = ring(comm);
+    let (n, block) = (map.n_owned(), 2);
+    let mut pairs = halo.repeated::<f64>(block);
+    let mut single = halo.repeated::<f32>(1);
+    for round in 0..50u64 {
+        let value = |l: usize, b: usize| (map.local_to_global(l as u32) * 100 + 10 * round + b as u64) as f64;
+        let right: Vec<f64> = (0..map.n_local()).flat_map(|l| (0..block).map(move |b| value(l, b))).collect();
+        let mut owned = right[..n * block].to_vec();
+        let ones: Vec<f32> = (0..n).map(|l| value(l, 1) as f32).collect();
+        let mut ghosts = vec![0.0; map.n_ghost() * block];
+        let mut others = vec![0.0f32; map.n_ghost()];
+        pairs.begin(&owned);
+        single.begin(&ones);
+        owned.fill(-1.0);
+        single.end(&mut others);
+        pairs.end(&mut ghosts);
+        assert_eq!(ghosts, right[n * block..]);
+        assert!(others.iter().enumerate().all(|(k, &x)| x == value(n + k, 1) as f32));
+    }
+    single.begin(&vec![0.0; n]);
+    drop(single);
+    comm.barrier();
 }

@@ -45,12 +45,14 @@ pub struct Ksp {
     raw: sys::KSP,
     monitor: Box<MonitorSlot>,
     operators: Option<(Rc<Handle>, Rc<Handle>)>,
+    /// What the shell preconditioner's context points to.
+    shell: Option<Box<dyn std::any::Any>>,
 }
 
 impl Drop for Ksp {
     fn drop(&mut self) {
         if running() {
-            // SAFETY: owned and destroyed once, before the matrices and the monitor that it points to.
+            // SAFETY: owned and destroyed once, before the matrices, the monitor and the shell that it points to.
             let _ = check(unsafe { sys::KSPDestroy(&mut self.raw) });
         }
     }
@@ -85,7 +87,7 @@ impl Ksp {
         let mut raw: sys::KSP = null_mut();
         // SAFETY: one handle written.
         check(unsafe { sys::KSPCreate(comm, &mut raw) })?;
-        let ksp = Ksp { raw, monitor: Box::new(Cell::new(null_mut())), operators: None };
+        let ksp = Ksp { raw, monitor: Box::new(Cell::new(null_mut())), operators: None, shell: None };
         let context: *const MonitorSlot = &*ksp.monitor;
         // SAFETY: the slot is on the heap and outlives the solver.
         check(unsafe { sys::KSPMonitorSet(raw, Some(monitor), context.cast_mut().cast(), None) })?;
@@ -213,6 +215,20 @@ impl Ksp {
         Ok(Pc::borrowed(pc))
     }
 
+    /// The rows of this rank.
+    pub(crate) fn n_local(&self) -> Result<usize> {
+        match &self.operators {
+            Some((matrix, _)) => Ok(Mat(matrix.clone()).n_local()),
+            None => Err(Error::invalid("a solver without a matrix")),
+        }
+    }
+
+    /// Keeps what the context of a shell preconditioner points to as long as the solver; the state before it
+    /// goes.
+    pub(crate) fn keep_shell(&mut self, state: Box<dyn std::any::Any>) {
+        self.shell = Some(state);
+    }
+
     /// Solves `A x = b`. Not converging is an outcome, not an error. Collective.
     pub fn solve(&mut self, b: &Vec, x: &mut Vec) -> Result<SolveOutcome> {
         self.solve_monitored(b, x, &mut |_, _| ())
@@ -226,10 +242,7 @@ impl Ksp {
         x: &mut Vec,
         mut f: &mut dyn FnMut(u32, f64),
     ) -> Result<SolveOutcome> {
-        let Some((matrix, _)) = &self.operators else {
-            return Err(Error::invalid("a solver without a matrix"));
-        };
-        let n = Mat(matrix.clone()).n_local();
+        let n = self.n_local()?;
         if b.n_local() != n || x.n_local() != n {
             return Err(Error::invalid(format!(
                 "a system of {n} rows on this rank with vectors of {} and {}",

@@ -1,9 +1,13 @@
-//! Preconditioners, as part of a solver.
+//! Preconditioners, as part of a solver: PETSc's own, and a closure of Rust's.
 
+use std::cell::RefCell;
+use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::ptr::null_mut;
 
-use crate::error::{c_string, check, text};
-use crate::{Ksp, PetscInt, Result, sys, to_petsc_int};
+use crate::error::{c_string, callback, check, text};
+use crate::vec::{with_read, with_write};
+use crate::{Error, Ksp, PetscInt, Result, sys, to_petsc_int};
 
 /// On which side the preconditioner stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,5 +94,68 @@ impl<'a> Pc<'a> {
             sys::PCFailedReason_PC_SUBPC_ERROR => Some("the preconditioner of a subdomain or level failed"),
             _ => Some("the set-up failed"),
         })
+    }
+}
+
+type Apply = dyn FnMut(&[f64], &mut [f64]) -> Result<()>;
+
+/// What the trampoline of a shell finds.
+struct ShellState {
+    n_local: usize,
+    apply: RefCell<Box<Apply>>,
+}
+
+/// Called by PETSc for `z = M r`.
+unsafe extern "C" fn shell_apply(pc: sys::PC, r: sys::Vec, z: sys::Vec) -> sys::PetscErrorCode {
+    callback(|| {
+        let mut context: *mut c_void = null_mut();
+        // SAFETY: PETSc writes the pointer given to `PCShellSetContext`, which the solver keeps alive; only
+        // shared references to it are made. The vectors are live, distinct and have the matrix's layout, whose
+        // local size was checked when the shell was set.
+        unsafe {
+            check(sys::PCShellGetContext(pc, (&raw mut context).cast()))?;
+            let state = &*context.cast::<ShellState>();
+            let mut apply = state
+                .apply
+                .try_borrow_mut()
+                .map_err(|_| Error::invalid("the preconditioner's closure applied the preconditioner itself"))?;
+            with_read(r, state.n_local, |r| with_write(z, state.n_local, |z| apply(r, z)))??
+        }
+    })
+}
+
+impl Ksp {
+    /// Makes `apply(r, z)` the preconditioner: it sets this rank's entries of `z = M r` from those of `r`. It
+    /// may communicate: it is called on all ranks. `symmetric` says that `M` is its own transpose, for methods
+    /// that apply the transpose. `name` is what `-ksp_view` shows.
+    ///
+    /// Collective. A panic in `apply` continues where the solver was called, and its error is what that call
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a solver without a matrix.
+    pub fn set_shell_preconditioner(
+        &mut self,
+        name: &str,
+        symmetric: bool,
+        apply: impl FnMut(&[f64], &mut [f64]) -> Result<()> + 'static,
+    ) -> Result<()> {
+        let n_local = self.n_local()?;
+        let state = Box::new(ShellState { n_local, apply: RefCell::new(Box::new(apply)) });
+        let context: *const ShellState = &*state;
+        let name = c_string(name);
+        let pc = self.pc()?.raw;
+        // SAFETY: a live handle that belongs to this solver; the string is copied. The state is on the heap and
+        // kept by the solver, which destroys PETSc's object before it; a state set earlier goes only after
+        // PETSc has the new one.
+        unsafe {
+            check(sys::PCSetType(pc, c"shell".as_ptr()))?;
+            check(sys::PCShellSetContext(pc, context.cast_mut().cast()))?;
+            check(sys::PCShellSetApply(pc, Some(shell_apply)))?;
+            check(sys::PCShellSetApplyTranspose(pc, symmetric.then_some(shell_apply as _)))?;
+            check(sys::PCShellSetName(pc, name.as_ptr()))?;
+        }
+        self.keep_shell(state);
+        Ok(())
     }
 }

@@ -83,6 +83,7 @@ fn on_every_rank() {
     near_null_space(&ranks);
     neumann_null_space(&ranks);
     shell(&ranks);
+    shell_preconditioner(&ranks);
     subdomain_sum(&ranks);
     errors_are_values(&ranks);
     failures_are_outcomes(&ranks);
@@ -394,6 +395,75 @@ fn shell(ranks: &Ranks) {
         Mat::shell(ranks.comm, ranks.range(n).len(), n as u64, |_, _| std::panic::panic_any("on purpose"))
             .unwrap();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panicking.mult(&x, &mut y)));
+    assert_eq!(*caught.unwrap_err().downcast_ref::<&str>().unwrap(), "on purpose");
+}
+
+/// A closure as preconditioner: applied, replaced, its transpose, its errors and its panics.
+fn shell_preconditioner(ranks: &Ranks) {
+    let n = 40;
+    let local = ranks.range(n).len();
+    let start = ranks.range(n).start;
+    // Without a preconditioner CG needs one iteration for each of the 40 eigenvalues; with the inverse, one.
+    let a = Mat::shell(ranks.comm, local, n as u64, move |x, y| {
+        for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+            *y = x * (1 + start + i) as f64;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let b = vector(ranks, n, |_| 1.0);
+    let mut x = vector(ranks, n, |_| 0.0);
+    let mut ksp = Ksp::new(ranks.comm).unwrap();
+    assert!(matches!(ksp.set_shell_preconditioner("none", true, |_, _| Ok(())), Err(Error::Invalid(_))));
+    ksp.set_operators(&a, &a).unwrap();
+    ksp.set_type("cg").unwrap();
+    ksp.set_norm(Norm::Unpreconditioned).unwrap();
+    ksp.set_tolerances(1e-10, 1e-50, 1e5, 200).unwrap();
+    ksp.set_shell_preconditioner("identity", true, |r, z| {
+        z.copy_from_slice(r);
+        Ok(())
+    })
+    .unwrap();
+    let plain = ksp.solve(&b, &mut x).unwrap();
+    assert!(plain.reason.converged() && plain.iterations > 10, "{plain:?}");
+    let inverse = move |r: &[f64], z: &mut [f64]| {
+        for (i, (z, r)) in z.iter_mut().zip(r).enumerate() {
+            *z = r / (1 + start + i) as f64;
+        }
+        Ok(())
+    };
+    ksp.set_shell_preconditioner("inverse", true, inverse).unwrap();
+    assert_eq!(ksp.pc().unwrap().type_name().unwrap(), "shell");
+    x.set(0.0).unwrap();
+    let exact = ksp.solve(&b, &mut x).unwrap();
+    assert!(exact.reason.converged() && exact.iterations == 1, "{exact:?}");
+    assert_entries(ranks, &x, n, 1e-12, |i| 1.0 / (i + 1) as f64);
+
+    // A transposed application is there for symmetric ones only.
+    let transposed = |symmetric: bool| {
+        let mut ksp = Ksp::new(ranks.comm).unwrap();
+        let a = laplacian(ranks, 6);
+        let (b, mut x) = (vector(ranks, 36, wave), vector(ranks, 36, |_| 0.0));
+        ksp.set_operators(&a, &a).unwrap();
+        ksp.set_type("bicg").unwrap();
+        let halve = |r: &[f64], z: &mut [f64]| {
+            z.iter_mut().zip(r).for_each(|(z, r)| *z = 0.5 * r);
+            Ok(())
+        };
+        ksp.set_shell_preconditioner("half", symmetric, halve).unwrap();
+        ksp.solve(&b, &mut x).map(|s| s.reason.converged())
+    };
+    assert!(transposed(true).unwrap());
+    assert!(matches!(transposed(false), Err(Error::Petsc { .. })));
+
+    ksp.set_shell_preconditioner("failing", true, |_, _| Err(Error::Invalid("no such inverse".to_owned())))
+        .unwrap();
+    match ksp.solve(&b, &mut x) {
+        Err(Error::Invalid(text)) => assert_eq!(text, "no such inverse"),
+        other => panic!("{other:?}"),
+    }
+    ksp.set_shell_preconditioner("panicking", true, |_, _| std::panic::panic_any("on purpose")).unwrap();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ksp.solve(&b, &mut x)));
     assert_eq!(*caught.unwrap_err().downcast_ref::<&str>().unwrap(), "on purpose");
 }
 

@@ -283,7 +283,8 @@ pub const KRYLOV: [(&str, bool); 5] =
     [("cg", true), ("minres", true), ("gmres", false), ("fgmres", false), ("bicgstab", false)];
 
 /// Preconditioners, and whether each is symmetric.
-pub const PRECONDITIONERS: [(&str, bool); 12] = [
+pub const PRECONDITIONERS: [(&str, bool); 13] = [
+    ("amg", true),
     ("boomeramg", true),
     ("gamg", true),
     ("asm", true),

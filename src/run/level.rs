@@ -9,7 +9,6 @@ use super::materials::Materials;
 use super::singular;
 use super::steady::Context;
 use crate::assembly::Constraints;
-use crate::mesh::Mesh;
 
 impl Context<'_> {
     /// The null space of the constrained problem: empty when the conditions hold every body. A scalar
@@ -120,22 +119,20 @@ impl Context<'_> {
     }
 }
 
-/// Rigid motions in the nodes' frames, zero where prescribed: the near-null space of elasticity.
+/// Rigid motions in the nodes' frames, zero where prescribed: the near-null space of elasticity. Turns about
+/// `center`.
 pub(super) fn rigid_modes(
-    mesh: &Mesh,
+    dim: usize,
     x: &[[f64; 3]],
+    center: &[f64; 3],
     constraints: &Constraints,
     n_owned: usize,
 ) -> Vec<Vec<f64>> {
-    let (low, high) = mesh.bounds();
-    let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
-    let dim = mesh.dim;
-    let n_modes = singular::motion_names(dim).len();
-    (0..n_modes)
+    (0..singular::motion_names(dim).len())
         .map(|k| {
             let mut mode = vec![0.0; n_owned * dim];
-            for (node, values) in mode.chunks_exact_mut(dim).enumerate() {
-                values.copy_from_slice(&singular::rigid_motions(dim, &x[node], &center)[k][..dim]);
+            for (values, x) in mode.chunks_exact_mut(dim).zip(x) {
+                values.copy_from_slice(&singular::rigid_motion(dim, k, x, center)[..dim]);
             }
             constraints.to_frames(&mut mode);
             constraints.zero_fixed(&mut mode);

@@ -77,18 +77,22 @@ pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
 /// The rigid motions of a body in `dim` dimensions at a point relative to `center`: translations, then
 /// rotations.
 pub fn rigid_motions(dim: usize, x: &[f64; 3], center: &[f64; 3]) -> Vec<[f64; 3]> {
+    (0..motion_names(dim).len()).map(|k| rigid_motion(dim, k, x, center)).collect()
+}
+
+/// One of [`rigid_motions`].
+pub fn rigid_motion(dim: usize, k: usize, x: &[f64; 3], center: &[f64; 3]) -> [f64; 3] {
     let r = [x[0] - center[0], x[1] - center[1], x[2] - center[2]];
-    match dim {
-        1 => vec![[1.0, 0.0, 0.0]],
-        2 => vec![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-r[1], r[0], 0.0]],
-        _ => vec![
-            [1.0, 0.0, 0.0],
-            [0.0, 1.0, 0.0],
-            [0.0, 0.0, 1.0],
-            [0.0, -r[2], r[1]],
-            [r[2], 0.0, -r[0]],
-            [-r[1], r[0], 0.0],
-        ],
+    if k < dim {
+        let mut axis = [0.0; 3];
+        axis[k] = 1.0;
+        return axis;
+    }
+    // In the plane the one rotation is about z.
+    match if dim == 2 { 2 } else { k - dim } {
+        0 => [0.0, -r[2], r[1]],
+        1 => [r[2], 0.0, -r[0]],
+        _ => [-r[1], r[0], 0.0],
     }
 }
 

@@ -1,5 +1,6 @@
 //! The steady driver: mesh, space, conditions, matrix, solve, reports.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use cluster::Comm;
@@ -10,6 +11,7 @@ use super::level::rigid_modes;
 use super::materials::{self, Materials};
 use super::mesh;
 use super::results::{self, Solved};
+use super::singular;
 use super::sizes::Sizes;
 use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Backend, Case, Law, Place};
@@ -282,7 +284,7 @@ impl Context<'_> {
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
 
         let line = self.progress.phase("assembling");
-        let pattern = self.phases.time("pattern", || Pattern::new(space));
+        let pattern = Rc::new(self.phases.time("pattern", || Pattern::new(space)));
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
@@ -293,33 +295,45 @@ impl Context<'_> {
         let sizes = serde_json::to_value(Sizes::of(mesh, space, &pattern, c)).unwrap_or_default();
         self.report.extra.insert("sizes".to_owned(), sizes);
         tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
-        let rhs: Vec<f64> = residual.iter().map(|r| -r).collect();
+        residual.iter_mut().for_each(|r| *r = -*r);
+        let rhs = residual;
         if !null.is_empty() {
             self.check_compatible(&rhs, &null)?;
         }
 
         drop(line);
         let line = self.progress.phase("solving");
-        let near_null = if case.physics.law == Law::Elasticity {
-            rigid_modes(mesh, &coordinates, &constraints, n_owned)
-        } else {
-            Vec::new()
+        let elastic = case.physics.law == Law::Elasticity;
+        let (low, high) = mesh.bounds();
+        let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
+        let motion = |k: usize, x: &[f64; 3]| {
+            if elastic { singular::rigid_motion(mesh.dim, k, x, &center) } else { [1.0, 0.0, 0.0] }
         };
-        let solved = solver::solve_assembled(
+        let n_modes = if elastic { singular::motion_names(mesh.dim).len() } else { 1 };
+        let modes = solver::Modes { n: n_modes, at: &motion };
+        let near_null = || {
+            if elastic {
+                rigid_modes(mesh.dim, &coordinates, &center, &constraints, n_owned)
+            } else {
+                Vec::new()
+            }
+        };
+        let solved = solver::solve(
             comm,
-            &space.map,
+            (&space.map, &space.halo),
             &pattern,
             matrix,
             &solver::Problem {
                 symmetric: materials.symmetric,
-                law: case.physics.law.name().to_string(),
+                law: case.physics.law.name(),
                 advective: case.physics.law == Law::ConvectionDiffusion,
                 dimension: mesh.dim,
                 degree: case.degree as u32,
-                near_null,
-                null: null.clone(),
+                null: &null,
+                near_null: &near_null,
+                transfer: &|| solver::to_vertices(mesh, space, &constraints, c, &modes),
             },
-            &rhs,
+            rhs,
             &self.solver_options(),
             &mut |iteration, residual| {
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
@@ -378,7 +392,7 @@ impl Context<'_> {
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
-        drop((pattern, residual, rhs, change));
+        drop((pattern, change));
         if let Some(exact) = &case.exact {
             let errors =
                 problem.exact_errors(&exact.key, &exact.components, &u).map_err(|e| self.locate(e))?;

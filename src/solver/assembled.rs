@@ -1,28 +1,18 @@
-//! Solving what `assembly` made: a matrix of owned rows handed to PETSc without a copy of its values.
+//! The matrix of a solve in the form that a method needs: our operator, or PETSc's AIJ.
+//!
+//! Imports `cluster`, `petsc`, `assembly`. A matrix begins as ours; PETSc's is made, from the same values, when
+//! a method of PETSc's needs it, and ours is gone then.
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
 
 use cluster::{Comm, IndexMap};
-use petsc::{Csr, Mat, PetscInt, to_petsc_int};
+use petsc::{Csr, Mat, NullSpace, PetscInt, Vec as PetscVec, to_petsc_int};
 
-use super::{Error, Options, Report, System, solve};
+use super::operator::Operator;
+use super::vectors::orthonormal;
+use super::{Error, System};
 use crate::assembly::{Matrix, Pattern};
-
-/// What there is to know of a linear problem beside its matrix.
-pub struct Problem {
-    /// Whether the matrix is symmetric.
-    pub symmetric: bool,
-    /// The law's name, for the reason given.
-    pub law: String,
-    /// Whether the law has an advective term.
-    pub advective: bool,
-    /// Dimension of the mesh.
-    pub dimension: usize,
-    /// Degree of the space.
-    pub degree: u32,
-    /// Near-null space in owned DOFs: rigid motions.
-    pub near_null: Vec<Vec<f64>>,
-    /// True null space in owned DOFs; empty when the problem is regular.
-    pub null: Vec<Vec<f64>>,
-}
 
 /// One part of the rows, with `block` components a node: columns by `column`.
 fn rows(
@@ -58,7 +48,7 @@ fn rows(
 ///
 /// # Errors
 /// Sizes beyond PETSc's index type; PETSc's own.
-pub fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) -> Result<Mat, Error> {
+fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) -> Result<Mat, Error> {
     let block = matrix.block;
     let n_owned = map.n_owned();
     let both = rows(&pattern.diag_ptr, &pattern.diag_col, matrix.diag, block, u64::from).and_then(|diag| {
@@ -77,56 +67,81 @@ pub fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) 
     Ok(Mat::from_split_csr(comm.raw(), n_owned * block, n_global, block, diag, off)?)
 }
 
-/// Solves for the change from the lifted state, starting at zero. Collective.
-///
-/// Returns the owned entries of the solution and how it went.
-///
-/// # Errors
-/// A method that does not exist or does not fit; a failure inside PETSc. Not converging is none: see
-/// [`Report::converged`].
-pub fn solve_assembled(
-    comm: &Comm,
-    map: &IndexMap,
-    pattern: &Pattern,
-    matrix: Matrix,
-    problem: &Problem,
-    rhs: &[f64],
-    options: &Options,
-    progress: &mut dyn FnMut(u32, f64),
-) -> Result<(Vec<f64>, Report), Error> {
-    let block = matrix.block;
-    let mat = to_petsc(comm, map, pattern, matrix)?;
-    let system = System {
-        comm,
-        matrix: &mat,
-        block_size: block,
-        n_global: map.n_global() * block as u64,
-        n_owned: map.n_owned() * block,
-        symmetric: problem.symmetric,
-        law: &problem.law,
-        advective: problem.advective,
-        dimension: problem.dimension,
-        near_null: problem.near_null.clone(),
-        null: problem.null.clone(),
-        degree: problem.degree,
-    };
-    let mut x = vec![0.0; rhs.len()];
-    let report = solve(&system, rhs, &mut x, options, progress)?;
-    Ok((x, report))
+enum Form {
+    Ours(Rc<RefCell<Operator>>),
+    Petsc(Mat),
+    /// On the way from one to the other; stays so only when that failed.
+    Neither,
 }
 
-/// The PETSc options given that nothing has asked for: misspelt ones are among them.
-///
-/// # Errors
-/// PETSc's own.
-pub fn unused_options() -> Result<Vec<String>, Error> {
-    Ok(petsc::options_left()?)
+/// The matrix, in one of two forms.
+pub(super) struct Stored {
+    form: Form,
+    /// PETSc's copy of the near-null space, for its multigrid.
+    near: bool,
 }
 
-/// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.
-///
-/// # Errors
-/// When PETSc does not start.
-pub fn start(comm: &Comm) -> Result<petsc::Session, Error> {
-    Ok(petsc::initialize(comm.raw(), &[])?)
+impl Stored {
+    /// As our operator. Not collective.
+    pub(super) fn new(system: &System, pattern: &Rc<Pattern>, matrix: Matrix) -> Stored {
+        let operator = Operator::new(Rc::clone(pattern), matrix, system.halo, system.map.n_ghost());
+        Stored { form: Form::Ours(Rc::new(RefCell::new(operator))), near: false }
+    }
+
+    /// Our operator, to share with a closure.
+    ///
+    /// # Panics
+    /// When PETSc has the matrix: methods of ours come first.
+    pub(super) fn operator(&self) -> &Rc<RefCell<Operator>> {
+        match &self.form {
+            Form::Ours(operator) => operator,
+            _ => panic!("a method of ours after one of PETSc's"),
+        }
+    }
+
+    /// Our operator, to apply.
+    pub(super) fn borrow(&self) -> RefMut<'_, Operator> {
+        self.operator().borrow_mut()
+    }
+
+    /// PETSc's form, with what PETSc should know of it. Collective.
+    ///
+    /// # Errors
+    /// Sizes beyond PETSc's index type; PETSc's own.
+    pub(super) fn petsc(
+        &mut self,
+        system: &System,
+        null: Option<&NullSpace>,
+        near: bool,
+    ) -> Result<&Mat, Error> {
+        if let Form::Ours(operator) = std::mem::replace(&mut self.form, Form::Neither) {
+            let Ok(operator) = Rc::try_unwrap(operator) else {
+                unreachable!("solvers that shared the operator are gone")
+            };
+            let matrix = operator.into_inner().into_matrix();
+            let mat = to_petsc(system.comm, system.map, system.pattern, matrix)?;
+            mat.set_symmetric(system.problem.symmetric)?;
+            mat.set_null_space(null)?;
+            self.form = Form::Petsc(mat);
+        }
+        let Form::Petsc(mat) = &self.form else { unreachable!("made above") };
+        if near && !self.near {
+            let modes = (system.problem.near_null)();
+            mat.set_near_null_space(null_space(system, orthonormal(system.comm, modes))?.as_ref())?;
+            self.near = true;
+        }
+        Ok(mat)
+    }
+}
+
+/// The span of an orthonormal basis for PETSc; none if it is empty. Collective.
+pub(super) fn null_space(system: &System, basis: Vec<Vec<f64>>) -> Result<Option<NullSpace>, Error> {
+    let comm = system.comm.raw();
+    let mut vectors: Vec<PetscVec> = Vec::with_capacity(basis.len());
+    for mode in basis {
+        let mut v = PetscVec::from_slice(comm, &mode, system.n_global)?;
+        v.set_block_size(system.block)?;
+        vectors.push(v);
+    }
+    Ok(if vectors.is_empty() { None } else { Some(NullSpace::new(comm, false, &vectors)?) })
 }

@@ -23,9 +23,10 @@ pub(super) struct Candidate {
 
 /// The methods to try, in order; at least one.
 pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate>, Error> {
+    let problem = system.problem;
     let method = Method::parse(&opt.method)?;
     if method != Method::Auto {
-        method.check(system.symmetric)?;
+        method.check(problem.symmetric)?;
         if method == Method::Direct && !can_factorise(system.comm.size()) {
             return Err(Error::Refused {
                 method: "direct".to_owned(),
@@ -33,13 +34,17 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
                     .to_owned(),
             });
         }
+        if let Some(method) = method.at_degree_1().filter(|_| problem.degree == 1) {
+            let reason = "asked for; p-multigrid at degree 1 is amg".to_owned();
+            return Ok(vec![Candidate { method, reason }]);
+        }
         return Ok(vec![Candidate { method, reason: "asked for".to_owned() }]);
     }
-    let flat = system.dimension < 3;
-    let factorise = can_factorise(system.comm.size()) && system.null.is_empty();
+    let flat = problem.dimension < 3;
+    let factorise = can_factorise(system.comm.size()) && problem.null.is_empty();
     let (small, large) = if flat { (DIRECT_2D, LAST_RESORT_2D) } else { (DIRECT_3D, LAST_RESORT_3D) };
     let multigrid = if has_package("hypre") { "boomeramg" } else { "gamg" };
-    let law = system.law;
+    let law = problem.law;
 
     let mut list = Vec::new();
     let mut add = |method: Method, reason: String| list.push(Candidate { method, reason });
@@ -47,25 +52,34 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
     if direct {
         add(
             Method::Direct,
-            format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, system.dimension),
+            format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, problem.dimension),
         );
     }
-    if !system.symmetric || system.advective {
+    let instead = if direct { "the factorisation failed" } else { "multigrid of our own did not converge" };
+    // PETSc takes the matrix over: methods of ours stand first or not at all.
+    if !direct && problem.symmetric && !problem.advective {
+        let kind = if system.block > 1 { "vector" } else { "scalar" };
+        let (preconditioner, what) = if problem.degree == 1 {
+            ("amg", "smoothed aggregation".to_owned())
+        } else {
+            ("pmg", format!("p-multigrid from degree {} to 1, smoothed aggregation below", problem.degree))
+        };
+        add(Method::iterative("cg", preconditioner), format!("symmetric {kind} law ({law}): {what}"));
+    }
+    if !problem.symmetric || problem.advective {
         add(Method::iterative("gmres", multigrid), format!("nonsymmetric law ({law})"));
         add(Method::iterative("gmres", "ras"), "multigrid did not converge: transport dominates".to_owned());
-    } else if system.block_size > 1 {
+    } else if system.block > 1 {
         add(
             Method::iterative("cg", "gamg"),
-            format!("symmetric vector law ({law}): aggregation with rigid body modes"),
+            instead.to_owned(),
         );
         add(Method::iterative("cg", multigrid), "aggregation did not converge".to_owned());
     } else {
-        // Aggressive coarsening halves the memory of the hierarchy in 3D; degree 2 and more has stronger
-        // couplings within cells, on which it loses too much.
-        let aggressive = !flat && system.degree == 1 && multigrid == "boomeramg";
+        let aggressive = multigrid == "boomeramg";
         add(
             Method::Iterative { krylov: "cg", preconditioner: multigrid, aggressive },
-            format!("symmetric scalar law ({law})"),
+            instead.to_owned(),
         );
         if aggressive {
             add(Method::iterative("cg", multigrid), "aggressive coarsening did not converge".to_owned());

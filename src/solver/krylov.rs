@@ -1,9 +1,15 @@
 //! One solve by one method, to the true residual.
+//!
+//! Start at [`run`]: it builds what the method needs and hands on to [`ours`] (conjugate gradients with a
+//! multigrid of ours) or [`petsc`] (everything else).
 
 use std::time::{Duration, Instant};
 
-use petsc::{Ksp, Reason, Vec as PetscVec};
+use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec};
 
+use super::assembled::{Stored, null_space};
+use super::cg::{self, Work};
+use super::multigrid::{self, Multigrid};
 use super::{Error, Method, Options, System};
 
 /// How often the iteration may start again from its own result when the residual it tracks has drifted
@@ -17,25 +23,34 @@ pub(super) struct Outcome {
     pub(super) converged: bool,
     pub(super) reason: Reason,
     /// Why the preconditioner failed, if it did.
-    pub(super) failure: Option<&'static str>,
+    pub(super) failure: Option<String>,
     /// What PETSc really used, for the method `petsc`.
     pub(super) types: (String, String),
     pub(super) set_up: Duration,
     pub(super) solve: Duration,
 }
 
+/// What is to be solved, and how far.
+pub(super) struct Task<'a> {
+    /// The right-hand side, without a part in the null space.
+    pub(super) b: &'a [f64],
+    /// Its norm.
+    pub(super) norm: f64,
+    /// An orthonormal basis of the null space.
+    pub(super) null: &'a [Vec<f64>],
+    pub(super) options: &'a Options,
+    pub(super) max_iterations: u32,
+}
+
 /// The method's options, in PETSc's database while this lives. What the user gave is left alone.
 struct Applied(Vec<&'static str>);
 
 impl Applied {
-    fn new(options: Vec<(&'static str, String)>, user: &str) -> Result<Applied, Error> {
-        if !user.is_empty() {
-            petsc::options_insert(user)?;
-        }
+    fn new(options: Vec<(&'static str, String)>) -> Result<Applied, Error> {
         let mut applied = Applied(Vec::with_capacity(options.len()));
         for (name, value) in options {
-            if !petsc::options_has(name)? {
-                petsc::options_set(name, Some(&value))?;
+            if !::petsc::options_has(name)? {
+                ::petsc::options_set(name, Some(&value))?;
                 applied.0.push(name);
             }
         }
@@ -47,72 +62,217 @@ impl Drop for Applied {
     fn drop(&mut self) {
         for name in &self.0 {
             // An option that cannot be removed is one that is gone.
-            let _ = petsc::options_clear(name);
+            let _ = ::petsc::options_clear(name);
         }
     }
 }
 
-/// Solves `A x = b` from the guess in `x`. Collective.
-#[allow(clippy::too_many_arguments)]
+/// Decides when to stop starting again.
+struct Restarts {
+    target: f64,
+    norm: f64,
+    /// The norm at which the method stops, in the norm that it watches.
+    watched: f64,
+    relative_residual: f64,
+    n: u32,
+}
+
+impl Restarts {
+    fn new(task: &Task) -> Restarts {
+        // Absolute, so that a good initial guess counts; the iteration must not end relative to its start.
+        let target = task.options.tolerance * task.norm;
+        Restarts { target, norm: task.norm, watched: target, relative_residual: f64::INFINITY, n: 0 }
+    }
+
+    /// Whether to go on, given the true residual's norm.
+    fn again(&mut self, true_norm: f64, reason: Reason, iterations_left: u32) -> bool {
+        let previous = std::mem::replace(&mut self.relative_residual, true_norm / self.norm);
+        self.n += 1;
+        let stalled = self.relative_residual.is_nan() || self.relative_residual > 0.5 * previous;
+        // Methods that watch another norm (MINRES) stop early by its distance from the true one.
+        self.watched *= (0.5 * self.target / true_norm).clamp(1e-4, 1.0);
+        true_norm > self.target
+            && reason.converged()
+            && self.n <= RESTARTS
+            && !stalled
+            && iterations_left > 0
+    }
+}
+
+/// Solves `A x = b` from zero. Collective.
 pub(super) fn run(
     system: &System,
+    stored: &mut Stored,
     method: &Method,
-    b: &PetscVec,
-    norm: f64,
-    x: &mut PetscVec,
-    opt: &Options,
-    max_iterations: u32,
+    task: &Task,
+    x: &mut [f64],
     progress: &mut dyn FnMut(u32, f64),
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
-    let _applied = Applied::new(method.petsc_options(system, opt), &opt.petsc)?;
-    let mut ksp = Ksp::new(system.comm.raw())?;
-    ksp.set_operators(system.matrix, system.matrix)?;
-    // Absolute, so that a good initial guess counts; the iteration must not end relative to its start.
-    let target = opt.tolerance * norm;
-    let mut watched = target;
-    ksp.set_tolerances(1e-50, watched, 1e10, max_iterations)?;
+    let user = task.options.petsc.trim();
+    if !user.is_empty() {
+        ::petsc::options_insert(user)?;
+    }
+    // A preconditioner among PETSc's options wins over ours, as all of them do.
+    if !method.is_ours() || ::petsc::options_has("-pc_type")? {
+        let _applied = Applied::new(method.petsc_options(system, task.options))?;
+        let null = null_space(system, task.null.to_vec())?;
+        let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
+        return petsc(system, mat, None, task, x, progress, began);
+    }
+    let multigrid = match multigrid(system, stored, method) {
+        Ok(multigrid) => multigrid,
+        Err(error) => {
+            return Ok(Outcome {
+                iterations: 0,
+                relative_residual: f64::INFINITY,
+                converged: false,
+                reason: Reason::DivergedPreconditionerFailed,
+                failure: Some(error),
+                types: (String::new(), String::new()),
+                set_up: began.elapsed(),
+                solve: Duration::ZERO,
+            });
+        }
+    };
+    // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
+    if method.is_cg() && ::petsc::options_left()?.is_empty() {
+        return Ok(ours(system, stored, multigrid, task, x, progress, began.elapsed()));
+    }
+    let _applied = Applied::new(method.petsc_options(system, task.options))?;
+    let operator = std::rc::Rc::clone(stored.operator());
+    let mat = Mat::shell(system.comm.raw(), system.n_owned, system.n_global, move |x, y| {
+        operator.borrow_mut().apply(x, y);
+        Ok(())
+    })?;
+    mat.set_symmetric(system.problem.symmetric)?;
+    mat.set_null_space(null_space(system, task.null.to_vec())?.as_ref())?;
+    petsc(system, &mat, Some(multigrid), task, x, progress, began)
+}
+
+/// Sets up our multigrid; the error is a sentence. Collective, and so is its error.
+fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multigrid, String> {
+    let transfer = (method.preconditioner() == Some("pmg")).then(|| (system.problem.transfer)());
+    let near_null = if transfer.is_some() { Vec::new() } else { (system.problem.near_null)() };
+    let operator = stored.borrow();
+    let made = Multigrid::new(multigrid::Input {
+        comm: system.comm,
+        map: system.map,
+        halo: system.halo,
+        pattern: system.pattern,
+        matrix: operator.matrix(),
+        near_null: &near_null,
+        transfer,
+        options: multigrid::Options::default(),
+    });
+    let failed = system.comm.any(made.is_err());
+    match made {
+        Ok(multigrid) if !failed => Ok(multigrid),
+        Ok(_) => Err("the set-up failed on another rank".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Conjugate gradients with a multigrid of ours.
+fn ours(
+    system: &System,
+    stored: &Stored,
+    mut multigrid: Multigrid,
+    task: &Task,
+    x: &mut [f64],
+    progress: &mut dyn FnMut(u32, f64),
+    set_up: Duration,
+) -> Outcome {
+    let began = Instant::now();
+    let operator = &mut *stored.borrow();
+    let mut work = Work::new(system.comm, system.n_owned);
+    work.r.copy_from_slice(task.b);
+    let mut restarts = Restarts::new(task);
+    let mut iterations = 0;
+    let mut norm = task.norm;
+    loop {
+        let before = iterations;
+        let ended = cg::iterate(
+            operator,
+            &mut |r, z| multigrid.apply(r, z),
+            task.null,
+            &mut work,
+            x,
+            norm,
+            restarts.watched,
+            task.max_iterations - before,
+            &mut |it, r| progress(before + it, r / task.norm),
+        );
+        iterations += ended.iterations;
+        norm = work.residual(operator, task.b, x);
+        if !restarts.again(norm, ended.reason, task.max_iterations - iterations) {
+            return Outcome {
+                iterations,
+                relative_residual: restarts.relative_residual,
+                converged: restarts.relative_residual <= task.options.tolerance,
+                reason: ended.reason,
+                failure: None,
+                types: (String::new(), String::new()),
+                set_up,
+                solve: began.elapsed(),
+            };
+        }
+    }
+}
+
+/// PETSc's iteration, as its options have it, with a multigrid of ours if one is given.
+fn petsc(
+    system: &System,
+    mat: &Mat,
+    multigrid: Option<Multigrid>,
+    task: &Task,
+    solution: &mut [f64],
+    progress: &mut dyn FnMut(u32, f64),
+    began: Instant,
+) -> Result<Outcome, Error> {
+    let comm = system.comm.raw();
+    let mut restarts = Restarts::new(task);
+    let mut ksp = Ksp::new(comm)?;
+    ksp.set_operators(mat, mat)?;
+    ksp.set_tolerances(1e-50, restarts.watched, 1e10, task.max_iterations)?;
     ksp.set_initial_guess_nonzero(true)?;
     ksp.set_from_options()?;
+    if let Some(mut multigrid) = multigrid {
+        ksp.set_shell_preconditioner("multigrid", system.problem.symmetric, move |r, z| {
+            multigrid.apply(r, z);
+            Ok(())
+        })?;
+    }
     ksp.set_up()?;
     let set_up = began.elapsed();
 
     let began = Instant::now();
-    let mut residual = PetscVec::new(system.comm.raw(), system.n_owned, system.n_global)?;
+    let b = PetscVec::from_slice(comm, task.b, system.n_global)?;
+    let mut x = PetscVec::new(comm, system.n_owned, system.n_global)?;
+    let mut residual = PetscVec::new(comm, system.n_owned, system.n_global)?;
     let mut iterations = 0;
-    let mut relative_residual = f64::INFINITY;
     let mut outcome;
-    let mut restart = 0;
     loop {
         let before = iterations;
-        outcome = ksp.solve_monitored(b, x, &mut |it, r| progress(before + it, r / norm))?;
+        outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
         iterations += outcome.iterations;
-        system.matrix.mult(x, &mut residual)?;
-        residual.aypx(-1.0, b)?;
-        let true_norm = residual.norm2()?;
-        let previous = std::mem::replace(&mut relative_residual, true_norm / norm);
-        restart += 1;
-        let stalled = relative_residual.is_nan() || relative_residual > 0.5 * previous;
-        if true_norm <= target
-            || !outcome.reason.converged()
-            || restart > RESTARTS
-            || stalled
-            || iterations >= max_iterations
-        {
+        mat.mult(&x, &mut residual)?;
+        residual.aypx(-1.0, &b)?;
+        let left = task.max_iterations.saturating_sub(iterations);
+        if !restarts.again(residual.norm2()?, outcome.reason, left) {
             break;
         }
-        // Methods that watch another norm (MINRES) stop early by its distance from the true one.
-        watched *= (0.5 * target / true_norm).clamp(1e-4, 1.0);
-        ksp.set_tolerances(1e-50, watched, 1e10, max_iterations - iterations)?;
+        ksp.set_tolerances(1e-50, restarts.watched, 1e10, left)?;
     }
+    x.read(|x| solution.copy_from_slice(x))?;
     let krylov = ksp.type_name()?;
     let pc = ksp.pc()?;
     Ok(Outcome {
         iterations,
-        relative_residual,
-        converged: relative_residual <= opt.tolerance,
+        relative_residual: restarts.relative_residual,
+        converged: restarts.relative_residual <= task.options.tolerance,
         reason: outcome.reason,
-        failure: pc.failure()?,
+        failure: pc.failure()?.map(str::to_owned),
         types: (krylov, pc.type_name()?),
         set_up,
         solve: began.elapsed(),

@@ -1,25 +1,36 @@
-//! Linear systems: which Krylov method and preconditioner, run by PETSc, and an honest report.
+//! Linear systems: which Krylov method and preconditioner, ours or PETSc's, and an honest report.
 //!
-//! May import `cluster`, `petsc` (the only module that does) and `assembly`. Start at [`solve`]; `method.rs` has the
-//! names and what they mean to PETSc, `choose.rs` what `auto` picks, `krylov.rs` the solve itself.
+//! May import `cluster`, `petsc` (the only module that does), `assembly` and what stands before it. Start at
+//! [`solve`]; `method.rs` has the names and what they mean to PETSc, `choose.rs` what `auto` picks, `krylov.rs` the
+//! solve itself. `operator.rs`, `vectors.rs`, `cg.rs` and `multigrid/` are ours, with `transfer.rs` between
+//! polynomial degrees; `assembled.rs` hands a matrix to PETSc.
 
-pub(crate) mod assembled;
+mod assembled;
+mod cg;
 mod choose;
 pub mod installed;
 mod krylov;
 mod method;
+pub mod multigrid;
+mod operator;
 mod report;
+mod transfer;
+mod vectors;
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use cluster::Comm;
-use petsc::{NullSpace, Vec as PetscVec};
+use cluster::{Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
 
-pub use assembled::{Problem, solve_assembled, start, unused_options};
+use crate::assembly::{Matrix, Pattern};
+use assembled::Stored;
 use choose::Candidate;
+use krylov::Task;
 pub use method::Method;
 pub use report::{Error, Report};
+pub use transfer::{Modes, to_vertices};
+use vectors::{Sums, orthonormal, remove};
 
 /// The `[solver]` section of a case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,87 +60,94 @@ impl Default for Options {
     }
 }
 
-/// A matrix and what is known about it.
-pub struct System<'a> {
-    /// The ranks that share the matrix.
-    pub comm: &'a Comm,
-    /// The matrix.
-    pub matrix: &'a petsc::Mat,
-    /// Unknowns at a node.
-    pub block_size: usize,
-    /// Rows of all ranks.
-    pub n_global: u64,
-    /// Rows of this rank.
-    pub n_owned: usize,
+/// What there is to know of a linear problem beside its matrix.
+pub struct Problem<'a> {
     /// Whether the matrix is symmetric.
     pub symmetric: bool,
-    /// The name of the law, for the report.
+    /// The law's name, for the reason given.
     pub law: &'a str,
     /// Whether the law transports with a velocity.
     pub advective: bool,
-    /// Space dimension.
+    /// Dimension of the mesh.
     pub dimension: usize,
-    /// Vectors that the operator without boundary conditions maps to zero (rigid body modes); shape
-    /// `[n_modes][n_owned]`. Need not be orthonormal.
-    pub near_null: Vec<Vec<f64>>,
-    /// A basis of the true null space; usually empty. Shape `[n_modes][n_owned]`.
-    pub null: Vec<Vec<f64>>,
     /// Polynomial degree of the elements.
     pub degree: u32,
+    /// A basis of the true null space in owned DOFs, shape `[n_modes][n_owned]`; empty when the problem is
+    /// regular.
+    pub null: &'a [Vec<f64>],
+    /// Makes the vectors that the operator without boundary conditions maps to zero (rigid motions), in owned
+    /// DOFs; need not be orthonormal. None means the constant. Called by methods that use them. Not
+    /// collective.
+    pub near_null: &'a dyn Fn() -> Vec<Vec<f64>>,
+    /// Makes the prolongation from degree 1, for p-multigrid. Collective.
+    pub transfer: &'a dyn Fn() -> multigrid::Transfer,
 }
 
-/// Solves `A x = b` to `||b - A x|| <= tolerance ||b||`.
+/// A problem on its rows.
+struct System<'a> {
+    comm: &'a Comm,
+    map: &'a IndexMap,
+    halo: &'a Halo,
+    pattern: &'a Rc<Pattern>,
+    problem: &'a Problem<'a>,
+    /// Unknowns at a node.
+    block: usize,
+    /// Rows of this rank.
+    n_owned: usize,
+    /// Rows of all ranks.
+    n_global: u64,
+}
+
+/// Solves `A x = b` to `||b - A x|| <= tolerance ||b||`, from zero; returns owned entries of `x` and how it
+/// went.
 ///
-/// `x` is the initial guess and receives the solution. With a null space, `b` is first projected on its
-/// complement and the solution has no part in it. `progress` gets the iteration and the relative residual.
+/// With a null space, `b` is first projected on its complement and the solution has no part in it. `progress`
+/// gets the iteration and the relative residual.
 ///
 /// Not converging is a report with `converged: false` and a diagnosis, not an error.
 ///
-/// Collective: all arguments but `b` and `x` are the same on all ranks.
+/// Collective: `problem` and `options` are the same on all ranks.
 ///
-/// Shapes: `b` and `x` have `n_owned` entries.
+/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one.
 ///
 /// # Errors
 /// A method that does not exist, is not supported yet or does not suit the matrix; a failing PETSc call.
+#[allow(clippy::too_many_arguments)]
 pub fn solve(
-    system: &System,
-    b: &[f64],
-    x: &mut [f64],
-    opt: &Options,
+    comm: &Comm,
+    (map, halo): (&IndexMap, &Halo),
+    pattern: &Rc<Pattern>,
+    matrix: Matrix,
+    problem: &Problem,
+    mut b: Vec<f64>,
+    options: &Options,
     progress: &mut dyn FnMut(u32, f64),
-) -> Result<Report, Error> {
-    let mut candidates = choose::candidates(system, opt)?;
-    let mine = if b.len() == system.n_owned && x.len() == system.n_owned { 0 } else { 1 };
-    if system.comm.max(mine) != 0u32 {
-        return Err(Error::Length { n_owned: system.n_owned, b: b.len(), x: x.len() });
+) -> Result<(Vec<f64>, Report), Error> {
+    let block = matrix.block;
+    let (n_owned, n_global) = (map.n_owned() * block, map.n_global() * block as u64);
+    let system = System { comm, map, halo, pattern, problem, block, n_owned, n_global };
+    let mut candidates = choose::candidates(&system, options)?;
+    if comm.any(b.len() != n_owned) {
+        return Err(Error::Length { n_owned, b: b.len() });
     }
-    let comm = system.comm.raw();
-    let mut rhs = PetscVec::from_slice(comm, b, system.n_global)?;
-    let whole_norm = rhs.norm2()?;
+    let mut sums = Sums::new(comm, n_owned);
+    let whole_norm = sums.norm(&b);
     if !whole_norm.is_finite() {
         return Err(Error::NotFinite);
     }
-
-    let null = null_space(system, &system.null)?;
-    if let Some(space) = &null {
-        space.remove(&mut rhs)?;
-    }
-    let norm = rhs.norm2()?;
-    let inconsistent = null.is_some() && norm <= whole_norm * (1.0 - 1e-8);
+    let null = orthonormal(comm, problem.null.to_vec());
+    remove(&null, &mut sums, &mut b);
+    let norm = if null.is_empty() { whole_norm } else { sums.norm(&b) };
+    let inconsistent = !null.is_empty() && norm <= whole_norm * (1.0 - 1e-8);
     // A right-hand side that is all null space has round-off for a remainder.
-    if norm <= if null.is_some() { 1e-14 * whole_norm } else { 0.0 } {
-        x.fill(0.0);
+    if norm <= if null.is_empty() { 0.0 } else { 1e-14 * whole_norm } {
         let mut report = Report::trivial(candidates.remove(0));
         report.note_inconsistent(inconsistent);
-        return Ok(report);
+        b.fill(0.0);
+        return Ok((b, report));
     }
 
-    let near = null_space(system, &system.near_null)?;
-    system.matrix.set_symmetric(system.symmetric)?;
-    system.matrix.set_null_space(null.as_ref())?;
-    system.matrix.set_near_null_space(near.as_ref())?;
-
-    let guess = PetscVec::from_slice(comm, x, system.n_global)?;
+    let mut stored = Stored::new(&system, pattern, matrix);
     let mut best: Option<(Report, Vec<f64>)> = None;
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
@@ -137,16 +155,18 @@ pub fn solve(
     let mut indefinite = false;
     for (i, Candidate { method, reason }) in candidates.into_iter().enumerate() {
         // What CG found out about the matrix holds with any preconditioner.
-        if indefinite && method.needs_positive_definite() {
+        if indefinite && method.is_cg() {
             continue;
         }
-        let mut solution = guess.read(|g| PetscVec::from_slice(comm, g, system.n_global))??;
-        let limit =
-            if i < last { opt.max_iterations.min(choose::TRIAL_ITERATIONS) } else { opt.max_iterations };
-        let outcome = krylov::run(system, &method, &rhs, norm, &mut solution, opt, limit, progress)?;
-        if let Some(space) = &null {
-            space.remove(&mut solution)?;
-        }
+        let limit = if i < last {
+            options.max_iterations.min(choose::TRIAL_ITERATIONS)
+        } else {
+            options.max_iterations
+        };
+        let mut x = vec![0.0; n_owned];
+        let task = Task { b: &b, norm, null: &null, options, max_iterations: limit };
+        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, progress)?;
+        remove(&null, &mut sums, &mut x);
         set_up += outcome.set_up;
         solving += outcome.solve;
         iterations += outcome.iterations;
@@ -161,45 +181,35 @@ pub fn solve(
         }
         if better {
             report.note_inconsistent(inconsistent);
-            best = Some((report, solution.read(<[f64]>::to_vec)?));
+            best = Some((report, x));
         }
         if converged {
             break;
         }
     }
     // `candidates` is never empty, so there is a best one.
-    let (mut report, solution) = best.ok_or(Error::NotFinite)?;
+    let (mut report, x) = best.ok_or(Error::NotFinite)?;
     if last > 0 {
         report.attempts = attempts;
     }
-    x.copy_from_slice(&solution);
     report.iterations = if report.converged { report.iterations } else { iterations };
     report.setup_seconds = set_up.as_secs_f64();
     report.solve_seconds = solving.as_secs_f64();
-    Ok(report)
+    Ok((x, report))
 }
 
-/// The span of `modes`, orthonormalised; none if there are none.
-fn null_space(system: &System, modes: &[Vec<f64>]) -> Result<Option<NullSpace>, Error> {
-    let comm = system.comm.raw();
-    let mut basis: Vec<PetscVec> = Vec::with_capacity(modes.len());
-    for mode in modes {
-        let mut v = PetscVec::from_slice(comm, mode, system.n_global)?;
-        v.set_block_size(system.block_size)?;
-        let original = v.norm2()?;
-        // Gram-Schmidt, twice: once leaves errors of the size of the modes' dependence.
-        for _ in 0..2 {
-            for q in &basis {
-                let dot = v.dot(q)?;
-                v.axpy(-dot, q)?;
-            }
-        }
-        let norm = v.norm2()?;
-        // A mode that depends on the others (a rotation of a single point) adds nothing.
-        if norm > 1e-8 * original && norm > 0.0 {
-            v.scale(1.0 / norm)?;
-            basis.push(v);
-        }
-    }
-    if basis.is_empty() { Ok(None) } else { Ok(Some(NullSpace::new(comm, false, &basis)?)) }
+/// The PETSc options given that nothing has asked for: misspelt ones are among them.
+///
+/// # Errors
+/// PETSc's own.
+pub fn unused_options() -> Result<Vec<String>, Error> {
+    Ok(petsc::options_left()?)
+}
+
+/// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.
+///
+/// # Errors
+/// When PETSc does not start.
+pub fn start(comm: &Comm) -> Result<petsc::Session, Error> {
+    Ok(petsc::initialize(comm.raw(), &[])?)
 }

@@ -91,7 +91,7 @@ impl Report {
 fn diagnosis(outcome: &Outcome) -> String {
     let advice = match outcome.reason {
         Reason::DivergedIterations => {
-            "raise max_iterations, or use a stronger preconditioner (boomeramg, gamg) or method = \"direct\""
+            "raise max_iterations, or use a stronger preconditioner (amg, boomeramg, gamg) or method = \"direct\""
         }
         Reason::DivergedIndefiniteMatrix | Reason::DivergedIndefinitePreconditioner => {
             "cg needs a positive definite matrix: check the sign of coefficients, or use gmres or direct"
@@ -108,7 +108,7 @@ fn diagnosis(outcome: &Outcome) -> String {
         }
         _ => "try method = \"direct\" or gmres with another preconditioner",
     };
-    match outcome.failure {
+    match &outcome.failure {
         Some(failure) => format!("{}: {failure}; {advice}", outcome.reason),
         None => format!("{}; {advice}", outcome.reason),
     }
@@ -128,8 +128,8 @@ pub enum Error {
     },
     /// A reserved name.
     #[error(
-        "solver method \"{name}\" is not supported yet; use \"auto\", \"cg+boomeramg\", \"cg+gamg\", \"gmres+asm\", \
-         \"gmres+ras\" or \"direct\""
+        "solver method \"{name}\" is not supported yet; use \"auto\", \"cg+amg\", \"cg+boomeramg\", \"cg+gamg\", \
+         \"gmres+asm\", \"gmres+ras\" or \"direct\""
     )]
     NotSupported {
         /// The name given.
@@ -144,14 +144,12 @@ pub enum Error {
         reason: String,
     },
     /// Vectors that do not fit the matrix, here or on another rank.
-    #[error("a system of {n_owned} rows on this rank with a right-hand side of {b} and a solution of {x}")]
+    #[error("a system of {n_owned} rows on this rank with a right-hand side of {b}")]
     Length {
         /// Rows of this rank.
         n_owned: usize,
         /// Entries of the right-hand side.
         b: usize,
-        /// Entries of the solution.
-        x: usize,
     },
     /// The right-hand side is infinite or not a number.
     #[error(

@@ -5,7 +5,8 @@
 //! - `curved`: orders of convergence on cells of second order: rings and balls;
 //! - `loads`: supports along normals, point loads, and the balance of reactions;
 //! - `parallel`: the same answer on any number of ranks and threads;
-//! - `published`: known values of structures.
+//! - `published`: known values of structures;
+//! - `solvers`: iterations of the solver on what is hard for it.
 //!
 //! `lattice` makes meshes. What takes long is ignored unless asked for: `./test --full`. With `--nocapture` tests
 //! print what they measure.
@@ -20,3 +21,4 @@ mod manufactured;
 mod parallel;
 mod patch;
 mod published;
+mod solvers;

@@ -1,0 +1,196 @@
+//! Block sparse matrices in single precision, and the loops over their rows.
+//!
+//! Imports `cluster` and its sibling `parallel`. Start at [`Csr`]; [`Csr::sweep`] is the product that everything
+//! else is fused with, [`dispatch`] picks the kernels compiled for a block size.
+//!
+//! These loops are bound by bytes: four for each value, four for each column. A row's blocks are multiplied
+//! column by column of the block in lanes of the next power of two; what a lane beyond the block reads is the
+//! next block's, and is dropped when the row is done.
+
+use cluster::Halo;
+
+use super::parallel::{ROWS_PER_TASK, each};
+
+/// Room after the last entry of a vector or of a matrix's values, for lanes that read beyond it.
+pub(super) const PAD: usize = 8;
+
+/// Calls a function compiled for (rows of a block, columns, lanes).
+macro_rules! dispatch {
+    ($rows:expr, $cols:expr, $f:ident ($($x:expr),* $(,)?)) => {
+        match ($rows, $cols) {
+            (1, 1) => $f::<1, 1, 1>($($x),*),
+            (2, 2) => $f::<2, 2, 2>($($x),*),
+            (2, 3) => $f::<2, 3, 4>($($x),*),
+            (3, 3) => $f::<3, 3, 4>($($x),*),
+            (3, 6) => $f::<3, 6, 8>($($x),*),
+            (6, 6) => $f::<6, 6, 8>($($x),*),
+            (rows, cols) => unreachable!("blocks of {rows} by {cols} are refused at the start"),
+        }
+    };
+}
+/// Calls a function compiled for (the size of a square block, lanes).
+macro_rules! dispatch_square {
+    ($size:expr, $f:ident ($($x:expr),* $(,)?)) => {
+        match $size {
+            1 => $f::<1, 1>($($x),*),
+            2 => $f::<2, 2>($($x),*),
+            3 => $f::<3, 4>($($x),*),
+            6 => $f::<6, 8>($($x),*),
+            size => unreachable!("blocks of {size} are refused at the start"),
+        }
+    };
+}
+pub(super) use {dispatch, dispatch_square};
+
+/// Whether [`dispatch`] has kernels for these blocks.
+pub(super) fn supported(rows: usize, cols: usize) -> bool {
+    matches!((rows, cols), (1, 1) | (2, 2) | (2, 3) | (3, 3) | (3, 6) | (6, 6))
+}
+
+/// A vector of `n` blocks with room for the lanes' overrun.
+pub(super) fn vector(n: usize, block: usize) -> Vec<f32> {
+    vec![0.0; n * block + PAD]
+}
+
+/// A block sparse matrix of owned rows. Columns are local nodes, ascending: ghosts at the end of a row.
+pub(super) struct Csr {
+    /// Row offsets; one longer than the rows.
+    pub ptr: Vec<u32>,
+    /// Columns.
+    pub col: Vec<u32>,
+    /// Blocks, `[entry][row component][column component]`, and [`PAD`] zeros.
+    pub val: Vec<f32>,
+    /// Rows that have ghost columns.
+    pub boundary: Vec<u32>,
+    /// Columns from here on are ghosts.
+    pub n_owned_cols: u32,
+}
+
+impl Csr {
+    /// A matrix of its arrays; `val` is padded here.
+    pub fn new(ptr: Vec<u32>, col: Vec<u32>, mut val: Vec<f32>, n_owned_cols: usize) -> Csr {
+        val.extend([0.0; PAD]);
+        let n_owned_cols = n_owned_cols as u32;
+        let boundary = (0..ptr.len() as u32 - 1)
+            .filter(|&row| {
+                let range = ptr[row as usize] as usize..ptr[row as usize + 1] as usize;
+                col[range].last().is_some_and(|&c| c >= n_owned_cols)
+            })
+            .collect();
+        Csr { ptr, col, val, boundary, n_owned_cols }
+    }
+
+    /// The number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.ptr.len() - 1
+    }
+
+    /// The entries of a row.
+    #[inline(always)]
+    pub fn range(&self, row: usize) -> std::ops::Range<usize> {
+        self.ptr[row] as usize..self.ptr[row + 1] as usize
+    }
+
+    /// Bytes that the arrays take.
+    pub fn bytes(&self) -> usize {
+        4 * (self.ptr.len() + self.col.len() + self.val.len() + self.boundary.len())
+    }
+
+    /// The product of a row with `x`.
+    #[inline(always)]
+    pub fn row<const R: usize, const C: usize, const L: usize>(&self, row: usize, x: &[f32]) -> [f32; R] {
+        let range = self.range(row);
+        let mut y = [0.0; R];
+        if R == 1 && C == 1 {
+            let mut sum = 0.0;
+            for (&v, &c) in self.val[range.clone()].iter().zip(&self.col[range]) {
+                sum += v * x[c as usize];
+            }
+            y[0] = sum;
+            return y;
+        }
+        let mut lanes = [[0.0f32; L]; R];
+        for k in range {
+            let c = self.col[k] as usize;
+            let v = &self.val[k * R * C..][..(R - 1) * C + L];
+            let x = &x[c * C..][..L];
+            for a in 0..R {
+                for l in 0..L {
+                    lanes[a][l] += v[a * C + l] * x[l];
+                }
+            }
+        }
+        for a in 0..R {
+            y[a] = lanes[a][..C].iter().sum();
+        }
+        y
+    }
+
+    /// Of a square matrix, for each row `f(row, (A x)[row], x[row], outs)`, with the row's entries of each array
+    /// of `outs`, while the ghosts of `x` are under way. Collective among neighbours.
+    pub fn sweep<const R: usize, const C: usize, const L: usize, const K: usize>(
+        &self,
+        halo: Option<&Halo>,
+        x: &mut [f32],
+        mut outs: [&mut [f32]; K],
+        f: impl Fn(usize, [f32; R], &[f32; R], [&mut [f32; R]; K]) + Sync + Send,
+    ) {
+        let pending = halo.map(|halo| halo.begin_forward(x, C));
+        let n = self.n_rows();
+        {
+            let x = &*x;
+            let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+            let tasks = (0..n.div_ceil(ROWS_PER_TASK))
+                .map(|task| (task, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
+            each(tasks, |(task, mut chunks)| {
+                let first = task * ROWS_PER_TASK;
+                for row in first..(first + ROWS_PER_TASK).min(n) {
+                    let range = self.range(row);
+                    if halo.is_some() && self.col[range].last().is_some_and(|&c| c >= self.n_owned_cols) {
+                        continue;
+                    }
+                    let at = (row - first) * R;
+                    let outs = chunks.each_mut().map(|c| block_mut(c, at));
+                    f(row, self.row::<R, C, L>(row, x), block(x, row * R), outs);
+                }
+            });
+        }
+        if let (Some(halo), Some(pending)) = (halo, pending) {
+            halo.end_forward(pending, x, C);
+            for &row in &self.boundary {
+                let row = row as usize;
+                let own = outs.each_mut().map(|o| block_mut(o, row * R));
+                f(row, self.row::<R, C, L>(row, x), block(x, row * R), own);
+            }
+        }
+    }
+}
+
+/// The block that begins at `at`.
+#[inline(always)]
+pub(super) fn block<const R: usize>(x: &[f32], at: usize) -> &[f32; R] {
+    x[at..at + R].try_into().expect("R entries")
+}
+
+/// The block that begins at `at`.
+#[inline(always)]
+pub(super) fn block_mut<const R: usize>(x: &mut [f32], at: usize) -> &mut [f32; R] {
+    (&mut x[at..at + R]).try_into().expect("R entries")
+}
+
+/// For each row `f(row, outs)` with the row's entries of each array of `outs`.
+pub(super) fn for_rows<const R: usize, const K: usize>(
+    n: usize,
+    mut outs: [&mut [f32]; K],
+    f: impl Fn(usize, [&mut [f32; R]; K]) + Sync + Send,
+) {
+    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+    let tasks = (0..n.div_ceil(ROWS_PER_TASK))
+        .map(|task| (task, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
+    each(tasks, |(task, mut chunks)| {
+        let first = task * ROWS_PER_TASK;
+        for row in first..(first + ROWS_PER_TASK).min(n) {
+            f(row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R)));
+        }
+    });
+}

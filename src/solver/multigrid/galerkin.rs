@@ -1,0 +1,389 @@
+//! The coarse matrix `P^T A P`, by rows, in double precision.
+//!
+//! Imports `cluster` and its siblings. Start at [`coarse`].
+//!
+//! A task takes consecutive coarse rows, makes the rows of `A P` that they need, which are few more than its
+//! share, and sums them up. What a task does not own a row of is sent to its owner. Double precision keeps the
+//! smoothest modes, whose energy is a small difference of large numbers; the product is bound by the search for
+//! columns, not by the width of its numbers.
+
+use cluster::{Buckets, Comm, Halo, IndexMap};
+
+use super::parallel::{map, rows};
+use super::prolongation::{Raw, ghost_rows};
+use super::rows::{Rows, Wide};
+
+/// A coarse matrix, its nodes, and the prolongation in their numbers.
+pub(super) struct Coarse {
+    pub matrix: Wide,
+    pub map: IndexMap,
+    pub halo: Halo,
+    pub ptr: Vec<u32>,
+    pub col: Vec<u32>,
+    pub val: Vec<f32>,
+}
+
+/// Diagonal entries below this part of what the fine diagonal gives are round-off of zero.
+const ROUND_OFF: f64 = 1e-11;
+
+/// Coarse rows of one task.
+struct Part {
+    len: Vec<u32>,
+    col: Vec<u32>,
+    val: Vec<f64>,
+    /// Per row: the diagonal of `P^T diag(A) P`.
+    reference: Vec<f64>,
+}
+
+/// What a task works with, kept from one to the next.
+#[derive(Default)]
+struct Scratch {
+    /// Per fine row: its place among the task's rows of `A P`.
+    slot: Vec<u32>,
+    /// Per coarse node: a place that is checked before it is believed.
+    marker: Vec<u32>,
+    rows: Vec<u32>,
+    ptr: Vec<usize>,
+    col: Vec<u32>,
+    val: Vec<f64>,
+    diagonal: Vec<f64>,
+    row_col: Vec<u32>,
+    row_val: Vec<f64>,
+    order: Vec<u32>,
+}
+
+/// Makes the coarse matrix. Collective.
+///
+/// Entries of a scalar row that are below `negligible(row)` are skipped: exact zeros of a lattice, blurred.
+pub(super) fn coarse<const R: usize, const C: usize>(
+    comm: &Comm,
+    source: &impl Rows<R>,
+    halo: &Halo,
+    map_: &IndexMap,
+    raw: Raw,
+    negligible: impl Fn(u32) -> f64 + Sync,
+) -> Coarse {
+    let n_coarse = raw.n_coarse;
+    let offsets: Vec<u64> = comm.all_gather(n_coarse as u64);
+    let offsets: Vec<u64> = std::iter::once(0)
+        .chain(offsets.iter().scan(0, |sum, n| {
+            *sum += n;
+            Some(*sum)
+        }))
+        .collect();
+    let offset = offsets[comm.rank()];
+    let owner = |global: u64| (offsets.partition_point(|&o| o <= global) - 1) as u32;
+    let global_of = |ghosts: &[u64], c: u32| {
+        let c = c as usize;
+        if c < n_coarse { offset + c as u64 } else { ghosts[c - n_coarse] }
+    };
+    let owned = offset..offset + n_coarse as u64;
+
+    // All rows of P that the rows of A reach, their columns in one numbering.
+    let n = map_.n_owned();
+    let Raw { mut ptr, mut col, mut val, ghosts, .. } = raw;
+    let mut extended = ghosts.clone();
+    if comm.size() > 1 {
+        let rows = Raw { ptr, col, val, n_coarse, ghosts };
+        let (ghost_ptr, ghost_col, ghost_val) =
+            ghost_rows(comm, halo, map_, &rows, R * C, |c| global_of(&rows.ghosts, c));
+        Raw { ptr, col, val, .. } = rows;
+        extended.extend(ghost_col.iter().copied().filter(|g| !owned.contains(g)));
+        extended.sort_unstable();
+        extended.dedup();
+        let local = |g: u64| {
+            if owned.contains(&g) {
+                (g - offset) as u32
+            } else {
+                (n_coarse + extended.binary_search(&g).expect("collected above")) as u32
+            }
+        };
+        let moved: Vec<u32> = rows.ghosts.iter().map(|&g| local(g)).collect();
+        for c in col.iter_mut().filter(|c| **c as usize >= n_coarse) {
+            *c = moved[*c as usize - n_coarse];
+        }
+        let at = ptr[n];
+        ptr.extend(ghost_ptr[1..].iter().map(|p| at + p));
+        col.extend(ghost_col.iter().map(|&g| local(g)));
+        val.extend(ghost_val);
+    }
+    let n_extended = n_coarse + extended.len();
+
+    // Which fine rows a coarse row sums over.
+    let mut t_ptr = vec![0u32; n_extended + 1];
+    let owned_entries = ptr[n] as usize;
+    for &c in &col[..owned_entries] {
+        t_ptr[c as usize + 1] += 1;
+    }
+    for c in 0..n_extended {
+        t_ptr[c + 1] += t_ptr[c];
+    }
+    let mut next = t_ptr.clone();
+    let mut t_row = vec![0u32; owned_entries];
+    let mut t_at = vec![0u32; owned_entries];
+    for row in 0..n {
+        for k in ptr[row]..ptr[row + 1] {
+            let to = &mut next[col[k as usize] as usize];
+            (t_row[*to as usize], t_at[*to as usize]) = (row as u32, k);
+            *to += 1;
+        }
+    }
+    drop(next);
+
+    let per_task = if R * C == 1 { 512 } else { 128 };
+    let n_tasks = n_extended.div_ceil(per_task);
+    let p = |k: usize| -> &[[f32; C]] { val[k * R * C..][..R * C].as_chunks().0 };
+    let parts: Vec<Part> = map(
+        n_tasks,
+        || Scratch { slot: vec![u32::MAX; n], marker: vec![0; n_extended], ..Scratch::default() },
+        |s, task| {
+            let coarse_rows = rows(task, n_extended, per_task);
+            let entries = t_ptr[coarse_rows.start] as usize..t_ptr[coarse_rows.end] as usize;
+            s.rows.clear();
+            for &row in &t_row[entries] {
+                if s.slot[row as usize] == u32::MAX {
+                    s.slot[row as usize] = s.rows.len() as u32;
+                    s.rows.push(row);
+                }
+            }
+            (s.ptr.clear(), s.col.clear(), s.val.clear(), s.diagonal.clear());
+            s.ptr.push(0);
+            for &row in &s.rows {
+                let start = s.col.len();
+                let mut diagonal = [0.0; R];
+                let bound = negligible(row);
+                source.visit(row as usize, |column, a| {
+                    if column == row {
+                        diagonal = std::array::from_fn(|c| a[c][c]);
+                    } else if R == 1 && a[0][0].abs() < bound {
+                        return;
+                    }
+                    for k in ptr[column as usize] as usize..ptr[column as usize + 1] as usize {
+                        let c = col[k];
+                        let mut at = s.marker[c as usize] as usize;
+                        if at < start || at >= s.col.len() || s.col[at] != c {
+                            at = s.col.len();
+                            s.marker[c as usize] = at as u32;
+                            s.col.push(c);
+                            s.val.resize((at + 1) * R * C, 0.0);
+                        }
+                        let sum: &mut [[f64; C]] = s.val[at * R * C..][..R * C].as_chunks_mut().0;
+                        let b = p(k);
+                        for i in 0..R {
+                            for m in 0..R {
+                                for l in 0..C {
+                                    sum[i][l] += a[i][m] * f64::from(b[m][l]);
+                                }
+                            }
+                        }
+                    }
+                });
+                s.ptr.push(s.col.len());
+                s.diagonal.extend(diagonal);
+            }
+            let mut part = Part { len: Vec::new(), col: Vec::new(), val: Vec::new(), reference: Vec::new() };
+            for coarse_row in coarse_rows {
+                s.row_col.clear();
+                s.row_val.clear();
+                let mut reference = [0.0; C];
+                for k in t_ptr[coarse_row] as usize..t_ptr[coarse_row + 1] as usize {
+                    let slot = s.slot[t_row[k] as usize] as usize;
+                    let b = p(t_at[k] as usize);
+                    for i in 0..R {
+                        for m in 0..C {
+                            reference[m] += s.diagonal[slot * R + i] * f64::from(b[i][m]) * f64::from(b[i][m]);
+                        }
+                    }
+                    for j in s.ptr[slot]..s.ptr[slot + 1] {
+                        let c = s.col[j];
+                        let mut at = s.marker[c as usize] as usize;
+                        if at >= s.row_col.len() || s.row_col[at] != c {
+                            at = s.row_col.len();
+                            s.marker[c as usize] = at as u32;
+                            s.row_col.push(c);
+                            s.row_val.resize((at + 1) * C * C, 0.0);
+                        }
+                        let sum: &mut [[f64; C]] = s.row_val[at * C * C..][..C * C].as_chunks_mut().0;
+                        let ap: &[[f64; C]] = s.val[j * R * C..][..R * C].as_chunks().0;
+                        for m in 0..C {
+                            for i in 0..R {
+                                for l in 0..C {
+                                    sum[m][l] += f64::from(b[i][m]) * ap[i][l];
+                                }
+                            }
+                        }
+                    }
+                }
+                s.order.clear();
+                s.order.extend(0..s.row_col.len() as u32);
+                s.order.sort_unstable_by_key(|&k| s.row_col[k as usize]);
+                part.len.push(s.row_col.len() as u32);
+                for &k in &s.order {
+                    part.col.push(s.row_col[k as usize]);
+                    part.val.extend_from_slice(&s.row_val[k as usize * C * C..][..C * C]);
+                }
+                part.reference.extend(reference);
+            }
+            s.rows.iter().for_each(|&row| s.slot[row as usize] = u32::MAX);
+            part
+        },
+    );
+    drop((t_ptr, t_row, t_at));
+    ptr.truncate(n + 1);
+    col.truncate(owned_entries);
+    val.truncate(owned_entries * R * C);
+    finish::<C>(comm, Numbers { n_coarse, n_extended, extended, offset, n_global: offsets[comm.size()] }, owner, parts, per_task, ptr, col, val)
+}
+
+/// The coarse numbering while rows are on the way.
+struct Numbers {
+    n_coarse: usize,
+    n_extended: usize,
+    /// Global numbers of the coarse nodes beyond the owned ones, ascending.
+    extended: Vec<u64>,
+    offset: u64,
+    n_global: u64,
+}
+
+/// Sends rows to their owners, merges what comes and numbers the ghosts. Collective.
+fn finish<const C: usize>(
+    comm: &Comm,
+    numbers: Numbers,
+    owner: impl Fn(u64) -> u32,
+    parts: Vec<Part>,
+    per_task: usize,
+    ptr: Vec<u32>,
+    mut col: Vec<u32>,
+    val: Vec<f32>,
+) -> Coarse {
+    let Numbers { n_coarse, n_extended, extended, offset, n_global } = numbers;
+    let global = |c: u32| {
+        let c = c as usize;
+        if c < n_coarse { offset + c as u64 } else { extended[c - n_coarse] }
+    };
+    // For each row: its number, its length, its reference diagonal, its columns, its values; 64-bit words.
+    let mut send = Buckets::<u64>::empty();
+    let mut used = vec![false; n_extended];
+    col.iter().for_each(|&c| used[c as usize] = true);
+    for (task, part) in parts.iter().enumerate() {
+        let mut at = 0;
+        for (k, coarse_row) in rows(task, n_extended, per_task).enumerate() {
+            let len = part.len[k] as usize;
+            let (columns, values) = (&part.col[at..at + len], &part.val[at * C * C..(at + len) * C * C]);
+            at += len;
+            if coarse_row < n_coarse {
+                columns.iter().for_each(|&c| used[c as usize] = true);
+            } else if len > 0 {
+                let row = global(coarse_row as u32);
+                let to = owner(row);
+                // Rows ascend, and with them their owners.
+                if send.ranks.last() != Some(&to) {
+                    send.ranks.push(to);
+                    send.offsets.push(send.data.len());
+                }
+                send.data.extend([row, len as u64]);
+                send.data.extend(part.reference[k * C..][..C].iter().map(|v| v.to_bits()));
+                send.data.extend(columns.iter().map(|&c| global(c)));
+                send.data.extend(values.iter().map(|v| v.to_bits()));
+                if let Some(end) = send.offsets.last_mut() {
+                    *end = send.data.len();
+                }
+            }
+        }
+    }
+    let received = if comm.size() > 1 { comm.exchange(&send) } else { Buckets::empty() };
+    drop(send);
+    // Where each received row begins, by the row it belongs to; ranks stay in order.
+    let mut arrived: Vec<(u32, usize)> = Vec::new();
+    let owned = offset..offset + n_coarse as u64;
+    let mut ghosts: Vec<u64> = (n_coarse..n_extended).filter(|&c| used[c]).map(|c| extended[c - n_coarse]).collect();
+    let mut at = 0;
+    while at < received.data.len() {
+        let (row, len) = (received.data[at], received.data[at + 1] as usize);
+        arrived.push(((row - offset) as u32, at));
+        ghosts.extend(received.data[at + 2 + C..][..len].iter().filter(|g| !owned.contains(g)));
+        at += 2 + C + len * (1 + C * C);
+    }
+    arrived.sort_by_key(|a| a.0);
+    ghosts.sort_unstable();
+    ghosts.dedup();
+    let local = |g: u64| {
+        if owned.contains(&g) {
+            (g - offset) as u32
+        } else {
+            (n_coarse + ghosts.binary_search(&g).expect("collected above")) as u32
+        }
+    };
+    let moved: Vec<u32> = (0..n_extended as u32)
+        .map(|c| if used[c as usize] || (c as usize) < n_coarse { local(global(c)) } else { u32::MAX })
+        .collect();
+    if n_extended > n_coarse {
+        col.iter_mut().for_each(|c| *c = moved[*c as usize]);
+    }
+
+    let n_entries: usize = parts.iter().map(|p| p.col.len()).sum();
+    let mut matrix = Wide {
+        ptr: Vec::with_capacity(n_coarse + 1),
+        col: Vec::with_capacity(n_entries),
+        val: Vec::with_capacity(n_entries * C * C),
+    };
+    matrix.ptr.push(0);
+    let mut merged: Vec<(u32, [[f64; C]; C])> = Vec::new();
+    let mut arrived = arrived.into_iter().peekable();
+    for (task, part) in parts.into_iter().enumerate() {
+        let mut at = 0;
+        for (k, row) in rows(task, n_extended, per_task).enumerate().filter(|(_, row)| *row < n_coarse) {
+            let len = part.len[k] as usize;
+            let mut reference: [f64; C] = std::array::from_fn(|c| part.reference[k * C + c]);
+            let start = matrix.col.len();
+            matrix.col.extend(part.col[at..at + len].iter().map(|&c| moved[c as usize]));
+            matrix.val.extend_from_slice(&part.val[at * C * C..(at + len) * C * C]);
+            at += len;
+            if arrived.peek().is_some_and(|a| a.0 as usize == row) || !matrix.col[start..].contains(&(row as u32)) {
+                merged.clear();
+                for (&c, block) in matrix.col[start..].iter().zip(matrix.val[start * C * C..].chunks_exact(C * C)) {
+                    merged.push((c, std::array::from_fn(|a| std::array::from_fn(|b| block[a * C + b]))));
+                }
+                merged.push((row as u32, [[0.0; C]; C]));
+                while let Some((_, at)) = arrived.next_if(|a| a.0 as usize == row) {
+                    let len = received.data[at + 1] as usize;
+                    let (r, rest) = received.data[at + 2..].split_at(C);
+                    reference.iter_mut().zip(r).for_each(|(to, v)| *to += f64::from_bits(*v));
+                    let (columns, values) = rest.split_at(len);
+                    for (&g, block) in columns.iter().zip(values.chunks_exact(C * C)) {
+                        let block =
+                            std::array::from_fn(|a| std::array::from_fn(|b| f64::from_bits(block[a * C + b])));
+                        merged.push((local(g), block));
+                    }
+                }
+                // Stable: own values first, then those of others by rank.
+                merged.sort_by_key(|m| m.0);
+                matrix.col.truncate(start);
+                matrix.val.truncate(start * C * C);
+                for (column, block) in &merged {
+                    if matrix.col[start..].last() == Some(column) {
+                        let end = matrix.val.len();
+                        let sum = &mut matrix.val[end - C * C..];
+                        sum.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to += from);
+                    } else {
+                        matrix.col.push(*column);
+                        matrix.val.extend_from_slice(block.as_flattened());
+                    }
+                }
+            }
+            // Directions that cost nothing: a column of zeros, or a body that has become one node.
+            let diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);
+            for c in 0..C {
+                let entry = &mut matrix.val[diagonal * C * C + c * C + c];
+                if !(*entry > ROUND_OFF * reference[c]) {
+                    *entry = if reference[c] > 0.0 { reference[c] } else { 0.0 };
+                }
+            }
+            matrix.ptr.push(matrix.col.len() as u32);
+        }
+    }
+    let owners: Vec<u32> = ghosts.iter().map(|&g| owner(g)).collect();
+    let map = IndexMap::from_parts(n_coarse, offset, n_global, ghosts, owners);
+    let halo = Halo::new(comm, &map);
+    Coarse { matrix, map, halo, ptr, col, val }
+}

@@ -1,0 +1,292 @@
+//! Matrices in double precision, read row by row: the assembled one, and those of coarse levels while the next
+//! one is made.
+//!
+//! Imports `assembly` and its siblings. Start at [`Rows`]; [`level`] makes what a level keeps of a matrix: a copy
+//! in single precision without its negligible entries, and the inverse of its diagonal blocks.
+
+use cluster::Halo;
+
+use super::csr::Csr;
+use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
+use crate::assembly::{Matrix, Pattern};
+
+/// Rows of blocks of `N` by `N` values.
+pub(super) trait Rows<const N: usize>: Sync {
+    /// The number of rows.
+    fn n_rows(&self) -> usize;
+
+    /// Calls `f(column, block)` for each entry of a row, columns ascending.
+    fn visit(&self, row: usize, f: impl FnMut(u32, &[[f64; N]; N]));
+}
+
+/// The assembled matrix.
+pub(super) struct Assembled<'a> {
+    pub pattern: &'a Pattern,
+    pub matrix: &'a Matrix,
+}
+
+impl<const N: usize> Rows<N> for Assembled<'_> {
+    fn n_rows(&self) -> usize {
+        self.pattern.n_rows
+    }
+
+    #[inline(always)]
+    fn visit(&self, row: usize, mut f: impl FnMut(u32, &[[f64; N]; N])) {
+        let (p, m) = (self.pattern, self.matrix);
+        for (ptr, col, val) in [(&p.diag_ptr, &p.diag_col, &m.diag), (&p.off_ptr, &p.off_col, &m.off)] {
+            let range = ptr[row]..ptr[row + 1];
+            let values = &val[range.start * N * N..range.end * N * N];
+            let columns = &col[range];
+            let n = columns.len();
+            for (k, &column) in columns.iter().enumerate() {
+                let mut block = [[0.0; N]; N];
+                for a in 0..N {
+                    block[a].copy_from_slice(&values[(a * n + k) * N..][..N]);
+                }
+                f(column, &block);
+            }
+        }
+    }
+}
+
+/// A coarse matrix before it is rounded.
+pub(super) struct Wide {
+    /// Row offsets.
+    pub ptr: Vec<u32>,
+    /// Columns, ascending within a row.
+    pub col: Vec<u32>,
+    /// Blocks, `[entry][row component][column component]`.
+    pub val: Vec<f64>,
+}
+
+impl Wide {
+    /// Puts the columns of each row in ascending order.
+    pub fn sort(&mut self, block: usize) {
+        let size = block * block;
+        let (mut order, mut columns, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for row in self.ptr.windows(2) {
+            let range = row[0] as usize..row[1] as usize;
+            let (col, val) = (&mut self.col[range.clone()], &mut self.val[range.start * size..range.end * size]);
+            order.clear();
+            order.extend(0..col.len());
+            order.sort_unstable_by_key(|&k| col[k]);
+            columns.clear();
+            columns.extend_from_slice(col);
+            values.clear();
+            values.extend_from_slice(val);
+            for (to, &from) in order.iter().enumerate() {
+                col[to] = columns[from];
+                val[to * size..][..size].copy_from_slice(&values[from * size..][..size]);
+            }
+        }
+    }
+}
+
+impl<const N: usize> Rows<N> for Wide {
+    fn n_rows(&self) -> usize {
+        self.ptr.len() - 1
+    }
+
+    #[inline(always)]
+    fn visit(&self, row: usize, mut f: impl FnMut(u32, &[[f64; N]; N])) {
+        for k in self.ptr[row] as usize..self.ptr[row + 1] as usize {
+            let values: &[[f64; N]] = self.val[k * N * N..][..N * N].as_chunks().0;
+            f(self.col[k], values.try_into().expect("N rows"));
+        }
+    }
+}
+
+/// What a level keeps of its matrix.
+pub(super) struct Kept {
+    /// The matrix, scaled, in single precision.
+    pub csr: Csr,
+    /// Inverses of the diagonal blocks, `[node][a][b]`.
+    pub inverse: Vec<f32>,
+    /// Per local node, ghosts included: the Frobenius norm of the diagonal block.
+    pub norms: Vec<f32>,
+    /// Per owned DOF: whether its row has more than the diagonal.
+    pub free: Vec<bool>,
+}
+
+/// Entries whose norm is below this part of the geometric mean of the two diagonal blocks' are left out: far
+/// below what single precision resolves in a sum of the row, so the product is the same.
+const NEGLIGIBLE: f64 = 1e-7;
+
+/// The squared Frobenius norm.
+#[inline(always)]
+fn norm2<const N: usize>(block: &[[f64; N]; N]) -> f64 {
+    block.as_flattened().iter().map(|x| x * x).sum()
+}
+
+/// The largest diagonal entry of the owned rows, or none if one is not a positive number.
+pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<f64> {
+    let n = source.n_rows();
+    let parts = map(
+        n.div_ceil(ROWS_PER_TASK),
+        || (),
+        |(), task| {
+            let (mut largest, mut sound) = (0.0f64, true);
+            for row in rows(task, n, ROWS_PER_TASK) {
+                let mut found = false;
+                source.visit(row, |column, block| {
+                    if column as usize == row {
+                        found = true;
+                        for a in 0..N {
+                            sound &= block[a][a] > 0.0 && block[a][a].is_finite();
+                            largest = largest.max(block[a][a]);
+                        }
+                    }
+                });
+                sound &= found;
+            }
+            sound.then_some(largest)
+        },
+    );
+    parts.into_iter().try_fold(0.0f64, |all, part| part.map(|p| all.max(p)))
+}
+
+/// Copies `scale` times the matrix. Collective. The number of entries must fit 32 bits.
+pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
+    let n = source.n_rows();
+    let n_tasks = n.div_ceil(ROWS_PER_TASK);
+    let mut norms = vec![0f32; n_local];
+    let mut inverse = vec![0f32; n * N * N];
+    let tasks = norms[..n].chunks_mut(ROWS_PER_TASK).zip(inverse.chunks_mut(ROWS_PER_TASK * N * N)).enumerate();
+    each(tasks, |(task, (norms, inverse))| {
+        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+            source.visit(row, |column, block| {
+                if column as usize == row {
+                    norms[k] = (norm2(block).sqrt() * scale) as f32;
+                    let made = invert(block);
+                    for (to, from) in inverse[k * N * N..][..N * N].iter_mut().zip(made.as_flattened()) {
+                        *to = (from / scale) as f32;
+                    }
+                }
+            });
+        }
+    });
+    halo.forward(&mut norms, 1);
+    let bound: Vec<f32> = norms.iter().map(|d| (NEGLIGIBLE / scale) as f32 * d.sqrt()).collect();
+    // What is kept is decided twice, by the same comparison.
+    let kept = |row: usize, column: u32, block: &[[f64; N]; N], root: f64| {
+        column as usize == row || norm2(block).sqrt() > f64::from(bound[column as usize]) * root
+    };
+    let mut ptr = vec![0u32; n + 1];
+    let mut free = vec![false; n * N];
+    let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).enumerate();
+    debug_assert_eq!(tasks.len(), n_tasks);
+    each(tasks, |(task, (counts, free))| {
+        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+            let root = f64::from(norms[row].sqrt());
+            let mut count = 0;
+            source.visit(row, |column, block| {
+                if kept(row, column, block, root) {
+                    count += 1;
+                    for a in 0..N {
+                        free[k * N + a] |=
+                            (0..N).any(|b| block[a][b] != 0.0 && (a != b || column as usize != row));
+                    }
+                }
+            });
+            counts[k] = count;
+        }
+    });
+    for row in 0..n {
+        ptr[row + 1] += ptr[row];
+    }
+    let mut col = vec![0u32; ptr[n] as usize];
+    let mut val = Vec::with_capacity(ptr[n] as usize * N * N + super::csr::PAD);
+    val.resize(ptr[n] as usize * N * N, 0f32);
+    each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
+        let mut k = 0;
+        for row in range {
+            let root = f64::from(norms[row].sqrt());
+            source.visit(row, |column, block| {
+                if kept(row, column, block, root) {
+                    col[k] = column;
+                    for (to, from) in val[k * N * N..][..N * N].iter_mut().zip(block.as_flattened()) {
+                        *to = (from * scale) as f32;
+                    }
+                    k += 1;
+                }
+            });
+        }
+    });
+    Kept { csr: Csr::new(ptr, col, val, n), inverse, norms, free }
+}
+
+/// The inverse of a symmetric positive semidefinite block, by Cholesky; directions in which it vanishes, to
+/// round-off, are left out.
+fn invert<const N: usize>(block: &[[f64; N]; N]) -> [[f64; N]; N] {
+    let mut l = [[0.0; N]; N];
+    let mut whole = [false; N];
+    for j in 0..N {
+        let mut pivot = block[j][j];
+        for k in 0..j {
+            pivot -= l[j][k] * l[j][k];
+        }
+        whole[j] = pivot > 1e-10 * block[j][j] && pivot.is_finite();
+        if !whole[j] {
+            continue;
+        }
+        l[j][j] = pivot.sqrt();
+        for i in j + 1..N {
+            let mut sum = 0.5 * (block[i][j] + block[j][i]);
+            for k in 0..j {
+                sum -= l[i][k] * l[j][k];
+            }
+            l[i][j] = sum / l[j][j];
+        }
+    }
+    let mut inverse = [[0.0; N]; N];
+    for c in 0..N {
+        let mut y = [0.0; N];
+        for i in (c..N).filter(|&i| whole[i]) {
+            let mut sum = f64::from(u8::from(i == c));
+            for k in c..i {
+                sum -= l[i][k] * y[k];
+            }
+            y[i] = sum / l[i][i];
+        }
+        for i in (0..N).rev() {
+            if !whole[i] {
+                y[i] = 0.0;
+                continue;
+            }
+            let mut sum = y[i];
+            for k in i + 1..N {
+                sum -= l[k][i] * inverse[k][c];
+            }
+            inverse[i][c] = sum / l[i][i];
+        }
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_inverted() {
+        let block = [[4.0, 1.0, 0.5], [1.0, 3.0, -1.0], [0.5, -1.0, 2.0]];
+        let inverse = invert(&block);
+        for a in 0..3 {
+            for b in 0..3 {
+                let product: f64 = (0..3).map(|k| block[a][k] * inverse[k][b]).sum();
+                assert!((product - f64::from(u8::from(a == b))).abs() < 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn a_singular_block_is_inverted_where_it_can_be() {
+        // The second direction repeats the first: x = G b solves A x = b for b in the range of A.
+        let block = [[2.0, 2.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 5.0]];
+        let inverse = invert(&block);
+        let b = [2.0, 2.0, 10.0];
+        let x = inverse.map(|row| row.iter().zip(b).map(|(g, b)| g * b).sum::<f64>());
+        let back = block.map(|row| row.iter().zip(x).map(|(a, x)| a * x).sum::<f64>());
+        assert!(back.iter().zip(b).all(|(u, v)| (u - v).abs() < 1e-12), "{back:?}");
+    }
+}
