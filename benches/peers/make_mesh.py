@@ -17,7 +17,7 @@ TARGET = 3_000_000
 
 # Tetrahedra in a volume h^3, for the mesh that Gmsh makes with edges of length h: measured at the full size;
 # small meshes come out with somewhat fewer.
-CELLS_PER_CUBE = 4.7
+CELLS_PER_CUBE = 3.9
 
 # Axis of the cylinder, a point of its axis, radius; all go right through the block.
 CYLINDERS = [
