@@ -36,16 +36,16 @@ BOOMERAMG = {
     "pc_hypre_boomeramg_P_max": 4,
     "pc_hypre_boomeramg_agg_nl": 1,
 }
-# Smoothed aggregation with the rigid body modes, two Chebyshev steps of point-block Jacobi on each level.
+# Smoothed aggregation with the rigid body modes, two Chebyshev steps with Jacobi on each level.
 GAMG = {
     "pc_type": "gamg",
     "pc_gamg_type": "agg",
-    "pc_gamg_threshold": 0.01,
+    "pc_gamg_threshold": 0.0,
     "pc_gamg_square_graph": 1,
     "pc_gamg_agg_nsmooths": 1,
     "pc_gamg_reuse_interpolation": True,
     "pc_gamg_esteig_ksp_type": "cg",
-    "pc_gamg_esteig_ksp_max_it": 10,
+    "pc_gamg_esteig_ksp_max_it": 5,
     "mg_levels_ksp_type": "chebyshev",
     "mg_levels_ksp_max_it": 2,
     "mg_levels_pc_type": "jacobi",

@@ -10,6 +10,7 @@ gmsh from PyPI needs (Debian) libglu1-mesa libgl1 libxcursor1 libxinerama1 libxf
 """
 
 import argparse
+import hashlib
 import os
 import pathlib
 
@@ -17,7 +18,7 @@ TARGET = 3_000_000
 
 # Tetrahedra in a volume h^3, for the mesh that Gmsh makes with edges of length h: measured at the full size;
 # small meshes come out with somewhat fewer.
-CELLS_PER_CUBE = 4.7
+CELLS_PER_CUBE = 3.9
 
 # Axis of the cylinder, a point of its axis, radius; all go right through the block.
 CYLINDERS = [
@@ -45,7 +46,9 @@ def default_folder():
 
 def paths(folder, cells):
     """Where the Gmsh and the XDMF file of that many cells are."""
-    stem = pathlib.Path(folder) / f"perforated-{cells}"
+    # Part of the name, so that a mesh of another shape or density is not taken for this one.
+    made_of = hashlib.sha256(repr((CELLS_PER_CUBE, CYLINDERS, SPHERES)).encode()).hexdigest()[:8]
+    stem = pathlib.Path(folder) / f"perforated-{cells}-{made_of}"
     return stem.with_suffix(".msh"), stem.with_suffix(".xdmf")
 
 

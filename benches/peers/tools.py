@@ -145,6 +145,20 @@ def shuffled_box(cells, install):
     return path
 
 
+def bandwidth(threads):
+    """The memory bandwidth of that many threads in GB/s, or None without a C compiler."""
+    program = cache_folder() / "bandwidth"
+    source = HERE / "bandwidth.c"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        build = ["cc", "-O3", "-march=native", "-fopenmp", str(source), "-o", str(program)]
+        if not shutil.which("cc") or subprocess.run(build, capture_output=True).returncode != 0:
+            return None
+    alone = environment() | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([str(program)], env=alone, capture_output=True, text=True)
+    return float(done.stdout) if done.returncode == 0 else None
+
+
 def machine():
     """What the figures were measured on, in a few words."""
     model = "unknown processor"
@@ -154,4 +168,10 @@ def machine():
                 model = line.split(":", 1)[1].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1)}
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "processor": model,
+        "cores": cores,
+        "memory_gib": round(memory, 1),
+        "bandwidth_gb_s": {str(threads): bandwidth(threads) for threads in dict.fromkeys((1, cores))},
+    }
