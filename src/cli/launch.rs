@@ -162,8 +162,19 @@ fn pass_on_signals() {
     }
 }
 
+/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it, which
+/// takes longer than everything else in starting MPI.
+fn stand_alone() {
+    const NAME: &str = "OMPI_MCA_ess_singleton_isolated";
+    if !cluster::under_launcher() && std::env::var_os(NAME).is_none() {
+        // SAFETY: called by the main thread before it starts MPI or any other thread.
+        unsafe { std::env::set_var(NAME, "1") };
+    }
+}
+
 /// Starts MPI, does the work and prints, once, why it failed; the exit code.
 pub fn on_ranks(work: impl FnOnce(&Comm) -> Result<i32, RunError>) -> i32 {
+    stand_alone();
     let session = match cluster::init() {
         Ok(session) => session,
         Err(error) => {

@@ -105,10 +105,9 @@ fn check_stars(mesh: &Mesh) -> Result<(), String> {
     let mut all = owned.clone();
     mesh.vertices.halo.reverse_add(&mut all, 1);
     mesh.vertices.halo.forward(&mut all, 1);
-    for v in 0..owned.len() {
-        ensure(owned[v] == 0.0 || here[v] == all[v], || {
-            format!("vertex {v} has {} cells here, {} in all", here[v], all[v])
-        })?;
+    for (v, ((&owned, &here), &all)) in owned.iter().zip(&here).zip(&all).enumerate() {
+        let whole = owned == 0.0 || here == all;
+        ensure(whole, || format!("vertex {v} has {here} cells here, {all} in all"))?;
     }
     for block in &mesh.blocks {
         for cell in block.n_owned..block.n_cells {

@@ -133,8 +133,9 @@ fn is_inside(plan: &Plan, region: &[Cuboid], brick: &Cuboid) -> bool {
     region.iter().any(|c| {
         (0..plan.dim()).all(|d| {
             let end = |at_end: bool| at_end && !plan.wraps[d];
-            (c.low[d] < brick.low[d] || end(brick.low[d] == 0))
-                && (brick.high[d] < c.high[d] || end(brick.high[d] == plan.lattice.cells[d]))
+            let (low, high) = (brick.low[d], brick.high[d]);
+            (c.low[d] < low || (c.low[d] == low && end(low == 0)))
+                && (high < c.high[d] || (high == c.high[d] && end(high == plan.lattice.cells[d])))
         })
     })
 }

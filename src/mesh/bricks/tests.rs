@@ -55,7 +55,7 @@ fn check(cells: &[u64], shape: Shape, periodic: &[(u16, u16)], n_ranks: usize) {
     let plan = plan(cells, shape, periodic);
     let soup = of_soup(&spec(cells, shape));
     let n = shape.n_vertices();
-    let bisection = Bisection::new(plan.lattice.cells, n_ranks);
+    let bisection = Bisection::new(plan.lattice.cells, plan.wraps, n_ranks);
     let parts: Vec<Local> =
         (0..n_ranks).map(|rank| Local::new(&plan, &bisection, rank).expect("it fits")).collect();
     let joined = |id: u64| {
@@ -204,7 +204,7 @@ fn periodic_boxes_come_round() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let plan = plan(&[40, 33, 29], Shape::Tetrahedron, &[]);
-    let bisection = Bisection::new(plan.lattice.cells, 3);
+    let bisection = Bisection::new(plan.lattice.cells, plan.wraps, 3);
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         let part = pool.install(|| Local::new(&plan, &bisection, 1)).expect("it fits");
