@@ -282,6 +282,7 @@ fn all_ranks_hear_of_arrays_that_do_not_fit() {
         let error = grid.write(comm, &path).expect_err("a point too many");
         let what = "a cell names point 2 of 2".to_owned();
         assert_eq!(error, OutputError::Shape { rank: last, what });
+        comm.barrier();
         assert!(!path.exists() && !directory.join("bad.hdf.part").exists());
         comm.barrier();
 

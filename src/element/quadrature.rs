@@ -159,8 +159,8 @@ mod tests {
         let count = |shape, degree| Quadrature::new(shape, degree).unwrap().len();
         let triangle: Vec<usize> = (0..=10).map(|d| count(Shape::Triangle, d)).collect();
         assert_eq!(triangle, [1, 1, 3, 6, 6, 7, 12, 15, 16, 19, 25]);
-        let tetrahedron: Vec<usize> = (0..=7).map(|d| count(Shape::Tetrahedron, d)).collect();
-        assert_eq!(tetrahedron, [1, 1, 4, 8, 14, 14, 24, 35]);
+        let tetrahedron: Vec<usize> = (0..=8).map(|d| count(Shape::Tetrahedron, d)).collect();
+        assert_eq!(tetrahedron, [1, 1, 4, 8, 14, 14, 24, 35, 46]);
         assert_eq!(count(Shape::Hexahedron, 3), 8);
         assert_eq!(count(Shape::Point, 7), 1);
     }

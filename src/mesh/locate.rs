@@ -84,7 +84,9 @@ impl Mesh {
     /// the input answers, whatever the partition. Collective; all ranks pass the same points.
     pub fn locate(&self, points: &[[f64; 3]]) -> Vec<Location> {
         let mut found: Vec<Option<(u64, Place)>> = vec![None; points.len()];
-        let mut nearest: Vec<(f64, [f64; 3])> = vec![(f64::INFINITY, [0.0; 3]); points.len()];
+        // In ascending order of x: each cell is compared with the points in its own range only.
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by(|&a, &b| points[a][0].total_cmp(&points[b][0]));
         let mut x = Vec::new();
         for (b, block) in self.blocks.iter().enumerate() {
             let basis = geometry::basis(block);
@@ -101,8 +103,11 @@ impl Mesh {
                 // A curved cell may bulge out of its nodes' box; by no more than its own size.
                 let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max);
                 let slack = if block.is_affine() { 1e-6 * size } else { size };
-                for (k, point) in points.iter().enumerate() {
-                    if (0..self.dim).any(|d| point[d] < low[d] - slack || point[d] > high[d] + slack) {
+                let begin = order.partition_point(|&k| points[k][0] < low[0] - slack);
+                let within = order[begin..].iter().take_while(|&&k| points[k][0] <= high[0] + slack);
+                for &k in within {
+                    let point = &points[k];
+                    if (1..self.dim).any(|d| point[d] < low[d] - slack || point[d] > high[d] + slack) {
                         continue;
                     }
                     let Some(p) = invert(block, &basis, &x, point, self.dim) else { continue };
@@ -116,14 +121,6 @@ impl Mesh {
                 }
             }
         }
-        for node in &self.nodes {
-            for (point, near) in points.iter().zip(&mut nearest) {
-                let distance = (0..3).map(|d| (node[d] - point[d]).powi(2)).sum::<f64>();
-                if distance < near.0 {
-                    *near = (distance, *node);
-                }
-            }
-        }
         // Least cell number first, then least rank.
         let mut ids: Vec<u64> = found.iter().map(|f| f.map_or(u64::MAX, |f| f.0)).collect();
         let mine = ids.clone();
@@ -132,6 +129,37 @@ impl Mesh {
         let mut ranks: Vec<u32> =
             (0..points.len()).map(|k| if mine[k] == ids[k] { rank } else { u32::MAX }).collect();
         self.comm.min_slice(&mut ranks);
+        let lost: Vec<usize> = (0..points.len()).filter(|&k| ids[k] == u64::MAX).collect();
+        let nearest = self.nearest_nodes(&lost.iter().map(|&k| points[k]).collect::<Vec<_>>());
+        let mut nearest = nearest.into_iter();
+        (0..points.len())
+            .map(|k| {
+                if ids[k] == u64::MAX {
+                    Location::Outside { nearest: nearest.next().expect("one for each lost point") }
+                } else if ranks[k] == rank {
+                    Location::Here(found[k].expect("this rank found it").1)
+                } else {
+                    Location::Elsewhere
+                }
+            })
+            .collect()
+    }
+
+    /// The node nearest to each point. Collective; all ranks pass the same points.
+    fn nearest_nodes(&self, points: &[[f64; 3]]) -> Vec<[f64; 3]> {
+        if points.is_empty() {
+            return Vec::new();
+        }
+        let mut nearest: Vec<(f64, [f64; 3])> = vec![(f64::INFINITY, [0.0; 3]); points.len()];
+        for node in &self.nodes {
+            for (point, near) in points.iter().zip(&mut nearest) {
+                let distance = (0..3).map(|d| (node[d] - point[d]).powi(2)).sum::<f64>();
+                if distance < near.0 {
+                    *near = (distance, *node);
+                }
+            }
+        }
+        let rank = self.comm.rank() as u32;
         let mut distances: Vec<f64> = nearest.iter().map(|n| n.0).collect();
         self.comm.min_slice(&mut distances);
         // Coordinates of the nearest node, from the lowest rank that has one so near.
@@ -141,17 +169,7 @@ impl Mesh {
         let mut coordinates: Vec<f64> =
             nearest.iter().zip(&holders).flat_map(|(n, h)| if *h == rank { n.1 } else { [0.0; 3] }).collect();
         self.comm.sum_slice(&mut coordinates);
-        (0..points.len())
-            .map(|k| {
-                if ids[k] == u64::MAX {
-                    Location::Outside { nearest: [0, 1, 2].map(|d| coordinates[3 * k + d]) }
-                } else if ranks[k] == rank {
-                    Location::Here(found[k].expect("this rank found it").1)
-                } else {
-                    Location::Elsewhere
-                }
-            })
-            .collect()
+        coordinates.as_chunks::<3>().0.to_vec()
     }
 
     /// The tags (dimension 0) of the mesh vertex at a point, on every local cell that has it; whether any
