@@ -159,7 +159,14 @@ fn wrong_requests_say_what_is_wrong() {
 fn small_problems_are_solved_again_and_again() {
     let scratch = Scratch::new();
     let ended = succeeds(bench(scratch.path(), &["small", "--sides", "10,20", "--seconds", "0"]));
-    for line in ["unknowns            100      400", "assemble", "the rest", "total", "time grows"] {
+    for line in [
+        "unknowns            100      400",
+        "assemble",
+        "the rest",
+        "total",
+        "fastest",
+        "grows with the power",
+    ] {
         assert!(ended.stdout.contains(line), "{line}: {}", ended.text());
     }
 }

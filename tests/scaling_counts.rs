@@ -36,15 +36,20 @@ fn check_tables(rows: &[Row]) {
     }
 }
 
-/// Messages and bytes of a rank on a weak ladder grow by at most `factor` from one rung to a later one.
-fn check_growth(rows: &[Row], from: usize, to: usize, factor: f64) {
+/// How often the counts of the rank with the most may grow from one rung of a weak ladder to a later one.
+struct Growth {
+    messages: f64,
+    bytes: f64,
+}
+
+fn check_growth(rows: &[Row], from: usize, to: usize, limit: &Growth) {
     let at = |ranks| rows.iter().find(|row| row.ranks == ranks).expect("a rung").sum(|_| true);
     let (few, many) = (at(from), at(to));
-    for (what, few, many) in [("messages", few.messages, many.messages), ("bytes", few.bytes, many.bytes)] {
-        assert!(
-            many as f64 <= factor * few as f64,
-            "{what} of a rank: {few} on {from} ranks, {many} on {to}"
-        );
+    for (what, few, many, limit) in [
+        ("messages", few.messages, many.messages, limit.messages),
+        ("bytes", few.bytes, many.bytes, limit.bytes),
+    ] {
+        assert!(many as f64 <= limit * few as f64, "{what} of a rank: {few} on {from} ranks, {many} on {to}");
     }
 }
 
@@ -52,7 +57,7 @@ fn check_growth(rows: &[Row], from: usize, to: usize, factor: f64) {
 fn a_weak_ladder_to_16_ranks() {
     let rows = counted("weak", "1,2,4,8,16", 6);
     check_tables(&rows);
-    check_growth(&rows, 8, 16, 2.0);
+    check_growth(&rows, 8, 16, &Growth { messages: 2.5, bytes: 2.0 });
     assert_eq!(rows[0].sum(|_| true).messages, 0, "one rank has nobody to send to");
     assert!(rows[4].sum(|_| true).neighbours <= 15);
 }
@@ -70,7 +75,8 @@ fn a_strong_ladder_to_16_ranks() {
 fn a_weak_ladder_to_64_ranks() {
     let rows = counted("weak", "1,2,4,8,16,32,64", 8);
     check_tables(&rows);
-    check_growth(&rows, 8, 64, 2.0);
+    // A rank of 8 has 7 neighbours at most; one inside of 64 has three times as many.
+    check_growth(&rows, 8, 64, &Growth { messages: 4.0, bytes: 2.0 });
 }
 
 #[test]
