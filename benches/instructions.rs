@@ -16,6 +16,9 @@ use femdd::mesh::Mesh;
 use femdd::space::{Order, Space};
 use fixtures::{GENERAL, Physics};
 
+/// A function that callgrind finds by its name.
+type Kernel = fn(&mut dyn FnMut());
+
 /// Declares functions that callgrind finds by name; each hands on to its closure. Without a difference
 /// between them the compiler would make one of all.
 macro_rules! kernels {
@@ -50,7 +53,7 @@ kernels!(
 );
 
 /// Runs a kernel, whose work the optimiser must not see through.
-fn counted(kernel: fn(&mut dyn FnMut()), mut work: impl FnMut()) {
+fn counted(kernel: Kernel, mut work: impl FnMut()) {
     black_box(kernel)(black_box(&mut work));
 }
 
@@ -77,15 +80,14 @@ fn meshes(comm: &Comm) {
 
 fn assembly(mesh: &Mesh) {
     let spaces = [1, 2].map(|degree| Space::new(mesh, degree, Order::Curve).expect("a space"));
-    for (kernel, degree) in [(kernel_space_p1 as fn(&mut dyn FnMut()), 1), (kernel_space_p2, 2)] {
+    for (kernel, degree) in [(kernel_space_p1 as Kernel, 1), (kernel_space_p2, 2)] {
         counted(kernel, || drop(black_box(Space::new(mesh, degree, Order::Curve).expect("a space"))));
     }
     let patterns = spaces.each_ref().map(Pattern::new);
-    for (kernel, space) in [kernel_pattern_p1 as fn(&mut dyn FnMut()), kernel_pattern_p2].iter().zip(&spaces)
-    {
+    for (kernel, space) in [kernel_pattern_p1 as Kernel, kernel_pattern_p2].iter().zip(&spaces) {
         counted(*kernel, || drop(black_box(Pattern::new(space))));
     }
-    let kernels: [(fn(&mut dyn FnMut()), Physics, usize); 4] = [
+    let kernels: [(Kernel, Physics, usize); 4] = [
         (kernel_assemble_diffusion_p1, Physics::Diffusion, 0),
         (kernel_assemble_diffusion_p2, Physics::Diffusion, 1),
         (kernel_assemble_convection_p1, Physics::ConvectionDiffusion, 0),
@@ -96,7 +98,7 @@ fn assembly(mesh: &Mesh) {
     }
 }
 
-fn assemble(mesh: &Mesh, space: &Space, pattern: &Pattern, physics: Physics, kernel: fn(&mut dyn FnMut())) {
+fn assemble(mesh: &Mesh, space: &Space, pattern: &Pattern, physics: Physics, kernel: Kernel) {
     let materials = [physics.material()];
     let of_set = vec![0; mesh.sets.len()];
     let problem = physics.problem(mesh, space, &materials, &of_set);

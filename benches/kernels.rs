@@ -1,73 +1,62 @@
-//! Kernels by room, on one rank: `cargo bench --bench kernels`.
+//! Kernels by room, on one rank: `cargo bench --bench kernels`, or `-- GROUP` for one room.
 //!
-//! Throughputs are in cells or points a second, so that figures of different sizes compare.
+//! Throughputs are in cells, points or bytes a second, so that figures of different sizes compare. On
+//! several ranks see `halo.rs`.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use femdd::assembly::{Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
+mod fixtures;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use femdd::assembly::{Constraints, Essential, Matrix, Pattern, Prescribed, RegionNodes};
 use femdd::element::{Lagrange, Nodes, Quadrature, Shape};
-use femdd::law::expr::{Expr, ExprSet, Points, Scope, Scratch, Var};
-use femdd::law::{Diffusion, Law, Material, Slot};
+use femdd::law::Quantity;
+use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
-use femdd::mesh::boxes::{BoxSpec, generate};
-use femdd::mesh::draft::Draft;
+use femdd::output::vtkhdf::{self, Field, Piece, Values};
 use femdd::space::{Order, Space};
+use fixtures::{GENERAL, Physics, cube, expression};
 
-const TERMS: femdd::law::Terms = <Diffusion as Law<3, 1>>::TERMS;
+/// A folder for files, removed when dropped.
+struct Folder(std::path::PathBuf);
 
-fn cube(comm: &cluster::Comm, n: u64) -> Mesh {
-    let spec = BoxSpec { size: vec![1.0; 3], cells: vec![n; 3], shape: Shape::Tetrahedron, origin: [0.0; 3] };
-    let draft = Draft::new(comm, generate(comm, &spec).expect("a box"), 1.0, &[], true).expect("a draft");
-    let owners = vec![0; draft.n_cells()];
-    draft.distribute(&owners).expect("a mesh")
+impl Folder {
+    fn new() -> Folder {
+        let path = std::env::temp_dir().join(format!("femdd-kernels-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch folder");
+        Folder(path)
+    }
 }
 
-fn material() -> Material {
-    let slots = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0].map(Slot::Constant).to_vec();
-    let keys = vec!["constant".to_string(); slots.len()];
-    Material { slots, keys }
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
-fn mesh(criterion: &mut Criterion, comm: &cluster::Comm) {
-    let mut group = criterion.benchmark_group("mesh");
-    group.sample_size(10).throughput(Throughput::Elements(6 * 20 * 20 * 20));
-    group.bench_function("box to mesh, 48,000 tetrahedra", |b| b.iter(|| cube(comm, 20)));
-    let whole = cube(comm, 10);
-    group.throughput(Throughput::Elements(8 * 6 * 10 * 10 * 10));
-    group.bench_function("refine to 48,000 tetrahedra", |b| b.iter(|| whole.refine().expect("a mesh")));
-}
-
-fn assembly(criterion: &mut Criterion, comm: &cluster::Comm) {
-    let mesh = cube(comm, 20);
-    let materials = [material()];
-    let set_material = vec![0u16; mesh.sets.len()];
-    let mut group = criterion.benchmark_group("assembly");
-    group.sample_size(10).throughput(Throughput::Elements(mesh.n_cells_global));
-    for degree in [1, 2, 3] {
-        let space = Space::new(&mesh, degree, Order::Curve).expect("a space");
-        group.bench_function(format!("pattern, degree {degree}"), |b| b.iter(|| Pattern::new(&space)));
-        let discretise =
-            || Discretisation::new(&mesh, &space, &materials, &set_material, TERMS, 1, true, false, 0.0);
-        let d = discretise();
-        let constraints = Constraints::new(&d, 1, &[]).expect("no conditions");
-        let problem = Operator::<Diffusion, 3, 1>::new(Diffusion, discretise(), Vec::new(), Vec::new());
-        let pattern = Pattern::new(&space);
-        let mut matrix = Matrix::new(&pattern, 1);
-        let mut residual = vec![0.0; space.map.n_owned()];
-        let u = vec![0.0; space.map.n_local()];
-        group.bench_function(format!("matrix and residual, degree {degree}"), |b| {
-            b.iter(|| {
-                problem
-                    .assemble(&pattern, &u, &constraints, &mut matrix, &mut residual)
-                    .expect("sound cells");
-            });
+fn element(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("element");
+    for (shape, degree) in [
+        (Shape::Triangle, 1),
+        (Shape::Tetrahedron, 1),
+        (Shape::Tetrahedron, 2),
+        (Shape::Tetrahedron, 3),
+        (Shape::Hexahedron, 2),
+        (Shape::Hexahedron, 3),
+    ] {
+        let basis = Lagrange::new(shape, degree, Nodes::Spectral).expect("degree 1 to 3");
+        let rule = Quadrature::new(shape, 2 * degree).expect("degree 2 to 6");
+        group.throughput(Throughput::Elements(rule.len() as u64));
+        group.bench_function(format!("tabulate {shape}, degree {degree}"), |b| {
+            b.iter(|| basis.tabulate(&rule.points, 1))
         });
     }
 }
 
 fn expressions(criterion: &mut Criterion) {
-    let expr = Expr::parse("exp(x + 2*y*z)*sin(7*x + 3*y)", &Scope::default()).expect("an expression");
-    let with_gradient: Vec<Expr> =
-        std::iter::once(expr.clone()).chain([Var::X, Var::Y, Var::Z].map(|v| expr.derivative(v))).collect();
+    let expr = expression(GENERAL);
+    let mut all = vec![expr.clone()];
+    all.extend([Var::X, Var::Y, Var::Z].map(|v| expr.derivative(v)));
     let n = 4096;
     let x: Vec<f64> = (0..n).map(|k| k as f64 / n as f64).collect();
     let points = Points { x: &x, y: &x, z: &x, t: 0.0 };
@@ -76,19 +65,131 @@ fn expressions(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(n as u64));
     let mut out = vec![0.0; 4 * n];
     group.bench_function("value", |b| b.iter(|| expr.eval(&points, &mut out[..n], &mut scratch)));
-    let set = ExprSet::new(&with_gradient);
+    let set = ExprSet::new(&all);
     group.bench_function("value and gradient", |b| b.iter(|| set.eval(&points, &mut out, &mut scratch)));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("parse and differentiate", |b| b.iter(|| expression(GENERAL).derivative(Var::X)));
 }
 
-fn element(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("element");
-    for shape in [Shape::Tetrahedron, Shape::Hexahedron] {
-        let basis = Lagrange::new(shape, 3, Nodes::Spectral).expect("degree 3");
-        let rule = Quadrature::new(shape, 6).expect("degree 6");
-        group.bench_function(format!("tabulate {shape}, degree 3"), |b| {
-            b.iter(|| basis.tabulate(&rule.points, 2))
+fn mesh(criterion: &mut Criterion, comm: &cluster::Comm) {
+    let n = 20;
+    let folder = Folder::new();
+    let path = folder.0.join("cube.msh");
+    fixtures::write_gmsh_cube(&path, n).expect("a mesh file");
+    let mut group = criterion.benchmark_group("mesh");
+    group.sample_size(10).throughput(Throughput::Elements(6 * (n as u64).pow(3)));
+    group.bench_function("box of 48,000 tetrahedra", |b| b.iter(|| cube(comm, "tetrahedron", n)));
+    group.bench_function("file of 48,000 tetrahedra", |b| b.iter(|| fixtures::file(comm, &path)));
+    let whole = cube(comm, "tetrahedron", n / 2);
+    group.bench_function("refine to 48,000 tetrahedra", |b| b.iter(|| whole.refine().expect("a mesh")));
+    group.throughput(Throughput::Elements(30 * 30 * 30));
+    group.bench_function("box of 27,000 hexahedra", |b| b.iter(|| cube(comm, "hexahedron", 30)));
+    group.throughput(Throughput::Elements(2 * 150 * 150));
+    group.bench_function("box of 45,000 triangles", |b| {
+        b.iter(|| fixtures::square(comm, "triangle", 150));
+    });
+}
+
+fn partitioning(criterion: &mut Criterion, comm: &cluster::Comm) {
+    let graph = fixtures::lattice_graph(comm, 40);
+    let mut group = criterion.benchmark_group("partition");
+    group.sample_size(10).throughput(Throughput::Elements(graph.n_global()));
+    for parts in [2, 16] {
+        group.bench_with_input(BenchmarkId::new("64,000 vertices", parts), &parts, |b, &parts| {
+            b.iter(|| partition::partition(comm, &graph, parts, &partition::Options::default()));
         });
     }
+}
+
+fn spaces(criterion: &mut Criterion, mesh: &Mesh) {
+    let mut group = criterion.benchmark_group("space");
+    group.sample_size(10).throughput(Throughput::Elements(mesh.n_cells_global));
+    for degree in [1, 2, 3] {
+        group.bench_function(format!("numbering, degree {degree}"), |b| {
+            b.iter(|| Space::new(mesh, degree, Order::Curve).expect("a space"));
+        });
+    }
+    group.bench_function("numbering by bandwidth, degree 1", |b| {
+        b.iter(|| Space::new(mesh, 1, Order::CuthillMcKee).expect("a space"));
+    });
+}
+
+fn assembly(criterion: &mut Criterion, mesh: &Mesh) {
+    let mut group = criterion.benchmark_group("assembly");
+    group.sample_size(10).throughput(Throughput::Elements(mesh.n_cells_global));
+    for (physics, degrees) in [
+        (Physics::Diffusion, &[1, 2, 3][..]),
+        (Physics::ConvectionDiffusion, &[1, 2]),
+        (Physics::Elasticity, &[1, 2]),
+    ] {
+        for &degree in degrees {
+            let space = Space::new(mesh, degree, Order::Curve).expect("a space");
+            let materials = [physics.material()];
+            let of_set = vec![0; mesh.sets.len()];
+            let problem = physics.problem(mesh, &space, &materials, &of_set);
+            let c = physics.components();
+            let side = mesh.groups.iter().position(|g| g.name == "x-min").expect("a side") as u16;
+            let essential = [Essential {
+                key: "value".to_owned(),
+                entities: mesh.tags_of(side).to_vec(),
+                prescribed: Prescribed::Components(vec![Some(expression(GENERAL)); c]),
+            }];
+            let constraints =
+                Constraints::new(problem.discretisation(), c, &essential).expect("finite values");
+            if physics == Physics::Diffusion {
+                group
+                    .bench_function(format!("pattern, degree {degree}"), |b| b.iter(|| Pattern::new(&space)));
+            }
+            let pattern = Pattern::new(&space);
+            let mut matrix = Matrix::new(&pattern, c);
+            let mut residual = vec![0.0; space.map.n_owned() * c];
+            let u = constraints.lift();
+            group.bench_function(format!("{physics:?} matrix and residual, degree {degree}"), |b| {
+                b.iter(|| {
+                    problem
+                        .assemble(&pattern, &u, &constraints, &mut matrix, &mut residual)
+                        .expect("sound cells");
+                });
+            });
+            let exact = vec![expression(GENERAL); c];
+            group.bench_function(format!("{physics:?} error norms, degree {degree}"), |b| {
+                b.iter(|| problem.exact_errors("exact", &exact, &u).expect("finite values"));
+            });
+            let quantity = if c == 3 { Quantity::Stress } else { Quantity::Flux };
+            let points = RegionNodes::new(problem.discretisation());
+            group.bench_function(format!("{physics:?} averages, degree {degree}"), |b| {
+                b.iter(|| problem.nodal(&points, quantity, &u).expect("finite values"));
+            });
+        }
+    }
+}
+
+fn output(criterion: &mut Criterion, comm: &cluster::Comm, mesh: &Mesh) {
+    let folder = Folder::new();
+    let path = folder.0.join("solution.hdf");
+    let block = &mesh.blocks[0];
+    let n = block.nodes_per_cell();
+    let connectivity: Vec<u32> = (0..block.n_owned).flat_map(|cell| block.nodes(cell).to_vec()).collect();
+    let offsets: Vec<u64> = (0..=block.n_owned as u64).map(|cell| cell * n as u64).collect();
+    // VTK_TETRA.
+    let types = vec![10u8; block.n_owned];
+    let u: Vec<f64> = mesh.nodes.iter().map(|x| x[0] * x[1]).collect();
+    let fields = [Field { name: "u".to_owned(), components: 1, values: Values::F64(&u) }];
+    let piece = Piece {
+        points: &mesh.nodes,
+        connectivity: &connectivity,
+        offsets: &offsets,
+        types: &types,
+        point_fields: &fields,
+        cell_fields: &[],
+    };
+    vtkhdf::write(comm, &path, &piece).expect("a file");
+    let bytes = std::fs::metadata(&path).expect("the file").len();
+    let mut group = criterion.benchmark_group("output");
+    group.sample_size(10).throughput(Throughput::Bytes(bytes));
+    group.bench_function("VTKHDF of 48,000 tetrahedra", |b| {
+        b.iter(|| vtkhdf::write(comm, &path, black_box(&piece)).expect("a file"));
+    });
 }
 
 fn all(criterion: &mut Criterion) {
@@ -97,7 +198,11 @@ fn all(criterion: &mut Criterion) {
     element(criterion);
     expressions(criterion);
     mesh(criterion, &comm);
-    assembly(criterion, &comm);
+    partitioning(criterion, &comm);
+    let cells = cube(&comm, "tetrahedron", 20);
+    spaces(criterion, &cells);
+    assembly(criterion, &cells);
+    output(criterion, &comm, &cells);
 }
 
 criterion_group!(kernels, all);

@@ -4,6 +4,7 @@
 //! mpirun, except where it measures mpirun's ranks themselves.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -11,9 +12,11 @@ use super::{check_exists, launch};
 use crate::case::Case;
 use crate::run::{Kind, RunError};
 use crate::study::compare::{self, LEAST_RUNS, Measure};
+use crate::study::counts::{self, Ladder};
 use crate::study::floors::{self, Facts};
 use crate::study::machine::{self, Machine};
-use crate::study::measure::{self, Measurement, Plan};
+use crate::study::measure::{self, Measurement, Plan, Scratch};
+use crate::study::small;
 use crate::study::stats::median;
 
 /// The exit code of a comparison that found a slowdown.
@@ -27,6 +30,15 @@ const CALIBRATE_HELP: &str = "Examples:
 const FLOORS_HELP: &str = "Examples:
   femdd bench calibrate && femdd bench floors cube.toml --ranks 2 --threads 1
   femdd bench floors cube.toml --machine node.json --repeat 5";
+
+const COUNTS_HELP: &str = "Examples:
+  femdd bench counts                                   a weak ladder on 1 to 8 ranks
+  femdd bench counts --ladder strong --side 24 --ranks 1,2,4,8,16,32,64
+Ranks may be more than cores: what is counted does not depend on time.";
+
+const SMALL_HELP: &str = "Examples:
+  femdd bench small
+  femdd bench small --sides 40,60,80,100 --seconds 2";
 
 const MEASURE_HELP: &str = "Examples:
   femdd bench measure cube.toml --ranks 2 --threads 1
@@ -62,6 +74,12 @@ pub enum BenchCommand {
     /// Measure cases and store them, one file each, to compare with later.
     #[command(after_help = BASELINE_HELP)]
     Baseline(BaselineArgs),
+    /// Count messages, bytes, neighbours and iterations on more and more ranks.
+    #[command(after_help = COUNTS_HELP)]
+    Counts(CountsArgs),
+    /// Solve small problems again and again in this process: microseconds an unknown.
+    #[command(after_help = SMALL_HELP)]
+    Small(SmallArgs),
     /// Compare two measurements, or this program with another one.
     #[command(after_help = COMPARE_HELP)]
     Compare(CompareArgs),
@@ -111,6 +129,43 @@ pub struct FloorsArgs {
     machine: Option<PathBuf>,
     #[command(flatten)]
     runs: RunsArgs,
+}
+
+/// How a ladder grows.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LadderArg {
+    /// As many cubes for each rank.
+    Weak,
+    /// As many cubes for all ranks together.
+    Strong,
+}
+
+/// What `femdd bench counts` takes.
+#[derive(Debug, Args)]
+pub struct CountsArgs {
+    /// How the problem grows.
+    #[arg(long, value_enum, default_value_t = LadderArg::Weak)]
+    ladder: LadderArg,
+    /// Numbers of ranks.
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [1usize, 2, 4, 8])]
+    ranks: Vec<usize>,
+    /// Cubes of six tetrahedra along each edge, of each rank's box or of the whole.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    side: usize,
+    /// Store what was counted.
+    #[arg(long, value_name = "FILE.json")]
+    output: Option<PathBuf>,
+}
+
+/// What `femdd bench small` takes.
+#[derive(Debug, Args)]
+pub struct SmallArgs {
+    /// Nodes along the side of the square.
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [40usize, 60, 80, 100])]
+    sides: Vec<usize>,
+    /// Seconds for each size.
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    seconds: f64,
 }
 
 /// What `femdd bench measure` takes.
@@ -187,6 +242,8 @@ pub fn main(command: &BenchCommand) -> i32 {
         BenchCommand::Measure(args) => measure(args).map(|()| 0),
         BenchCommand::Baseline(args) => baseline(args).map(|()| 0),
         BenchCommand::Compare(args) => compare(args),
+        BenchCommand::Counts(args) => count(args).map(|()| 0),
+        BenchCommand::Small(args) => small(args).map(|()| 0),
     };
     done.unwrap_or_else(|error| {
         eprint!("{}", error.text());
@@ -344,6 +401,43 @@ fn baseline(args: &BaselineArgs) -> Result<(), RunError> {
         print!("{}", table(&found));
         println!("stored in {}\n", target.display());
     }
+    Ok(())
+}
+
+fn count(args: &CountsArgs) -> Result<(), RunError> {
+    if args.side == 0 || args.ranks.contains(&0) {
+        return Err(wrong("--ranks and --side need at least 1"));
+    }
+    let ladder = match args.ladder {
+        LadderArg::Weak => Ladder::Weak,
+        LadderArg::Strong => Ladder::Strong,
+    };
+    let scratch = Scratch::new()?;
+    let rows = counts::ladder(&this_program()?, &args.ranks, |ranks| {
+        let path = scratch.0.join(format!("{ranks}-ranks.toml"));
+        let text = counts::case_of(&counts::mesh_of(ladder, ranks, args.side), &counts::SIDES);
+        write_text(&path, &text)?;
+        Ok(path)
+    })?;
+    print!("{}", counts::text(&rows));
+    if let Some(path) = &args.output {
+        let text = serde_json::to_string_pretty(&rows).map_err(|e| wrong(e.to_string()))?;
+        write_text(path, &(text + "\n"))?;
+    }
+    Ok(())
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), RunError> {
+    let fail = |e| RunError::new(Kind::Environment, "bench", format!("{}: {e}", path.display()));
+    std::fs::write(path, text).map_err(fail)
+}
+
+fn small(args: &SmallArgs) -> Result<(), RunError> {
+    if args.sides.iter().any(|&n| n < 3) || !(args.seconds >= 0.0 && args.seconds.is_finite()) {
+        return Err(wrong("--sides need at least 3 nodes, --seconds a time"));
+    }
+    let rows = small::small(&args.sides, Duration::from_secs_f64(args.seconds))?;
+    print!("{}", small::text(&rows));
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -84,12 +85,18 @@ fn environment(message: String) -> RunError {
     RunError::new(Kind::Environment, "bench", message)
 }
 
-/// A directory for runs, removed when dropped.
-struct Scratch(PathBuf);
+/// A directory of its own, removed when dropped.
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Scratch, RunError> {
-        let path = std::env::temp_dir().join(format!("femdd-bench-{}", std::process::id()));
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new() -> Result<Scratch, RunError> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("femdd-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).map_err(|e| environment(format!("{}: {e}", path.display())))?;
         Ok(Scratch(path))
     }
@@ -150,6 +157,14 @@ fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunRe
     let report = RunReport::read(&output.join(run_json::FILE_NAME))?;
     let phases = report.phases.iter().map(|row| (row.name.clone(), row.max)).collect();
     Ok((Sample { wall, cpu, phases }, report))
+}
+
+/// One run's report.
+///
+/// # Errors
+/// As [`interleave`].
+pub fn report_of(program: &Path, plan: &Plan) -> Result<RunReport, RunError> {
+    Ok(once(program, plan, &Scratch::new()?)?.1)
 }
 
 /// Bytes of the files in a directory but for `run.json`.

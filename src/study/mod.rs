@@ -6,7 +6,9 @@
 
 mod arithmetic;
 pub mod compare;
+pub mod counts;
 pub mod floors;
 pub mod machine;
 pub mod measure;
+pub mod small;
 pub mod stats;

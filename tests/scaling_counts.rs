@@ -1,0 +1,101 @@
+//! What can be counted stays bounded as ranks are added: messages, bytes and tables by rank. Ranks are more
+//! than cores here; counts do not mind.
+
+mod common;
+#[path = "../benches/fixtures/mod.rs"]
+mod fixtures;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Scratch, femdd, finish};
+use femdd::study::counts::{Row, case_of};
+
+fn counted(ladder: &str, ranks: &str, side: usize) -> Vec<Row> {
+    let scratch = Scratch::new();
+    let mut command = femdd();
+    command.current_dir(scratch.path()).env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    command.args(["bench", "counts", "--ladder", ladder, "--ranks", ranks, "--side", &side.to_string()]);
+    command.args(["--output", "counts.json"]);
+    let ended = finish(command, Duration::from_secs(600));
+    assert!(!ended.timed_out && ended.code() == 0, "{}", ended.text());
+    println!("{}", ended.stdout);
+    read(&scratch.path().join("counts.json"))
+}
+
+fn read(path: &Path) -> Vec<Row> {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("rows")
+}
+
+/// What holds on any ladder: tables with an entry for each rank take at most 64 bytes a rank.
+fn check_tables(rows: &[Row]) {
+    for row in rows {
+        let tables = row.sum(|_| true).largest_table;
+        assert!(tables <= 64 * row.ranks as u64, "{} ranks: a table of {tables} bytes", row.ranks);
+        assert!(row.phases.contains_key("mesh") && row.phases.contains_key("space"), "{row:?}");
+    }
+}
+
+/// How often the counts of the rank with the most may grow from one rung of a weak ladder to a later one.
+struct Growth {
+    messages: f64,
+    bytes: f64,
+}
+
+fn check_growth(rows: &[Row], from: usize, to: usize, limit: &Growth) {
+    let at = |ranks| rows.iter().find(|row| row.ranks == ranks).expect("a rung").sum(|_| true);
+    let (few, many) = (at(from), at(to));
+    for (what, few, many, limit) in [
+        ("messages", few.messages, many.messages, limit.messages),
+        ("bytes", few.bytes, many.bytes, limit.bytes),
+    ] {
+        assert!(many as f64 <= limit * few as f64, "{what} of a rank: {few} on {from} ranks, {many} on {to}");
+    }
+}
+
+#[test]
+fn a_weak_ladder_to_16_ranks() {
+    let rows = counted("weak", "1,2,4,8,16", 6);
+    check_tables(&rows);
+    check_growth(&rows, 8, 16, &Growth { messages: 2.5, bytes: 2.0 });
+    assert_eq!(rows[0].sum(|_| true).messages, 0, "one rank has nobody to send to");
+    assert!(rows[4].sum(|_| true).neighbours <= 15);
+}
+
+#[test]
+fn a_strong_ladder_to_16_ranks() {
+    let rows = counted("strong", "2,4,16", 12);
+    check_tables(&rows);
+    let bytes = |k: usize| rows[k].sum(|_| true).bytes;
+    assert!(bytes(2) < bytes(0), "a rank of 16 has less to say than one of 2: {} {}", bytes(2), bytes(0));
+}
+
+#[test]
+#[ignore = "64 ranks take their time on few cores"]
+fn a_weak_ladder_to_64_ranks() {
+    let rows = counted("weak", "1,2,4,8,16,32,64", 8);
+    check_tables(&rows);
+    // A rank of 8 has 7 neighbours at most; one inside of 64 has three times as many.
+    check_growth(&rows, 8, 64, &Growth { messages: 4.0, bytes: 2.0 });
+}
+
+#[test]
+#[ignore = "64 ranks take their time on few cores"]
+fn a_strong_ladder_to_64_ranks() {
+    check_tables(&counted("strong", "1,2,4,8,16,32,64", 24));
+}
+
+/// The mesh of a file, whose nodes lie about in no order, on more and more ranks.
+#[test]
+fn a_file_on_16_ranks() {
+    let scratch = Scratch::new();
+    fixtures::write_gmsh_cube(&scratch.path().join("cube.msh"), 12).expect("a mesh file");
+    let case = scratch.write("case.toml", &case_of("[mesh]\nfile = \"cube.msh\"\n", &["walls"]));
+    let (program, ladder) = (femdd(), [2, 16]);
+    let rows = femdd::study::counts::ladder(Path::new(program.get_program()), &ladder, |_| Ok(case.clone()));
+    let rows = rows.unwrap_or_else(|e| panic!("{}", e.text()));
+    println!("{}", femdd::study::counts::text(&rows));
+    check_tables(&rows);
+    let bytes = |k: usize| rows[k].sum(|_| true).bytes;
+    assert!(bytes(1) < bytes(0), "{} {}", bytes(1), bytes(0));
+}
