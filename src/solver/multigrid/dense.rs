@@ -10,8 +10,9 @@ pub(super) struct Cholesky {
     l: Vec<f64>,
 }
 
-/// Pivots below this part of their diagonal entry are round-off.
-const ROUND_OFF: f64 = 1e-12;
+/// Pivots below this part of their diagonal entry are round-off: prolongations are rounded to single precision, and
+/// what that leaves of a null space costs some 1e-14 of the diagonal a node.
+const ROUND_OFF: f64 = 1e-10;
 
 /// The dot product, in eight partial sums that the compiler can keep in one register.
 fn dot(x: &[f64], y: &[f64]) -> f64 {
