@@ -147,6 +147,7 @@ fn measure() {
             threshold: var("THETA", 0.05),
             degree: var("DEGREE", 2.0) as usize,
             aggregate: var("AGG", 20.0) as usize,
+            ..Options::default()
         };
         let (b, w) = (seconds(), Instant::now());
         let mut m = multigrid(comm, &p, &modes, options);
