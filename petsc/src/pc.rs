@@ -115,10 +115,9 @@ unsafe extern "C" fn shell_apply(pc: sys::PC, r: sys::Vec, z: sys::Vec) -> sys::
         unsafe {
             check(sys::PCShellGetContext(pc, (&raw mut context).cast()))?;
             let state = &*context.cast::<ShellState>();
-            let mut apply = state
-                .apply
-                .try_borrow_mut()
-                .map_err(|_| Error::invalid("the preconditioner's closure applied the preconditioner itself"))?;
+            let mut apply = state.apply.try_borrow_mut().map_err(|_| {
+                Error::invalid("the preconditioner's closure applied the preconditioner itself")
+            })?;
             with_read(r, state.n_local, |r| with_write(z, state.n_local, |z| apply(r, z)))??
         }
     })

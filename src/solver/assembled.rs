@@ -114,7 +114,9 @@ impl Stored {
         null: Option<&NullSpace>,
         near: bool,
     ) -> Result<&Mat, Error> {
-        if let Form::Ours(operator) = std::mem::replace(&mut self.form, Form::Neither) {
+        if let Form::Ours(_) = self.form
+            && let Form::Ours(operator) = std::mem::replace(&mut self.form, Form::Neither)
+        {
             let Ok(operator) = Rc::try_unwrap(operator) else {
                 unreachable!("solvers that shared the operator are gone")
             };

@@ -70,17 +70,11 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
         add(Method::iterative("gmres", multigrid), format!("nonsymmetric law ({law})"));
         add(Method::iterative("gmres", "ras"), "multigrid did not converge: transport dominates".to_owned());
     } else if system.block > 1 {
-        add(
-            Method::iterative("cg", "gamg"),
-            instead.to_owned(),
-        );
+        add(Method::iterative("cg", "gamg"), instead.to_owned());
         add(Method::iterative("cg", multigrid), "aggregation did not converge".to_owned());
     } else {
         let aggressive = multigrid == "boomeramg";
-        add(
-            Method::Iterative { krylov: "cg", preconditioner: multigrid, aggressive },
-            instead.to_owned(),
-        );
+        add(Method::Iterative { krylov: "cg", preconditioner: multigrid, aggressive }, instead.to_owned());
         if aggressive {
             add(Method::iterative("cg", multigrid), "aggressive coarsening did not converge".to_owned());
         }

@@ -91,11 +91,7 @@ impl Restarts {
         let stalled = self.relative_residual.is_nan() || self.relative_residual > 0.5 * previous;
         // Methods that watch another norm (MINRES) stop early by its distance from the true one.
         self.watched *= (0.5 * self.target / true_norm).clamp(1e-4, 1.0);
-        true_norm > self.target
-            && reason.converged()
-            && self.n <= RESTARTS
-            && !stalled
-            && iterations_left > 0
+        true_norm > self.target && reason.converged() && self.n <= RESTARTS && !stalled && iterations_left > 0
     }
 }
 
@@ -163,11 +159,19 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
         matrix: operator.matrix(),
         near_null: &near_null,
         transfer,
-        options: multigrid::Options::default(),
+        options: multigrid::Options {
+            singular: !system.problem.null.is_empty(),
+            ..multigrid::Options::default()
+        },
     });
     let failed = system.comm.any(made.is_err());
     match made {
-        Ok(multigrid) if !failed => Ok(multigrid),
+        Ok(multigrid) if !failed => {
+            let summary = multigrid.summary();
+            let (levels, complexity) = (summary.levels.len(), summary.operator_complexity);
+            tracing::info!(levels, complexity, bytes = summary.bytes, "multigrid");
+            Ok(multigrid)
+        }
         Ok(_) => Err("the set-up failed on another rank".to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -230,7 +230,10 @@ fn preconditioner_options(
             set("-pc_hypre_boomeramg_coarsen_type", "HMIS");
             set("-pc_hypre_boomeramg_interp_type", "ext+i");
             set("-pc_hypre_boomeramg_P_max", "4");
-            set("-pc_hypre_boomeramg_strong_threshold", if system.problem.dimension == 3 { "0.5" } else { "0.25" });
+            set(
+                "-pc_hypre_boomeramg_strong_threshold",
+                if system.problem.dimension == 3 { "0.5" } else { "0.25" },
+            );
             // One level of aggressive coarsening halves set-up and memory for half as many iterations more, in
             // Poisson's problem at degree 2 as at degree 1; with a velocity or several components it loses.
             if aggressive && system.problem.symmetric && system.block == 1 {

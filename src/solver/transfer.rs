@@ -109,7 +109,8 @@ pub fn to_vertices(
         for (vertex, values) in mode.chunks_exact_mut(components).enumerate() {
             let vector = (modes.at)(m, &place[vertex]);
             let corner = node_of[vertex] as usize;
-            for (c, value) in values.iter_mut().enumerate().filter(|(c, _)| !constraints.is_fixed(corner, *c)) {
+            for (c, value) in values.iter_mut().enumerate().filter(|(c, _)| !constraints.is_fixed(corner, *c))
+            {
                 *value = constraints.along(corner, c, &vector);
             }
         }
@@ -121,12 +122,7 @@ pub fn to_vertices(
 
 /// Component `fine.1` in the frame of node `fine.0` of the unit vector that component `coarse.1` is in the
 /// frame of node `coarse.0`; zero where either is prescribed.
-fn turned(
-    constraints: &Constraints,
-    components: usize,
-    fine: (usize, usize),
-    coarse: (usize, usize),
-) -> f64 {
+fn turned(constraints: &Constraints, components: usize, fine: (usize, usize), coarse: (usize, usize)) -> f64 {
     if constraints.is_fixed(fine.0, fine.1) || constraints.is_fixed(coarse.0, coarse.1) {
         return 0.0;
     }

@@ -44,11 +44,13 @@ pub struct Options {
     pub degree: usize,
     /// Aggregates with fewer nodes than this grow beyond the neighbours of one node.
     pub aggregate: usize,
+    /// Whether the matrix has a null space.
+    pub singular: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threshold: 0.05, degree: 2, aggregate: 20 }
+        Options { threshold: 0.05, degree: 2, aggregate: 20, singular: false }
     }
 }
 

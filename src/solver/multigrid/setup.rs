@@ -119,7 +119,7 @@ pub(super) fn levels(
         if nodes.map.n_global() * block as u64 <= DENSE && transfer.is_none() {
             let a = dispatch_square!(block, dense(&comm, &nodes, &source, scale));
             let n = (nodes.map.n_global() * block as u64) as usize;
-            level.below = Below::Dense { comm, factor: Cholesky::new(n, a) };
+            level.below = Below::Dense { comm, factor: Cholesky::new(n, a, options.singular) };
             levels.push(level);
             return Ok((levels, scale));
         }
