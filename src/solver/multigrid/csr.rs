@@ -194,3 +194,24 @@ pub(super) fn for_rows<const R: usize, const K: usize>(
         }
     });
 }
+
+/// As [`for_rows`], and the sum of what `f` returns, in an order that does not depend on the number of threads.
+pub(super) fn sum_rows<const R: usize, const K: usize>(
+    n: usize,
+    mut outs: [&mut [f32]; K],
+    f: impl Fn(usize, [&mut [f32; R]; K]) -> f32 + Sync + Send,
+) -> f64 {
+    let mut sums = vec![0f64; n.div_ceil(ROWS_PER_TASK)];
+    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+    let tasks = sums
+        .iter_mut()
+        .enumerate()
+        .map(|(task, sum)| (task, sum, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
+    each(tasks, |(task, sum, mut chunks)| {
+        let first = task * ROWS_PER_TASK;
+        for row in first..(first + ROWS_PER_TASK).min(n) {
+            *sum += f64::from(f(row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R))));
+        }
+    });
+    sums.iter().sum()
+}

@@ -10,8 +10,9 @@ pub(super) struct Cholesky {
     l: Vec<f64>,
 }
 
-/// Pivots below this part of their diagonal entry are round-off.
-const ROUND_OFF: f64 = 1e-12;
+/// Pivots below this part of their diagonal entry are round-off: prolongations are rounded to single precision, and
+/// what that leaves of a null space costs some 1e-14 of the diagonal a node.
+const ROUND_OFF: f64 = 1e-10;
 
 /// The same for a matrix that is known to be singular. The prolongations are in single precision, so that their
 /// products keep a null space to that precision only; its pivot would be divided by otherwise.

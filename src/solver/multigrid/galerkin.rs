@@ -24,7 +24,7 @@ pub(super) struct Coarse {
 }
 
 /// Diagonal entries below this part of what the fine diagonal gives are round-off of zero.
-const ROUND_OFF: f64 = 1e-11;
+const ROUND_OFF: f64 = 1e-10;
 
 /// Coarse rows of one task.
 struct Part {
@@ -36,20 +36,48 @@ struct Part {
 }
 
 /// What a task works with, kept from one to the next.
-#[derive(Default)]
-struct Scratch {
+struct Scratch<const R: usize, const C: usize> {
     /// Per fine row: its place among the task's rows of `A P`.
     slot: Vec<u32>,
-    /// Per coarse node: a place that is checked before it is believed.
+    /// Per coarse node: the stamp of its entry in the row that was summed last. Stamps grow from row to row, so
+    /// that one below the row's first is of an earlier row.
     marker: Vec<u32>,
+    stamp: u32,
     rows: Vec<u32>,
     ptr: Vec<usize>,
     col: Vec<u32>,
-    val: Vec<f64>,
-    diagonal: Vec<f64>,
+    val: Vec<[[f64; C]; R]>,
+    diagonal: Vec<[f64; R]>,
     row_col: Vec<u32>,
-    row_val: Vec<f64>,
+    row_val: Vec<[[f64; C]; C]>,
     order: Vec<u32>,
+}
+
+impl<const R: usize, const C: usize> Scratch<R, C> {
+    fn new(n_fine: usize, n_coarse: usize) -> Self {
+        Scratch {
+            slot: vec![u32::MAX; n_fine],
+            marker: vec![0; n_coarse],
+            stamp: 1,
+            rows: Vec::new(),
+            ptr: Vec::new(),
+            col: Vec::new(),
+            val: Vec::new(),
+            diagonal: Vec::new(),
+            row_col: Vec::new(),
+            row_val: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+}
+
+/// The first stamp of a row. Before stamps run out they begin anew.
+fn begin_row(marker: &mut [u32], stamp: u32) -> u32 {
+    if stamp < 1 << 31 {
+        return stamp;
+    }
+    marker.fill(0);
+    1
 }
 
 /// Makes the coarse matrix. Collective.
@@ -130,12 +158,12 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     }
     drop(next);
 
-    let per_task = if R * C == 1 { 512 } else { 128 };
+    let per_task = if R * C == 1 { 2048 } else { 384 };
     let n_tasks = n_extended.div_ceil(per_task);
     let p = |k: usize| -> &[[f32; C]] { val[k * R * C..][..R * C].as_chunks().0 };
     let parts: Vec<Part> = map(
         n_tasks,
-        || Scratch { slot: vec![u32::MAX; n], marker: vec![0; n_extended], ..Scratch::default() },
+        || Scratch::<R, C>::new(n, n_extended),
         |s, task| {
             let coarse_rows = rows(task, n_extended, per_task);
             let entries = t_ptr[coarse_rows.start] as usize..t_ptr[coarse_rows.end] as usize;
@@ -150,6 +178,7 @@ pub(super) fn coarse<const R: usize, const C: usize>(
             s.ptr.push(0);
             for &row in &s.rows {
                 let start = s.col.len();
+                let first = begin_row(&mut s.marker, s.stamp);
                 let mut diagonal = [0.0; R];
                 let bound = negligible(row);
                 source.visit(row as usize, |column, a| {
@@ -160,14 +189,13 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                     }
                     for k in ptr[column as usize] as usize..ptr[column as usize + 1] as usize {
                         let c = col[k];
-                        let mut at = s.marker[c as usize] as usize;
-                        if at < start || at >= s.col.len() || s.col[at] != c {
-                            at = s.col.len();
-                            s.marker[c as usize] = at as u32;
+                        let mark = &mut s.marker[c as usize];
+                        if *mark < first {
+                            *mark = first + (s.col.len() - start) as u32;
                             s.col.push(c);
-                            s.val.resize((at + 1) * R * C, 0.0);
+                            s.val.push([[0.0; C]; R]);
                         }
-                        let sum: &mut [[f64; C]] = s.val[at * R * C..][..R * C].as_chunks_mut().0;
+                        let sum = &mut s.val[start + (*mark - first) as usize];
                         let b = p(k);
                         for i in 0..R {
                             for m in 0..R {
@@ -178,33 +206,34 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                         }
                     }
                 });
+                s.stamp = first + (s.col.len() - start) as u32;
                 s.ptr.push(s.col.len());
-                s.diagonal.extend(diagonal);
+                s.diagonal.push(diagonal);
             }
             let mut part = Part { len: Vec::new(), col: Vec::new(), val: Vec::new(), reference: Vec::new() };
             for coarse_row in coarse_rows {
                 s.row_col.clear();
                 s.row_val.clear();
+                let first = begin_row(&mut s.marker, s.stamp);
                 let mut reference = [0.0; C];
                 for k in t_ptr[coarse_row] as usize..t_ptr[coarse_row + 1] as usize {
                     let slot = s.slot[t_row[k] as usize] as usize;
                     let b = p(t_at[k] as usize);
                     for i in 0..R {
                         for m in 0..C {
-                            reference[m] += s.diagonal[slot * R + i] * f64::from(b[i][m]) * f64::from(b[i][m]);
+                            reference[m] += s.diagonal[slot][i] * f64::from(b[i][m]) * f64::from(b[i][m]);
                         }
                     }
                     for j in s.ptr[slot]..s.ptr[slot + 1] {
                         let c = s.col[j];
-                        let mut at = s.marker[c as usize] as usize;
-                        if at >= s.row_col.len() || s.row_col[at] != c {
-                            at = s.row_col.len();
-                            s.marker[c as usize] = at as u32;
+                        let mark = &mut s.marker[c as usize];
+                        if *mark < first {
+                            *mark = first + s.row_col.len() as u32;
                             s.row_col.push(c);
-                            s.row_val.resize((at + 1) * C * C, 0.0);
+                            s.row_val.push([[0.0; C]; C]);
                         }
-                        let sum: &mut [[f64; C]] = s.row_val[at * C * C..][..C * C].as_chunks_mut().0;
-                        let ap: &[[f64; C]] = s.val[j * R * C..][..R * C].as_chunks().0;
+                        let sum = &mut s.row_val[(*mark - first) as usize];
+                        let ap = &s.val[j];
                         for m in 0..C {
                             for i in 0..R {
                                 for l in 0..C {
@@ -214,13 +243,14 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                         }
                     }
                 }
+                s.stamp = first + s.row_col.len() as u32;
                 s.order.clear();
                 s.order.extend(0..s.row_col.len() as u32);
                 s.order.sort_unstable_by_key(|&k| s.row_col[k as usize]);
                 part.len.push(s.row_col.len() as u32);
                 for &k in &s.order {
                     part.col.push(s.row_col[k as usize]);
-                    part.val.extend_from_slice(&s.row_val[k as usize * C * C..][..C * C]);
+                    part.val.extend_from_slice(s.row_val[k as usize].as_flattened());
                 }
                 part.reference.extend(reference);
             }
@@ -232,7 +262,16 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     ptr.truncate(n + 1);
     col.truncate(owned_entries);
     val.truncate(owned_entries * R * C);
-    finish::<C>(comm, Numbers { n_coarse, n_extended, extended, offset, n_global: offsets[comm.size()] }, owner, parts, per_task, ptr, col, val)
+    finish::<C>(
+        comm,
+        Numbers { n_coarse, n_extended, extended, offset, n_global: offsets[comm.size()] },
+        owner,
+        parts,
+        per_task,
+        ptr,
+        col,
+        val,
+    )
 }
 
 /// The coarse numbering while rows are on the way.
@@ -296,7 +335,8 @@ fn finish<const C: usize>(
     // Where each received row begins, by the row it belongs to; ranks stay in order.
     let mut arrived: Vec<(u32, usize)> = Vec::new();
     let owned = offset..offset + n_coarse as u64;
-    let mut ghosts: Vec<u64> = (n_coarse..n_extended).filter(|&c| used[c]).map(|c| extended[c - n_coarse]).collect();
+    let mut ghosts: Vec<u64> =
+        (n_coarse..n_extended).filter(|&c| used[c]).map(|c| extended[c - n_coarse]).collect();
     let mut at = 0;
     while at < received.data.len() {
         let (row, len) = (received.data[at], received.data[at + 1] as usize);
@@ -339,9 +379,13 @@ fn finish<const C: usize>(
             matrix.col.extend(part.col[at..at + len].iter().map(|&c| moved[c as usize]));
             matrix.val.extend_from_slice(&part.val[at * C * C..(at + len) * C * C]);
             at += len;
-            if arrived.peek().is_some_and(|a| a.0 as usize == row) || !matrix.col[start..].contains(&(row as u32)) {
+            if arrived.peek().is_some_and(|a| a.0 as usize == row)
+                || !matrix.col[start..].contains(&(row as u32))
+            {
                 merged.clear();
-                for (&c, block) in matrix.col[start..].iter().zip(matrix.val[start * C * C..].chunks_exact(C * C)) {
+                for (&c, block) in
+                    matrix.col[start..].iter().zip(matrix.val[start * C * C..].chunks_exact(C * C))
+                {
                     merged.push((c, std::array::from_fn(|a| std::array::from_fn(|b| block[a * C + b]))));
                 }
                 merged.push((row as u32, [[0.0; C]; C]));
@@ -351,8 +395,9 @@ fn finish<const C: usize>(
                     reference.iter_mut().zip(r).for_each(|(to, v)| *to += f64::from_bits(*v));
                     let (columns, values) = rest.split_at(len);
                     for (&g, block) in columns.iter().zip(values.chunks_exact(C * C)) {
-                        let block =
-                            std::array::from_fn(|a| std::array::from_fn(|b| f64::from_bits(block[a * C + b])));
+                        let block = std::array::from_fn(|a| {
+                            std::array::from_fn(|b| f64::from_bits(block[a * C + b]))
+                        });
                         merged.push((local(g), block));
                     }
                 }

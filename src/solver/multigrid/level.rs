@@ -140,6 +140,10 @@ fn restrict<const R: usize, const C: usize, const L: usize>(
     p.restrict::<R, C, L>(fine, coarse);
 }
 
-fn prolong<const R: usize, const C: usize, const L: usize>(p: &Prolongation, coarse: &[f32], fine: &mut [f32]) {
+fn prolong<const R: usize, const C: usize, const L: usize>(
+    p: &Prolongation,
+    coarse: &[f32],
+    fine: &mut [f32],
+) {
     p.prolong::<R, C, L>(coarse, fine);
 }

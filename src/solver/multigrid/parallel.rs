@@ -72,10 +72,14 @@ pub(super) fn max(comm: &Comm, x: f64) -> f64 {
 /// The largest modulus; NaN if one is not a number.
 pub(super) fn largest(xs: &[f64]) -> f64 {
     let n = xs.len();
-    let parts = map(n.div_ceil(ROWS_PER_TASK), || (), |(), task| {
-        let bits = xs[rows(task, n, ROWS_PER_TASK)].iter().map(|x| x.abs().to_bits());
-        bits.fold(0, u64::max)
-    });
+    let parts = map(
+        n.div_ceil(ROWS_PER_TASK),
+        || (),
+        |(), task| {
+            let bits = xs[rows(task, n, ROWS_PER_TASK)].iter().map(|x| x.abs().to_bits());
+            bits.fold(0, u64::max)
+        },
+    );
     f64::from_bits(parts.into_iter().fold(0, u64::max))
 }
 

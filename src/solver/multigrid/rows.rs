@@ -15,6 +15,9 @@ pub(super) trait Rows<const N: usize>: Sync {
     /// The number of rows.
     fn n_rows(&self) -> usize;
 
+    /// The diagonal block of a row, if it is stored.
+    fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]>;
+
     /// Calls `f(column, block)` for each entry of a row, columns ascending.
     fn visit(&self, row: usize, f: impl FnMut(u32, &[[f64; N]; N]));
 }
@@ -28,6 +31,15 @@ pub(super) struct Assembled<'a> {
 impl<const N: usize> Rows<N> for Assembled<'_> {
     fn n_rows(&self) -> usize {
         self.pattern.n_rows
+    }
+
+    fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
+        let range = self.pattern.diag_ptr[row]..self.pattern.diag_ptr[row + 1];
+        let columns = &self.pattern.diag_col[range.clone()];
+        let k = columns.iter().position(|&c| c as usize == row)?;
+        let values = &self.matrix.diag[range.start * N * N..range.end * N * N];
+        let entry = |a, b| values[(a * columns.len() + k) * N + b];
+        Some(std::array::from_fn(|a| std::array::from_fn(|b| entry(a, b))))
     }
 
     #[inline(always)]
@@ -66,7 +78,8 @@ impl Wide {
         let (mut order, mut columns, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for row in self.ptr.windows(2) {
             let range = row[0] as usize..row[1] as usize;
-            let (col, val) = (&mut self.col[range.clone()], &mut self.val[range.start * size..range.end * size]);
+            let (col, val) =
+                (&mut self.col[range.clone()], &mut self.val[range.start * size..range.end * size]);
             order.clear();
             order.extend(0..col.len());
             order.sort_unstable_by_key(|&k| col[k]);
@@ -85,6 +98,12 @@ impl Wide {
 impl<const N: usize> Rows<N> for Wide {
     fn n_rows(&self) -> usize {
         self.ptr.len() - 1
+    }
+
+    fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
+        let range = self.ptr[row] as usize..self.ptr[row + 1] as usize;
+        let k = range.start + self.col[range].binary_search(&(row as u32)).ok()?;
+        Some(std::array::from_fn(|a| std::array::from_fn(|b| self.val[(k * N + a) * N + b])))
     }
 
     #[inline(always)]
@@ -127,17 +146,13 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
         |(), task| {
             let (mut largest, mut sound) = (0.0f64, true);
             for row in rows(task, n, ROWS_PER_TASK) {
-                let mut found = false;
-                source.visit(row, |column, block| {
-                    if column as usize == row {
-                        found = true;
-                        for a in 0..N {
-                            sound &= block[a][a] > 0.0 && block[a][a].is_finite();
-                            largest = largest.max(block[a][a]);
-                        }
-                    }
-                });
-                sound &= found;
+                match source.diagonal(row) {
+                    Some(block) => (0..N).for_each(|a| {
+                        sound &= block[a][a] > 0.0 && block[a][a].is_finite();
+                        largest = largest.max(block[a][a]);
+                    }),
+                    None => sound = false,
+                }
             }
             sound.then_some(largest)
         },
@@ -148,21 +163,18 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
 /// Copies `scale` times the matrix. Collective. The number of entries must fit 32 bits.
 pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
     let n = source.n_rows();
-    let n_tasks = n.div_ceil(ROWS_PER_TASK);
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N];
-    let tasks = norms[..n].chunks_mut(ROWS_PER_TASK).zip(inverse.chunks_mut(ROWS_PER_TASK * N * N)).enumerate();
+    let tasks =
+        norms[..n].chunks_mut(ROWS_PER_TASK).zip(inverse.chunks_mut(ROWS_PER_TASK * N * N)).enumerate();
     each(tasks, |(task, (norms, inverse))| {
         for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
-            source.visit(row, |column, block| {
-                if column as usize == row {
-                    norms[k] = (norm2(block).sqrt() * scale) as f32;
-                    let made = invert(block);
-                    for (to, from) in inverse[k * N * N..][..N * N].iter_mut().zip(made.as_flattened()) {
-                        *to = (from / scale) as f32;
-                    }
-                }
-            });
+            let Some(block) = source.diagonal(row) else { continue };
+            norms[k] = (norm2(&block).sqrt() * scale) as f32;
+            let made = invert(&block);
+            for (to, from) in inverse[k * N * N..][..N * N].iter_mut().zip(made.as_flattened()) {
+                *to = (from / scale) as f32;
+            }
         }
     });
     halo.forward(&mut norms, 1);
@@ -174,7 +186,6 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     let mut ptr = vec![0u32; n + 1];
     let mut free = vec![false; n * N];
     let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).enumerate();
-    debug_assert_eq!(tasks.len(), n_tasks);
     each(tasks, |(task, (counts, free))| {
         for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
             let root = f64::from(norms[row].sqrt());

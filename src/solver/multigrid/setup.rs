@@ -50,6 +50,13 @@ impl<const N: usize> Rows<N> for Source<'_> {
         }
     }
 
+    fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
+        match self {
+            Source::Assembled(source) => source.diagonal(row),
+            Source::Wide(source) => source.diagonal(row),
+        }
+    }
+
     #[inline(always)]
     fn visit(&self, row: usize, f: impl FnMut(u32, &[[f64; N]; N])) {
         match self {
@@ -72,12 +79,7 @@ fn largest<const N: usize, const L: usize>(source: &Assembled) -> Option<f64> {
     super::rows::largest_diagonal::<N>(source)
 }
 
-fn keep<const N: usize, const L: usize>(
-    source: &Source,
-    halo: &Halo,
-    n_local: usize,
-    scale: f64,
-) -> Kept {
+fn keep<const N: usize, const L: usize>(source: &Source, halo: &Halo, n_local: usize, scale: f64) -> Kept {
     level::<N>(source, halo, n_local, scale)
 }
 
@@ -91,11 +93,10 @@ pub(super) fn levels(
     options: &Options,
 ) -> Result<(Vec<Level>, f64), Error> {
     let block = assembled.matrix.block;
-    let diagonal =
-        dispatch_square!(block, largest(&assembled)).ok_or(Error::Diagonal).and_then(|largest| {
-            let entries = assembled.pattern.diag_col.len() + assembled.pattern.off_col.len();
-            if u32::try_from(entries).is_ok() { Ok(largest) } else { Err(Error::TooLarge { entries }) }
-        });
+    let diagonal = dispatch_square!(block, largest(&assembled)).ok_or(Error::Diagonal).and_then(|largest| {
+        let entries = assembled.pattern.diag_col.len() + assembled.pattern.off_col.len();
+        if u32::try_from(entries).is_ok() { Ok(largest) } else { Err(Error::TooLarge { entries }) }
+    });
     let diagonal = max(comm, comm.agree(diagonal)?);
     // A power of two, so that scaling rounds nothing; it keeps single precision in range.
     let scale = if diagonal > 0.0 { (-diagonal.log2().floor()).exp2() } else { 1.0 };
@@ -202,11 +203,7 @@ fn aggregated(
     let tentative = Tentative::new(&aggregates, block, &near_null);
     drop(near_null);
     let offset = comm.exclusive_sum(aggregates.n as u64);
-    let raw = dispatch!(
-        block,
-        modes,
-        smooth(level, &strong, &aggregates, &tentative, offset)
-    );
+    let raw = dispatch!(block, modes, smooth(level, &strong, &aggregates, &tentative, offset));
     Some((raw, modes, tentative.near_null))
 }
 
@@ -251,12 +248,8 @@ fn raw_of(transfer: Transfer) -> Raw {
     let n_coarse = transfer.map.n_owned();
     let mut ghosts = transfer.map.ghosts().to_vec();
     ghosts.sort_unstable();
-    let moved: Vec<u32> = transfer
-        .map
-        .ghosts()
-        .iter()
-        .map(|g| (n_coarse + ghosts.partition_point(|h| h < g)) as u32)
-        .collect();
+    let moved: Vec<u32> =
+        transfer.map.ghosts().iter().map(|g| (n_coarse + ghosts.partition_point(|h| h < g)) as u32).collect();
     let mut col = transfer.col;
     for c in col.iter_mut().filter(|c| **c as usize >= n_coarse) {
         *c = moved[*c as usize - n_coarse];

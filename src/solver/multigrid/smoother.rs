@@ -12,9 +12,8 @@
 
 use cluster::Comm;
 
-use super::csr::{block, for_rows};
+use super::csr::{block, for_rows, sum_rows};
 use super::level::Level;
-use super::parallel::{ROWS_PER_TASK, map, rows};
 
 /// The weights of a polynomial's steps, for degrees 2 to 4.
 fn weights(degree: usize) -> &'static [f32] {
@@ -136,27 +135,10 @@ pub(super) fn after<const N: usize, const L: usize>(level: &mut Level, degree: u
     }
 }
 
-/// A dot product over all ranks whose sum does not depend on the number of threads.
-fn dot(comm: &Comm, x: &[f32], y: &[f32]) -> f64 {
-    let n = x.len();
-    let parts = map(
-        n.div_ceil(ROWS_PER_TASK),
-        || (),
-        |(), task| {
-            let range = rows(task, n, ROWS_PER_TASK);
-            let (xs, x_rest) = x[range.clone()].as_chunks::<8>();
-            let (ys, y_rest) = y[range].as_chunks::<8>();
-            let mut sums = [0f64; 8];
-            for (x, y) in xs.iter().zip(ys) {
-                for k in 0..8 {
-                    sums[k] += f64::from(x[k]) * f64::from(y[k]);
-                }
-            }
-            let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-            sums.iter().sum::<f64>() + rest
-        },
-    );
-    comm.sum(parts.iter().sum::<f64>())
+/// The dot product of two blocks.
+#[inline(always)]
+fn dot<const N: usize>(x: &[f32; N], y: &[f32; N]) -> f32 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
 /// The Lanczos estimate falls short of the eigenvalue by less than this, in the matrices it is used for.
@@ -173,7 +155,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
     let halo = level.distributed.then_some(&level.nodes.halo);
     let (n, inverse) = (csr.n_rows(), &inverse[..]);
     let offset = level.nodes.map.offset() * N as u64;
-    for_rows::<N, 2>(n, [r, d], |row, [r, d]| {
+    let begin = sum_rows::<N, 2>(n, [r, d], |row, [r, d]| {
         for a in 0..N {
             // Bits of a multiple of the golden ratio, mixed: the same on any number of ranks.
             let k = offset + (row * N + a) as u64;
@@ -182,32 +164,28 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
             r[a] = ((h >> 40) as f32) / 8_388_608.0 - 1.0;
         }
         *d = scaled(inverse, row, r);
+        dot(r, d)
     });
-    let len = n * N;
-    let mut rho = dot(comm, &r[..len], &d[..len]);
+    let mut rho = comm.sum(begin);
     let (mut diagonal, mut off): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
     let (mut alpha_before, mut beta) = (1.0f64, 0.0f64);
     for _ in 0..steps {
         csr.sweep::<N, N, L, 1>(halo, d, [e], |_, w, _, [e]| *e = w);
-        let energy = dot(comm, &d[..len], &e[..len]);
+        let energy = {
+            let d = &d[..];
+            comm.sum(sum_rows::<N, 1>(n, [e], |row, [e]| dot(block(d, row * N), e)))
+        };
         if !(rho > 0.0 && energy > 1e-12 * rho) {
             break;
         }
         let alpha = rho / energy;
         diagonal.push(1.0 / alpha + beta / alpha_before);
         let step = alpha as f32;
-        {
-            let e = &e[..];
-            for_rows::<N, 1>(n, [r], |row, [r]| {
-                let w = block::<N>(e, row * N);
-                r.iter_mut().zip(w).for_each(|(r, w)| *r -= step * w);
-            });
-        }
-        {
-            let r = &r[..];
-            for_rows::<N, 1>(n, [e], |row, [e]| *e = scaled(inverse, row, block(r, row * N)));
-        }
-        let next = dot(comm, &r[..len], &e[..len]);
+        let next = comm.sum(sum_rows::<N, 2>(n, [r, e], |row, [r, e]| {
+            r.iter_mut().zip(e.iter()).for_each(|(r, w)| *r -= step * w);
+            *e = scaled(inverse, row, r);
+            dot(r, e)
+        }));
         if !(next > 1e-10 * rho) {
             break;
         }

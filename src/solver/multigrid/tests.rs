@@ -7,30 +7,43 @@ mod problems;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cluster::Comm;
+use cluster::{Comm, Halo, IndexMap};
 
-use super::{Input, Multigrid, Options};
+use super::{Error, Input, Multigrid, Options, Transfer};
+use crate::assembly::{Matrix, Pattern};
 use problems::{Lattice, Operator, Problem, noise};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const INSIDE: &str = "FEMDD_TEST_INSIDE";
+const FIGURES: &str = "figures:";
 
-/// Runs `body` on each of these numbers of ranks.
-fn under_mpi(test: &str, ranks: &[usize], body: fn(&Comm)) {
+/// Runs `body` on each of these numbers of ranks, with that many threads each; what it returned on rank 0.
+fn under_mpi(test: &str, ranks: &[usize], threads: usize, body: fn(&Comm) -> Vec<u64>) -> Vec<Vec<u64>> {
     if std::env::var_os(INSIDE).is_some() {
         let session = cluster::init().expect("MPI starts");
-        body(&session.world());
-        return;
+        let comm = session.world();
+        let figures = body(&comm);
+        if comm.is_root() {
+            println!("\n{FIGURES} {figures:?}");
+        }
+        return Vec::new();
     }
+    let mut all = Vec::new();
     for &n in ranks {
-        let log = std::env::temp_dir().join(format!("femdd-multigrid-{}-{test}-{n}", std::process::id()));
+        let log =
+            std::env::temp_dir().join(format!("femdd-multigrid-{}-{test}-{n}-{threads}", std::process::id()));
         let file = std::fs::File::create(&log).expect("a log");
         let mut child = Command::new("mpirun")
             .args(["--oversubscribe", "-n", &n.to_string()])
             .arg(std::env::current_exe().expect("this test"))
-            .args(["--exact", &format!("solver::multigrid::tests::{test}"), "--nocapture", "--test-threads=1"])
-            .args(["--include-ignored"])
+            .args([
+                "--exact",
+                &format!("solver::multigrid::tests::{test}"),
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(INSIDE, "1")
+            .env("RAYON_NUM_THREADS", threads.to_string())
             .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
             .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
             .stdout(file.try_clone().expect("a log"))
@@ -51,8 +64,24 @@ fn under_mpi(test: &str, ranks: &[usize], body: fn(&Comm)) {
         };
         let said = std::fs::read_to_string(&log).expect("a log");
         std::fs::remove_file(&log).expect("removes the log");
-        println!("{said}");
         assert!(status.is_some_and(|s| s.success()), "{test} on {n} ranks, {status:?}:\n{said}");
+        let line = said.lines().find_map(|line| line.strip_prefix(FIGURES)).expect("figures");
+        let figures = line.trim().trim_matches(['[', ']']).split(", ").filter(|f| !f.is_empty());
+        all.push(figures.map(|f| f.parse().expect("a number")).collect());
+    }
+    all
+}
+
+/// As [`under_mpi`] on 1 to 4 ranks, for bodies that return iterations: each within its window on every number
+/// of ranks, and alike on all.
+fn count_iterations(test: &str, most: &[u64], body: fn(&Comm) -> Vec<u64>) {
+    let all = under_mpi(test, &[1, 2, 3, 4], 1, body);
+    for figures in &all {
+        assert_eq!(figures.len(), most.len());
+        for (k, (found, most)) in figures.iter().zip(most).enumerate() {
+            assert!(found <= most, "{test}, case {k}: {found} iterations, at most {most} expected: {all:?}");
+            assert!(found.abs_diff(all[0][k]) <= 2 + all[0][k] / 10, "{test}, case {k}: {all:?}");
+        }
     }
 }
 
@@ -67,13 +96,17 @@ fn dot(comm: &Comm, x: &[f64], y: &[f64]) -> f64 {
 }
 
 /// Conjugate gradients from zero to 1e-8: iterations. The right-hand side depends on places alone.
-fn iterations(comm: &Comm, problem: &Problem, m: &mut Multigrid, null: bool) -> usize {
+fn iterations(comm: &Comm, problem: &Problem, m: &mut Multigrid, null: bool) -> u64 {
     let block = problem.matrix.block;
     let n = problem.x.len() * block;
     let mut r: Vec<f64> = (0..n)
         .map(|k| {
             let x = problem.x[k / block];
-            if problem.fixed[k] { 0.0 } else { 1.0 + (7.0 * x[0] + 3.0 * x[1] + 5.0 * x[2] + k as f64 % 3.0).sin() }
+            if problem.fixed[k] {
+                0.0
+            } else {
+                1.0 + (7.0 * x[0] + 3.0 * x[1] + 5.0 * x[2] + k as f64 % 3.0).sin()
+            }
         })
         .collect();
     let project = |r: &mut [f64]| {
@@ -108,65 +141,283 @@ fn iterations(comm: &Comm, problem: &Problem, m: &mut Multigrid, null: bool) -> 
         rho = next;
         (0..n).for_each(|i| p[i] = z[i] + beta * p[i]);
     }
-    usize::MAX
+    u64::MAX
 }
 
-fn seconds() -> f64 {
-    // SAFETY: fills the structure given.
-    let time = unsafe {
-        let mut time = std::mem::zeroed::<libc::timespec>();
-        libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time);
-        time
+const LAPLACE: Operator = Operator::Diffusion { k: &|_| [1.0; 3], c: 0.0 };
+
+fn on_the_boundary(x: [f64; 3], _: usize) -> bool {
+    x.iter().any(|&x| x == 0.0 || x == 1.0)
+}
+
+fn at_x_min(x: [f64; 3], _: usize) -> bool {
+    x[0] == 0.0
+}
+
+fn nowhere(_: [f64; 3], _: usize) -> bool {
+    false
+}
+
+/// Iterations with the default options.
+fn solve(
+    comm: &Comm,
+    lattice: &Lattice,
+    operator: &Operator,
+    fixed: &dyn Fn([f64; 3], usize) -> bool,
+) -> u64 {
+    let problem = lattice.assemble(comm, operator, fixed);
+    let modes = match operator {
+        Operator::Elasticity { .. } => problem.rigid_motions(problem.matrix.block),
+        Operator::Diffusion { .. } => Vec::new(),
     };
-    time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
+    let mut m = multigrid(comm, &problem, &modes, Options::default());
+    let fixed = comm.sum(problem.fixed.iter().filter(|f| **f).count() as u64);
+    let reaction = matches!(operator, Operator::Diffusion { c, .. } if *c != 0.0);
+    iterations(comm, &problem, &mut m, fixed == 0 && !reaction)
 }
 
 #[test]
-#[ignore]
-fn measure() {
-    let ranks: usize = std::env::var("RANKS").map_or(1, |r| r.parse().unwrap());
-    under_mpi("measure", &[ranks], |comm| {
-        let n: usize = std::env::var("N").map_or(50, |r| r.parse().unwrap());
-        let var = |k: &str, d: f64| std::env::var(k).map_or(d, |v| v.parse().unwrap());
-        let kind = std::env::var("KIND").unwrap_or("poisson".into());
-        let lattice = Lattice { jitter: var("JITTER", 0.2), ..Lattice::cube(n) };
-        let (p, modes) = if kind == "poisson" {
-            let d = Operator::Diffusion { k: &|_| [1.0; 3], c: 0.0 };
-            (lattice.assemble(comm, &d, &|x, _| x.iter().any(|&x| x == 0.0 || x == 1.0)), vec![])
-        } else if kind == "poisson2" {
-            let d = Operator::Diffusion { k: &|_| [1.0; 3], c: 0.0 };
-            let l = Lattice { jitter: var("JITTER", 0.2), ..Lattice::square(n) };
-            (l.assemble(comm, &d, &|x, _| x[..2].iter().any(|&x| x == 0.0 || x == 1.0)), vec![])
-        } else {
-            let d = Operator::Elasticity { lambda: 0.3 / (1.3 * 0.4), mu: 1.0 / 2.6 };
-            let p = lattice.assemble(comm, &d, &|x, _| x[0] == 0.0);
-            let m = p.rigid_motions(3);
-            (p, m)
+fn poisson_takes_few_iterations() {
+    count_iterations("poisson_takes_few_iterations", &[15, 17, 17, 17, 3], |comm| {
+        let flat = Lattice { jitter: 0.0, ..Lattice::cube(20) };
+        let long = Lattice { n: [400, 1, 1], ..Lattice::cube(1) };
+        vec![
+            solve(comm, &flat, &LAPLACE, &on_the_boundary),
+            solve(comm, &Lattice::cube(24), &LAPLACE, &on_the_boundary),
+            solve(comm, &Lattice::cube(20), &LAPLACE, &at_x_min),
+            solve(comm, &Lattice::square(90), &LAPLACE, &|x, _| on_the_boundary([x[0], x[1], 0.5], 0)),
+            solve(comm, &long, &LAPLACE, &at_x_min),
+        ]
+    });
+}
+
+#[test]
+fn elasticity_takes_few_iterations() {
+    count_iterations("elasticity_takes_few_iterations", &[20, 20, 36, 23], |comm| {
+        let steel = Operator::Elasticity { lambda: 0.3 / (1.3 * 0.4), mu: 1.0 / 2.6 };
+        let beam = Lattice { n: [61, 5, 5], size: [15.0, 1.0, 1.0], jitter: 0.2 };
+        let roller = |x: [f64; 3], c: usize| {
+            (x[0] == 0.0 && c == 0) || (x[1] == 0.0 && c == 1) || (x[2] == 0.0 && c == 2)
         };
-        let options = Options {
-            threshold: var("THETA", 0.05),
-            degree: var("DEGREE", 2.0) as usize,
-            aggregate: var("AGG", 20.0) as usize,
-            ..Options::default()
+        vec![
+            solve(comm, &Lattice::cube(12), &steel, &at_x_min),
+            solve(comm, &Lattice::cube(12), &steel, &roller),
+            solve(comm, &beam, &steel, &at_x_min),
+            solve(comm, &Lattice::square(40), &steel, &at_x_min),
+        ]
+    });
+}
+
+#[test]
+fn hard_coefficients_do_not_break_it() {
+    count_iterations("hard_coefficients_do_not_break_it", &[17, 27, 9, 17], |comm| {
+        let jump = |x: [f64; 3]| {
+            let inside = x.iter().all(|x| (0.3..0.7).contains(x));
+            [if inside { 1e6 } else { 1.0 }; 3]
         };
-        let (b, w) = (seconds(), Instant::now());
-        let mut m = multigrid(comm, &p, &modes, options);
-        let setup = comm.max((seconds() - b).to_bits());
-        let setup_wall = w.elapsed();
-        let s = m.summary().clone();
-        let bytes = comm.sum(s.bytes as u64);
-        let k = iterations(comm, &p, &mut m, false);
-        let nn = p.x.len() * p.matrix.block;
-        let (r, mut z) = (vec![1.0; nn], vec![0.0; nn]);
-        let times = 5;
-        let b = seconds();
-        (0..times).for_each(|_| m.apply(&r, &mut z));
-        let cycle = comm.max((seconds() - b).to_bits());
-        if comm.is_root() {
-            let f32_copy = 8 * 15 * s.levels[0].unknowns;
-            println!("setup {:.3} cpu {:?} wall, {k} iterations, cycle {:.2} ms cpu; total cycles {:.3} s; oc {:.2} bytes {:.1} MB ({:.2})",
-                f64::from_bits(setup), setup_wall, 1e3 * f64::from_bits(cycle) / times as f64, k as f64 * f64::from_bits(cycle) / times as f64, s.operator_complexity, bytes as f64/1e6, bytes as f64 / f32_copy as f64);
-            for l in &s.levels { println!("   {l:?} {:.1}", l.entries as f64 / l.unknowns as f64); }
+        let boxes = Operator::Diffusion { k: &jump, c: 0.0 };
+        let stretched = Operator::Diffusion { k: &|_| [1.0, 1.0, 100.0], c: 0.0 };
+        let mass = Operator::Diffusion { k: &|_| [1e-6; 3], c: 1.0 };
+        vec![
+            solve(comm, &Lattice::cube(18), &boxes, &on_the_boundary),
+            solve(comm, &Lattice::cube(18), &stretched, &on_the_boundary),
+            solve(comm, &Lattice::cube(14), &mass, &nowhere),
+            // Nothing prescribed: solved up to a constant.
+            solve(comm, &Lattice::cube(18), &LAPLACE, &nowhere),
+        ]
+    });
+}
+
+#[test]
+fn it_is_symmetric_and_scales() {
+    under_mpi("it_is_symmetric_and_scales", &[1, 3], 1, |comm| {
+        for degree in 2..=4 {
+            let mut problem = Lattice::cube(12).assemble(comm, &LAPLACE, &at_x_min);
+            let options = Options { degree, ..Options::default() };
+            let mut m = multigrid(comm, &problem, &[], options.clone());
+            let n = problem.x.len();
+            let vector = |seed: u64| -> Vec<f64> {
+                (0..n).map(|k| noise(seed + 3 * (problem.map.offset() + k as u64))).collect()
+            };
+            let (x, y) = (vector(1), vector(2));
+            let (mut mx, mut my) = (vec![0.0; n], vec![0.0; n]);
+            m.apply(&x, &mut mx);
+            m.apply(&y, &mut my);
+            let (xy, yx) = (dot(comm, &x, &my), dot(comm, &y, &mx));
+            let size = (dot(comm, &x, &mx) * dot(comm, &y, &my)).sqrt();
+            assert!((xy - yx).abs() < 1e-5 * size, "degree {degree}: {xy} and {yx} of {size}");
+            // Units do not matter.
+            let scale = (2.0f64).powi(-120);
+            let tiny: Vec<f64> = x.iter().map(|x| x * scale).collect();
+            m.apply(&tiny, &mut my);
+            assert!(mx.iter().zip(&my).all(|(a, b)| a * scale == *b));
+            problem.matrix.diag.iter_mut().chain(&mut problem.matrix.off).for_each(|v| *v *= scale);
+            let mut small = multigrid(comm, &problem, &[], options);
+            small.apply(&x, &mut my);
+            let error = mx.iter().zip(&my).map(|(a, b)| (a - b * scale).abs()).fold(0.0, f64::max);
+            let largest = mx.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            assert!(error <= 1e-4 * largest, "{error} of {largest}");
+            m.apply(&vec![0.0; n], &mut my);
+            assert!(my.iter().all(|y| *y == 0.0));
         }
+        Vec::new()
+    });
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let test = "threads_do_not_change_a_bit";
+    // The body has to know its threads, so each number starts its own.
+    let run = |threads| {
+        under_mpi(test, &[1, 2], threads, |comm| {
+            let mut sums = vec![];
+            let steel = Operator::Elasticity { lambda: 0.6, mu: 0.4 };
+            for (lattice, operator) in [(Lattice::cube(36), LAPLACE), (Lattice::cube(16), steel)] {
+                let problem = lattice.assemble(comm, &operator, &at_x_min);
+                let mut m = multigrid(comm, &problem, &[], Options::default());
+                let n = problem.fixed.len();
+                let x: Vec<f64> = (0..n).map(|k| noise(problem.map.offset() + k as u64)).collect();
+                let mut y = vec![0.0; n];
+                m.apply(&x, &mut y);
+                sums.push(y.iter().fold(0u64, |h, y| h.rotate_left(5) ^ y.to_bits()));
+            }
+            sums
+        })
+    };
+    let one = run(1);
+    if !one.is_empty() {
+        assert_eq!(one, run(3));
+    }
+}
+
+/// Many bodies that do not touch each other, and nodes that touch nothing: on each rank `bodies` chains of
+/// `length` nodes, the first of each held, and as many single nodes.
+fn islands(comm: &Comm, bodies: usize, length: usize) -> Problem {
+    let n = bodies * (length + 1);
+    let map = IndexMap::new(comm, n, Vec::new(), Vec::new());
+    let halo = Halo::new(comm, &map);
+    let mut pattern =
+        Pattern { n_rows: n, diag_ptr: vec![0], diag_col: vec![], off_ptr: vec![0; n + 1], off_col: vec![] };
+    let mut diag = Vec::new();
+    for node in 0..n {
+        let at = node % (length + 1);
+        for (there, column, value) in [
+            (at > 1 && at < length, node.wrapping_sub(1), -1.0),
+            (true, node, if at == 0 || at + 1 >= length { 1.0 } else { 2.0 }),
+            (at > 0 && at + 1 < length, node + 1, -1.0),
+        ] {
+            if there {
+                pattern.diag_col.push(column as u32);
+                diag.push(value);
+            }
+        }
+        pattern.diag_ptr.push(pattern.diag_col.len());
+    }
+    let x = (0..n).map(|k| [k as f64, 0.0, 0.0]).collect();
+    let matrix = Matrix { block: 1, diag, off: Vec::new() };
+    Problem { map, halo, pattern, matrix, x, fixed: vec![false; n] }
+}
+
+#[test]
+fn thousands_of_bodies_are_no_trouble() {
+    count_iterations("thousands_of_bodies_are_no_trouble", &[25, 12], |comm| {
+        [(3000, 12), (3000, 2)]
+            .map(|(bodies, length)| {
+                let problem = islands(comm, bodies, length);
+                let mut m = multigrid(comm, &problem, &[], Options::default());
+                iterations(comm, &problem, &mut m, false)
+            })
+            .to_vec()
+    });
+}
+
+#[test]
+fn many_ranks_with_little_to_do() {
+    // Three nodes a rank, and ranks with none at all.
+    let all = under_mpi("many_ranks_with_little_to_do", &[8], 1, |comm| {
+        let steel = Operator::Elasticity { lambda: 0.6, mu: 0.4 };
+        let few = Lattice { n: [24, 1, 1], ..Lattice::cube(1) };
+        let none = Lattice { n: [3, 1, 1], ..Lattice::cube(1) };
+        let plate = Lattice { n: [24, 24, 1], ..Lattice::cube(1) };
+        vec![
+            solve(comm, &few, &LAPLACE, &at_x_min),
+            solve(comm, &none, &LAPLACE, &at_x_min),
+            solve(comm, &plate, &steel, &at_x_min),
+            solve(comm, &Lattice::cube(11), &steel, &at_x_min),
+        ]
+    });
+    let Some(all) = all.first() else { return };
+    assert!(all[0] <= 3 && all[1] <= 2 && all[2] <= 22 && all[3] <= 22, "{all:?}");
+}
+
+#[test]
+fn a_given_prolongation_is_used() {
+    count_iterations("a_given_prolongation_is_used", &[14], |comm| {
+        // Every second node of a chain, linear in between: bricks along one axis number nodes by place.
+        let lattice = Lattice { n: [3601, 1, 1], size: [1.0; 3], jitter: 0.0 };
+        let problem = lattice.assemble(comm, &LAPLACE, &at_x_min);
+        let (low, n) = (problem.map.offset(), problem.map.n_owned() as u64);
+        let (first, end) = (low.div_ceil(2), (low + n).div_ceil(2));
+        let neighbours = |node: u64| {
+            if node % 2 == 0 { vec![(node / 2, 1.0)] } else { vec![(node / 2, 0.5), (node / 2 + 1, 0.5)] }
+        };
+        let ranges: Vec<u64> = comm.all_gather(end);
+        let mut ghosts: Vec<u64> = (low..low + n)
+            .flat_map(|node| neighbours(node).into_iter().map(|n| n.0))
+            .filter(|c| !(first..end).contains(c))
+            .collect();
+        ghosts.sort_unstable();
+        ghosts.dedup();
+        let owners = ghosts.iter().map(|g| ranges.partition_point(|end| end <= g) as u32).collect();
+        let map = IndexMap::new(comm, (end - first) as usize, ghosts, owners);
+        let halo = Halo::new(comm, &map);
+        let (mut ptr, mut col, mut val) = (vec![0], vec![], vec![]);
+        for node in low..low + n {
+            // Node 0 is prescribed, and so is coarse node 0.
+            for (coarse, weight) in neighbours(node).into_iter().filter(|(c, _)| *c > 0) {
+                col.push(map.global_to_local(coarse).expect("owned or ghost"));
+                val.push(weight);
+            }
+            ptr.push(col.len() as u32);
+        }
+        let Problem { map: nodes, halo: moves, pattern, matrix, .. } = &problem;
+        let transfer = Transfer { map, halo, block: 1, ptr, col, val, near_null: Vec::new() };
+        let input = Input {
+            comm,
+            map: nodes,
+            halo: moves,
+            pattern,
+            matrix,
+            near_null: &[],
+            transfer: Some(transfer),
+            options: Options::default(),
+        };
+        let mut m = Multigrid::new(input).expect("levels");
+        assert_eq!(m.summary().levels[1].unknowns, 1801);
+        vec![iterations(comm, &problem, &mut m, false)]
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    under_mpi("what_cannot_be_done_is_said", &[1, 2], 1, |comm| {
+        let mut problem = Lattice::cube(4).assemble(comm, &LAPLACE, &at_x_min);
+        let attempt = |problem: &Problem, near_null: &[Vec<f64>]| {
+            let Problem { map, halo, pattern, matrix, .. } = problem;
+            let options = Options::default();
+            let input = Input { comm, map, halo, pattern, matrix, near_null, transfer: None, options };
+            Multigrid::new(input).err()
+        };
+        let n = problem.x.len();
+        assert!(matches!(attempt(&problem, &[vec![1.0; n + 1]]), Some(Error::Length { .. })));
+        let two = [vec![1.0; n], vec![1.0; n]];
+        assert_eq!(attempt(&problem, &two), Some(Error::Blocks { block: 1, modes: 2 }));
+        assert_eq!(attempt(&problem, &[]), None);
+        // On one rank alone.
+        if comm.rank() == comm.size() - 1 {
+            *problem.entry(0, 0, 0, 0) = -1.0;
+        }
+        assert_eq!(attempt(&problem, &[]), Some(Error::Diagonal));
+        Vec::new()
     });
 }

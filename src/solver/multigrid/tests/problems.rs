@@ -121,11 +121,11 @@ impl Lattice {
         let high: [usize; 3] = std::array::from_fn(|a| (mine[a][1] + 1).min(self.n[a]));
         let width: [usize; 3] = std::array::from_fn(|a| high[a] - low[a]);
         let total = if n_owned == 0 { 0 } else { width.iter().product() };
-        let index = |k: usize| [low[0] + k % width[0], low[1] + k / width[0] % width[1], low[2] + k / width[0] / width[1]];
-        let mut ghosts: Vec<(u64, u32)> = (0..total)
-            .map(|k| global(index(k)))
-            .filter(|(_, rank)| *rank as usize != comm.rank())
-            .collect();
+        let index = |k: usize| {
+            [low[0] + k % width[0], low[1] + k / width[0] % width[1], low[2] + k / width[0] / width[1]]
+        };
+        let mut ghosts: Vec<(u64, u32)> =
+            (0..total).map(|k| global(index(k))).filter(|(_, rank)| *rank as usize != comm.rank()).collect();
         ghosts.sort_unstable();
         let (ghosts, owners): (Vec<u64>, Vec<u32>) = ghosts.into_iter().unzip();
         let map = IndexMap::new(comm, n_owned, ghosts, owners);
@@ -134,8 +134,13 @@ impl Lattice {
             (0..total).map(|k| map.global_to_local(global(index(k)).0).expect("collected above")).collect();
         let mut x = vec![[0.0; 3]; n_owned];
         // Neighbours of a node: those that differ by 0 or 1, in one direction, along all axes.
-        let mut pattern =
-            Pattern { n_rows: n_owned, diag_ptr: vec![0], diag_col: vec![], off_ptr: vec![0], off_col: vec![] };
+        let mut pattern = Pattern {
+            n_rows: n_owned,
+            diag_ptr: vec![0],
+            diag_col: vec![],
+            off_ptr: vec![0],
+            off_col: vec![],
+        };
         let mut where_of = vec![usize::MAX; n_owned];
         for k in 0..total {
             if (local[k] as usize) < n_owned {
@@ -152,7 +157,10 @@ impl Lattice {
                     let j: [i64; 3] = std::array::from_fn(|a| i[a] as i64 + sign * (bits >> a & 1) as i64);
                     if (0..3).all(|a| j[a] >= 0 && j[a] < self.n[a] as i64) {
                         let j = j.map(|j| j as usize);
-                        columns.push(local[(j[0] - low[0]) + width[0] * ((j[1] - low[1]) + width[1] * (j[2] - low[2]))]);
+                        columns.push(
+                            local
+                                [(j[0] - low[0]) + width[0] * ((j[1] - low[1]) + width[1] * (j[2] - low[2]))],
+                        );
                     }
                 }
             }
@@ -164,8 +172,14 @@ impl Lattice {
             pattern.diag_ptr.push(pattern.diag_col.len());
             pattern.off_ptr.push(pattern.off_col.len());
         }
-        let mut made =
-            Problem { map, halo, matrix: Matrix::new(&pattern, block), pattern, x, fixed: vec![false; n_owned * block] };
+        let mut made = Problem {
+            map,
+            halo,
+            matrix: Matrix::new(&pattern, block),
+            pattern,
+            x,
+            fixed: vec![false; n_owned * block],
+        };
         let orders: &[[usize; 3]] = match dim {
             1 => &[[0, 0, 0]],
             2 => &[[0, 1, 1], [1, 0, 0]],
@@ -199,7 +213,8 @@ impl Lattice {
 }
 
 impl Problem {
-    fn entry(&mut self, row: usize, column: u32, a: usize, b: usize) -> &mut f64 {
+    /// An entry of the pattern.
+    pub fn entry(&mut self, row: usize, column: u32, a: usize, b: usize) -> &mut f64 {
         let (p, c) = (&self.pattern, self.matrix.block);
         let (ptr, col, val) = if (column as usize) < p.n_rows {
             (&p.diag_ptr, &p.diag_col, &mut self.matrix.diag)
@@ -224,7 +239,8 @@ impl Problem {
         let mut j = [[0.0; 3]; 3];
         for a in 0..3 {
             for b in 0..3 {
-                j[a][b] = if a < dim && b < dim { x[b + 1][a] - x[0][a] } else { f64::from(u8::from(a == b)) };
+                j[a][b] =
+                    if a < dim && b < dim { x[b + 1][a] - x[0][a] } else { f64::from(u8::from(a == b)) };
             }
         }
         let minor = |r: usize, c: usize| {
@@ -251,8 +267,8 @@ impl Problem {
                         let value = match operator {
                             Operator::Diffusion { k, c } => {
                                 let k = k(middle);
-                                let mass = c * (1.0 + f64::from(u8::from(p == q)))
-                                    / ((dim + 1) * (dim + 2)) as f64;
+                                let mass =
+                                    c * (1.0 + f64::from(u8::from(p == q))) / ((dim + 1) * (dim + 2)) as f64;
                                 (0..dim).map(|d| k[d] * g[p][d] * g[q][d]).sum::<f64>() + mass
                             }
                             Operator::Elasticity { lambda, mu } => {
@@ -302,7 +318,10 @@ impl Problem {
         for row in 0..p.n_rows {
             for a in 0..c {
                 let mut sum = 0.0;
-                let parts = [(&p.diag_ptr, &p.diag_col, &self.matrix.diag), (&p.off_ptr, &p.off_col, &self.matrix.off)];
+                let parts = [
+                    (&p.diag_ptr, &p.diag_col, &self.matrix.diag),
+                    (&p.off_ptr, &p.off_col, &self.matrix.off),
+                ];
                 for (ptr, col, val) in parts {
                     let columns = &col[ptr[row]..ptr[row + 1]];
                     let values = &val[ptr[row] * c * c + a * columns.len() * c..][..columns.len() * c];
