@@ -112,25 +112,26 @@ fn elastic_problems() {
         hard("nearly incompressible", cube([13; 3], unit, &soft), 2, "cg+amg", 200.0),
         hard("nearly incompressible, degree 2", degree(2, &cube([6; 3], unit, &soft)), 2, "cg+pmg", 265.0),
         hard("a millionfold jump", cube([14; 3], unit, &jump), 2, "cg+amg", 36.0),
+        hard("a plate", cube([30, 30, 3], [1.0, 1.0, 0.05], CANTILEVER), 2, "cg+amg", 100.0),
         hard("a slender beam", cube([60, 5, 5], [20.0, 1.0, 1.0], CANTILEVER), 2, "cg+amg", 80.0),
         hard("slides, held at vertices", cube([13; 3], unit, slides), 3, "cg+amg", 22.0),
         hard("slides, degree 2", degree(2, &cube([7; 3], unit, slides)), 3, "cg+pmg", 26.0),
     ]);
 }
 
-/// A plate a hundred times as wide as high, of linear tetrahedra, which lock: no multigrid here has converged in the
-/// iterations of a trial. What was tried is told, and the answer is there.
+/// A plate a hundred times as wide as high: the load is so small beside what the stresses add up to that no method
+/// reaches the tolerance in double precision. The report says so of each that was tried.
 #[test]
-fn a_thin_plate_falls_back() {
+fn what_cannot_be_reached_is_said() {
     let text = format!("{}[solver]\nmethod = \"auto\"\n", cube([30, 30, 3], [1.0, 1.0, 0.01], CANTILEVER));
-    let ran = Case::new(&text).ranks(2).limit(Duration::from_secs(300)).solve();
+    let ran = Case::new(&text).ranks(2).limit(Duration::from_secs(300)).run();
+    assert_eq!(ran.ended.code(), 1);
     let solver = &ran.report()["solver"];
-    println!("{solver}");
-    assert!(ran.number("/solver/relative_residual") <= 1e-8, "{solver}");
+    assert!(solver["converged"] == false && ran.number("/solver/relative_residual") < 1e-6, "{solver}");
     let attempts = solver["attempts"].as_array().expect("a list");
-    assert_eq!(attempts.is_empty(), solver["method"] == "cg+amg", "{solver}");
-    let first = attempts.first().map(|a| a.to_string());
-    assert!(first.is_none_or(|a| a.contains("cg+amg: 300 iterations")), "{solver}");
+    assert_eq!(attempts.len(), 4, "{solver}");
+    let first = attempts[0].to_string();
+    assert!(first.contains("cg+amg") && first.contains("smaller in double precision"), "{first}");
 }
 
 /// More ranks than there is work for.
