@@ -48,7 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threshold: 0.05, degree: 2, aggregate: 20 }
+        Options { threshold: 0.05, degree: 2, aggregate: 30 }
     }
 }
 
