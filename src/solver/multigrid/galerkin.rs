@@ -174,7 +174,10 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                     s.rows.push(row);
                 }
             }
-            (s.ptr.clear(), s.col.clear(), s.val.clear(), s.diagonal.clear());
+            s.ptr.clear();
+            s.col.clear();
+            s.val.clear();
+            s.diagonal.clear();
             s.ptr.push(0);
             for &row in &s.rows {
                 let start = s.col.len();
@@ -420,7 +423,7 @@ fn finish<const C: usize>(
             let diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);
             for c in 0..C {
                 let entry = &mut matrix.val[diagonal * C * C + c * C + c];
-                if !(*entry > ROUND_OFF * reference[c]) {
+                if *entry <= ROUND_OFF * reference[c] || entry.is_nan() {
                     *entry = if reference[c] > 0.0 { reference[c] } else { 0.0 };
                 }
             }

@@ -50,7 +50,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threshold: 0.05, degree: 2, aggregate: 20, singular: false }
+        Options { threshold: 0.05, degree: 2, aggregate: 30, singular: false }
     }
 }
 

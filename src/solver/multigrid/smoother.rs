@@ -20,7 +20,7 @@ fn weights(degree: usize) -> &'static [f32] {
     match degree {
         2 => &[1.023_872_9, 1.264_089_1],
         3 => &[1.008_425_4, 1.088_678_4, 1.337_531_3],
-        _ => &[1.003_913_1, 1.040_358_1, 1.148_634_9, 1.382_688_7],
+        _ => &[1.003_913, 1.040_358_1, 1.148_634_9, 1.382_688_7],
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
             *e = scaled(inverse, row, r);
             dot(r, e)
         }));
-        if !(next > 1e-10 * rho) {
+        if next <= 1e-10 * rho || next.is_nan() {
             break;
         }
         beta = next / rho;

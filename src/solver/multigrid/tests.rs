@@ -359,7 +359,11 @@ fn a_given_prolongation_is_used() {
         let (low, n) = (problem.map.offset(), problem.map.n_owned() as u64);
         let (first, end) = (low.div_ceil(2), (low + n).div_ceil(2));
         let neighbours = |node: u64| {
-            if node % 2 == 0 { vec![(node / 2, 1.0)] } else { vec![(node / 2, 0.5), (node / 2 + 1, 0.5)] }
+            if node.is_multiple_of(2) {
+                vec![(node / 2, 1.0)]
+            } else {
+                vec![(node / 2, 0.5), (node / 2 + 1, 0.5)]
+            }
         };
         let ranges: Vec<u64> = comm.all_gather(end);
         let mut ghosts: Vec<u64> = (low..low + n)

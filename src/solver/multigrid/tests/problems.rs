@@ -74,7 +74,7 @@ impl Lattice {
     fn bricks(&self, ranks: usize) -> [usize; 3] {
         let (mut left, mut bricks) = (ranks, [1; 3]);
         for prime in [7, 5, 3, 2] {
-            while left % prime == 0 {
+            while left.is_multiple_of(prime) {
                 let axis = (0..3).max_by_key(|&a| self.n[a] / bricks[a]).unwrap_or(0);
                 bricks[axis] *= prime;
                 left /= prime;
