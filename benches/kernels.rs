@@ -46,7 +46,7 @@ fn assembly(criterion: &mut Criterion, comm: &cluster::Comm) {
         let space = Space::new(&mesh, degree, Order::Curve).expect("a space");
         group.bench_function(format!("pattern, degree {degree}"), |b| b.iter(|| Pattern::new(&space)));
         let discretise =
-            || Discretisation::new(&mesh, &space, &materials, &set_material, TERMS, 1, true, false, 0.0);
+            || Discretisation::new(&mesh, &space, &materials, &set_material, TERMS, true, false, 0.0);
         let d = discretise();
         let constraints = Constraints::new(&d, 1, &[]).expect("no conditions");
         let problem = Operator::<Diffusion, 3, 1>::new(Diffusion, discretise(), Vec::new(), Vec::new());

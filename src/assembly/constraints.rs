@@ -295,6 +295,18 @@ impl Constraints {
         self.flags[node] >> component & 1 != 0
     }
 
+    /// Whether any component is prescribed.
+    #[inline]
+    pub(super) fn is_any_fixed(&self, node: usize) -> bool {
+        self.flags[node] != 0
+    }
+
+    /// Whether any of these nodes has a prescribed component; only such nodes have frames of their own.
+    #[inline]
+    pub(super) fn touches(&self, nodes: &[u32]) -> bool {
+        nodes.iter().fold(0, |any, &v| any | self.flags[v as usize]) != 0
+    }
+
     /// The directions prescribed at a node, as unit vectors.
     pub fn directions(&self, node: usize) -> impl Iterator<Item = [f64; 3]> + '_ {
         (0..self.components).filter(move |&k| self.is_fixed(node, k)).map(move |k| self.axis(node, k))

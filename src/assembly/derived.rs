@@ -39,7 +39,7 @@ impl RegionNodes {
         let mut first = vec![NONE; n_local];
         let mut others: Vec<(u32, u16)> = Vec::new();
         for (b, block) in d.mesh.blocks.iter().enumerate() {
-            for &cell in &d.order[b] {
+            for cell in d.cells_of_owned_nodes(b) {
                 let set = block.sets[cell as usize];
                 for &v in d.space.nodes(b, cell as usize) {
                     match first.get_mut(v as usize) {
@@ -196,7 +196,7 @@ fn average_owned<L: Law<D, C>, const D: usize, const C: usize>(
         // Gradients of degree 1 on straight simplices are constant, and so is what constant coefficients
         // make of them: one point does for all nodes.
         let uniform = block.is_affine() && d.space.degree == 1;
-        for &cell in &d.order[b] {
+        for cell in d.cells_of_owned_nodes(b) {
             let set = block.sets[cell as usize];
             let constant =
                 uniform && d.is_constant(b, cell as usize, |slot| law.needs(Part::Quantities, slot));

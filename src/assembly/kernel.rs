@@ -1,11 +1,9 @@
-//! The element kernel: one law, one cell, one quadrature rule.
+//! One cell at the points of a rule: geometry and state, for functionals and derived fields.
 //!
-//! Bound by arithmetic above degree 1 and by reading nodes and writing rows at degree 1. Sizes are
-//! passed as constants where they are common, so that the compiler unrolls.
+//! Imports `element`, `law` and the mesh's geometry. The kernels that assemble are in `group`.
 
 use crate::element::Table;
-use crate::law::coefficients::Batch as CoefficientBatch;
-use crate::law::{Law, Point, Residual, Tangent};
+use crate::law::Point;
 use crate::mesh::geometry;
 
 /// Geometry and state at the points of one cell.
@@ -193,117 +191,6 @@ impl CellPoints {
                     if second {
                         for e in 0..D {
                             p.hess[c][d][e] += self.hessians[((q * D + d) * D + e) * n + i] * u[c];
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Adds the residual of one cell to `out` (`[node][component]`). `u` is empty where the state vanishes.
-#[inline(always)]
-pub(super) fn residual<L: Law<D, C>, const D: usize, const C: usize>(
-    law: &L,
-    points: &CellPoints,
-    basis: &Table,
-    coefficients: &CoefficientBatch,
-    first_point: usize,
-    u: &[f64],
-    out: &mut [f64],
-) {
-    let n = basis.n_nodes;
-    let second = L::TERMS.hessian;
-    let mut p = Point::default();
-    for (q, &weight) in points.weights.iter().enumerate() {
-        points.state(basis, q, u, second, &mut p);
-        let mut r = Residual::<D, C>::default();
-        law.residual(&p, &coefficients.at(first_point + q), &mut r);
-        let values = &basis.values[q * n..][..n];
-        let gradients = &points.gradients[q * D * n..][..D * n];
-        for c in 0..C {
-            let f0 = weight * r.f0[c];
-            for i in 0..n {
-                let mut sum = f0 * values[i];
-                for d in 0..D {
-                    sum += weight * r.f1[c][d] * gradients[d * n + i];
-                }
-                out[i * C + c] += sum;
-            }
-        }
-    }
-}
-
-/// Adds the tangent of one cell to `out`, laid out `[i][a][b][j]`: test node, test component, trial
-/// component, trial node.
-#[inline(always)]
-pub(super) fn tangent<L: Law<D, C>, const D: usize, const C: usize>(
-    law: &L,
-    points: &CellPoints,
-    basis: &Table,
-    coefficients: &CoefficientBatch,
-    first_point: usize,
-    u: &[f64],
-    out: &mut [f64],
-    n: usize,
-) {
-    let terms = L::TERMS;
-    let mut p = Point::default();
-    for (q, &weight) in points.weights.iter().enumerate() {
-        points.state(basis, q, u, terms.hessian, &mut p);
-        let mut t = Tangent::<D, C>::default();
-        law.tangent(&p, &coefficients.at(first_point + q), &mut t);
-        let values = &basis.values[q * n..][..n];
-        let gradients = &points.gradients[q * D * n..][..D * n];
-        for i in 0..n {
-            let test = weight * values[i];
-            let mut test_gradient = [0.0; D];
-            for d in 0..D {
-                test_gradient[d] = weight * gradients[d * n + i];
-            }
-            for a in 0..C {
-                for b in 0..C {
-                    let mut s0 = 0.0;
-                    let mut s1 = [0.0; D];
-                    if terms.g00 {
-                        s0 += test * t.g00[a][b];
-                    }
-                    if terms.first_order {
-                        for d in 0..D {
-                            s1[d] += test * t.g01[a][b][d];
-                            s0 += test_gradient[d] * t.g10[a][d][b];
-                        }
-                    }
-                    for e in 0..D {
-                        for d in 0..D {
-                            s1[d] += test_gradient[e] * t.g11[a][e][b][d];
-                        }
-                    }
-                    let row = &mut out[((i * C + a) * C + b) * n..][..n];
-                    for j in 0..n {
-                        let mut sum = 0.0;
-                        for d in 0..D {
-                            sum += s1[d] * gradients[d * n + j];
-                        }
-                        row[j] += sum;
-                    }
-                    if terms.g00 || terms.first_order {
-                        for j in 0..n {
-                            row[j] += s0 * values[j];
-                        }
-                    }
-                    if terms.hessian && a == b {
-                        for d in 0..D {
-                            for e in 0..D {
-                                let mut s2 = 0.0;
-                                for f in 0..D {
-                                    s2 += test_gradient[f] * t.g12[f][d][e];
-                                }
-                                let second = &points.hessians[((q * D + d) * D + e) * n..][..n];
-                                for j in 0..n {
-                                    row[j] += s2 * second[j];
-                                }
-                            }
                         }
                     }
                 }
