@@ -229,7 +229,12 @@ impl<L> Task<'_, L> {
         out.add_residual::<L, D, C>(self.law, &all);
         if self.with_matrix {
             let rules = &d.tangent[b];
-            out.map::<D>(&rules.geometry, &rules.rule.weights, x, affine).map_err(|e| inverted(rules, e))?;
+            let weights = &rules.rule.weights;
+            if affine {
+                out.weigh(weights);
+            } else {
+                out.map::<D>(&rules.geometry, weights, x, false).map_err(|e| inverted(rules, e))?;
+            }
             let all = Cells::new(rules, x, u, &work.tangent, g, degree);
             // The number of nodes as a constant where large problems have it.
             match (D, n) {

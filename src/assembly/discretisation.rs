@@ -57,14 +57,7 @@ impl AssemblyError {
         let NotFinite { key, text, point, value } = error;
         // A plane mesh has no z.
         let at = |axis: usize| x[axis].get(point).copied().unwrap_or(0.0);
-        AssemblyError::NotFinite {
-            key,
-            text,
-            value: value.to_string(),
-            x: at(0),
-            y: at(1),
-            z: at(2),
-        }
+        AssemblyError::NotFinite { key, text, value: value.to_string(), x: at(0), y: at(1), z: at(2) }
     }
 }
 

@@ -124,8 +124,8 @@ pub(super) fn facet_rules(mesh: &Mesh, space: &Space) -> Vec<Vec<FacetRule>> {
 /// Facets whose expressions are evaluated at once.
 const BATCH: usize = 128;
 
-/// Adds all loads to the pieces of owned rows, in an order that the number of pieces does not change, and the Robin conditions'
-/// tangents if `with_matrix`. Every piece takes the facets that touch its rows.
+/// Adds all loads to the pieces of owned rows, and the Robin conditions' tangents if `with_matrix`. Every
+/// piece takes the facets that touch its rows, in an order that the number of pieces does not change.
 ///
 /// # Errors
 /// An expression that is not a number on a facet; this rank's own error, the first in order.

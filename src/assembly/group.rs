@@ -27,6 +27,8 @@ pub(super) struct Group {
     inverse: Vec<[[Lanes; 3]; 3]>,
     /// Weight times determinant, by point.
     weights: Vec<Lanes>,
+    /// The determinant at the last point mapped; of affine cells, everywhere.
+    det: Lanes,
     /// Physical gradients of the basis at one point, `[d][node]`.
     gradients: Vec<Lanes>,
     /// Physical second derivatives at one point, `[d][e][node]`.
@@ -123,12 +125,11 @@ impl Group {
     ) -> Result<(), Inverted> {
         self.inverse.clear();
         self.weights.clear();
-        let mut det = Lanes::default();
         for (q, &weight) in weights.iter().enumerate() {
             if q == 0 || !affine {
                 let (inverse, determinant) = invert::<D>(&jacobian::<D>(geometry, q, x));
-                det = determinant;
-                let positive = det.simd_gt(Lanes::splat(0.0)).to_bitmask();
+                self.det = determinant;
+                let positive = determinant.simd_gt(Lanes::splat(0.0)).to_bitmask();
                 if positive != (1 << WIDTH) - 1 {
                     return Err(Inverted { lane: positive.trailing_ones() as usize, q });
                 }
@@ -138,9 +139,16 @@ impl Group {
                 }
                 self.inverse.push(wide);
             }
-            self.weights.push(det * Lanes::splat(weight));
+            self.weights.push(self.det * Lanes::splat(weight));
         }
         Ok(())
+    }
+
+    /// Another rule on the affine cells that are mapped.
+    #[inline(always)]
+    pub fn weigh(&mut self, weights: &[f64]) {
+        self.weights.clear();
+        self.weights.extend(weights.iter().map(|&w| self.det * Lanes::splat(w)));
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::constraints::Constraints;
-use super::pattern::{Pattern, find};
+use super::pattern::{Pattern, find, find_all};
 
 /// Values over a [`Pattern`] with `block` components a node, in the layout of compressed rows: the
 /// components of a node's row one after another, each with all its columns.
@@ -82,11 +82,15 @@ pub(super) fn pieces<'a>(
         let (o, o_rest) = off.split_at_mut(n_off);
         let (r, r_rest) = rest.split_at_mut((end - begin) * components);
         (diag, off, rest) = (d_rest, o_rest, r_rest);
-        pieces.push(Piece { pattern, has_matrix, begin, end, diag: d, off: o, residual: r });
+        let places = [0; MOST_NODES];
+        pieces.push(Piece { pattern, has_matrix, begin, end, diag: d, off: o, residual: r, places });
         begin = end;
     }
     pieces
 }
+
+/// Nodes of the largest element, the hexahedron of degree 4.
+const MOST_NODES: usize = 125;
 
 /// Consecutive rows of a matrix and of a residual.
 pub(super) struct Piece<'a> {
@@ -97,6 +101,8 @@ pub(super) struct Piece<'a> {
     diag: &'a mut [f64],
     off: &'a mut [f64],
     residual: &'a mut [f64],
+    /// Where the nodes of the cell at hand stand in a row.
+    places: [u32; MOST_NODES],
 }
 
 impl Piece<'_> {
@@ -130,6 +136,8 @@ impl Piece<'_> {
         let n_owned = p.n_rows as u32;
         let (diag_first, off_first) = (p.diag_ptr[self.begin], p.off_ptr[self.begin]);
         let with_matrix = self.has_matrix && !matrix.is_empty();
+        let all_owned = nodes.iter().fold(true, |all, &v| all & (v < n_owned));
+        let places = &mut self.places[..n];
         for (i, &row) in nodes.iter().enumerate() {
             let row = row as usize;
             if row < self.begin || row >= self.end {
@@ -145,14 +153,21 @@ impl Piece<'_> {
             let values = &matrix[i * C * C * n * STRIDE..][..C * C * n * STRIDE];
             let (begin, end) = (p.diag_ptr[row], p.diag_ptr[row + 1]);
             let diag = &mut self.diag[(begin - diag_first) * C * C..(end - diag_first) * C * C];
+            if all_owned {
+                find_all(&p.diag_col, begin, end, nodes, places);
+                for (j, &k) in places.iter().enumerate() {
+                    add_block::<C, STRIDE>(diag, k as usize, values, n, j, lane);
+                }
+                continue;
+            }
+            let (off_begin, off_end) = (p.off_ptr[row], p.off_ptr[row + 1]);
+            let off = &mut self.off[(off_begin - off_first) * C * C..(off_end - off_first) * C * C];
             for (j, &column) in nodes.iter().enumerate() {
                 if column < n_owned {
                     let k = find(&p.diag_col, begin, end, column);
                     add_block::<C, STRIDE>(diag, k, values, n, j, lane);
                 } else {
-                    let (begin, end) = (p.off_ptr[row], p.off_ptr[row + 1]);
-                    let off = &mut self.off[(begin - off_first) * C * C..(end - off_first) * C * C];
-                    let k = find(&p.off_col, begin, end, column);
+                    let k = find(&p.off_col, off_begin, off_end, column);
                     add_block::<C, STRIDE>(off, k, values, n, j, lane);
                 }
             }

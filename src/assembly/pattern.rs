@@ -33,9 +33,9 @@ pub struct Pattern {
 /// Rows a stretch: its list of cells stays in the second-level cache.
 const ROWS: usize = 1 << 13;
 
-/// Columns of a stretch of rows.
+/// Columns of consecutive rows.
 #[derive(Default)]
-struct Stretch {
+struct Part {
     /// Lengths of the rows, owned and ghost columns.
     lengths: Vec<(u32, u32)>,
     diag: Vec<u32>,
@@ -60,34 +60,31 @@ impl Pattern {
     pub fn new(space: &Space) -> Pattern {
         let n_rows = space.map.n_owned();
         let spans = Spans::new(space);
-        let n_tasks = n_rows.div_ceil(stretch_rows(space, &spans));
-        let rows_of = |task: usize| task * n_rows / n_tasks..(task + 1) * n_rows / n_tasks;
-        let work = || Work {
-            seen: vec![u32::MAX; space.map.n_local()],
-            begin: Vec::new(),
-            cells: Vec::new(),
-            runs: Vec::new(),
-            columns: Vec::new(),
-        };
+        let rows = stretch_rows(space, &spans);
+        // Each thread makes consecutive stretches, so that one thread's columns need no copy.
+        let n_parts = n_rows.div_ceil(rows).clamp(1, rayon::current_num_threads());
         let mut first_cell = vec![0u32];
         for (table, element) in space.cell_to_node.iter().zip(&space.elements) {
             first_cell.push(first_cell[first_cell.len() - 1] + (table.len() / element.n_nodes()) as u32);
         }
-        let stretches: Vec<Stretch> = (0..n_tasks)
+        let mut parts: Vec<Part> = (0..n_parts)
             .into_par_iter()
-            .map_init(work, |work, task| work.columns_of(space, &spans, &first_cell, rows_of(task)))
+            .map(|k| {
+                let part = k * n_rows / n_parts..(k + 1) * n_rows / n_parts;
+                Work::new(space).columns_of(space, &spans, &first_cell, part, rows)
+            })
             .collect();
         let (mut diag_ptr, mut off_ptr) = (Vec::with_capacity(n_rows + 1), Vec::with_capacity(n_rows + 1));
         let (mut diag, mut off) = (0, 0);
         diag_ptr.push(0);
         off_ptr.push(0);
-        for &(d, o) in stretches.iter().flat_map(|s| &s.lengths) {
+        for &(d, o) in parts.iter().flat_map(|p| &p.lengths) {
             (diag, off) = (diag + d as usize, off + o as usize);
             diag_ptr.push(diag);
             off_ptr.push(off);
         }
-        let diag_col = joined(diag, &stretches, |s| &s.diag);
-        let off_col = joined(off, &stretches, |s| &s.off);
+        let diag_col = joined(diag, parts.iter_mut().map(|p| std::mem::take(&mut p.diag)).collect());
+        let off_col = joined(off, parts.iter_mut().map(|p| std::mem::take(&mut p.off)).collect());
         Pattern { n_rows, diag_ptr, diag_col, off_ptr, off_col }
     }
 }
@@ -114,61 +111,87 @@ fn stretch_rows(space: &Space, spans: &Spans) -> usize {
     rows.min(most)
 }
 
-/// One array of the stretches' parts, copied in parallel.
-fn joined(n: usize, stretches: &[Stretch], part: impl Fn(&Stretch) -> &Vec<u32> + Sync) -> Vec<u32> {
+/// One array of several, copied in parallel; a single one is taken as it is.
+fn joined(n: usize, mut parts: Vec<Vec<u32>>) -> Vec<u32> {
+    if parts.len() == 1 {
+        let mut all = parts.remove(0);
+        all.shrink_to_fit();
+        return all;
+    }
     let mut all = vec![0; n];
     let mut rest = &mut all[..];
-    let mut targets = Vec::with_capacity(stretches.len());
-    for stretch in stretches {
-        let (target, more) = rest.split_at_mut(part(stretch).len());
-        targets.push((target, stretch));
+    let mut targets = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (target, more) = rest.split_at_mut(part.len());
+        targets.push((target, part));
         rest = more;
     }
-    targets.into_par_iter().for_each(|(target, stretch)| target.copy_from_slice(part(stretch)));
+    targets.into_par_iter().for_each(|(target, part)| target.copy_from_slice(&part));
     all
 }
 
 impl Work {
+    fn new(space: &Space) -> Work {
+        let seen = vec![u32::MAX; space.map.n_local()];
+        Work { seen, begin: Vec::new(), cells: Vec::new(), runs: Vec::new(), columns: Vec::new() }
+    }
+
+    /// The columns of `rows`, a stretch of `stretch` rows at a time.
     fn columns_of(
         &mut self,
         space: &Space,
         spans: &Spans,
         first_cell: &[u32],
         rows: Range<usize>,
-    ) -> Stretch {
+        stretch: usize,
+    ) -> Part {
+        let mut out = Part { lengths: Vec::with_capacity(rows.len()), ..Part::default() };
+        for first in rows.clone().step_by(stretch) {
+            let here = first..(first + stretch).min(rows.end);
+            self.list_cells(space, spans, first_cell, &here);
+            self.add_rows(space, first_cell, here, &mut out);
+            if first == rows.start {
+                // Rows are alike: from the first ones, with a twentieth to spare, what all will need.
+                let n = out.diag.len();
+                out.diag.reserve(
+                    (n as f64 * (1.05 * rows.len() as f64 / out.lengths.len() as f64 - 1.0)) as usize,
+                );
+            }
+        }
+        out
+    }
+
+    /// The columns of a stretch whose cells are listed.
+    fn add_rows(&mut self, space: &Space, first_cell: &[u32], rows: Range<usize>, out: &mut Part) {
         let n_rows = space.map.n_owned() as u32;
-        self.list_cells(space, spans, first_cell, &rows);
-        let mut out = Stretch::default();
-        out.lengths.reserve_exact(rows.len());
+        let widest = space.elements.iter().map(|e| e.n_nodes()).max().unwrap_or(0);
+        let seen = &mut self.seen[..];
         for (k, row) in rows.enumerate() {
             let row = row as u32;
-            self.columns.clear();
-            let mut block = 0;
-            for &cell in &self.cells[self.begin[k] as usize..self.begin[k + 1] as usize] {
+            let cells = &self.cells[self.begin[k] as usize..self.begin[k + 1] as usize];
+            // Room for every candidate: whether a node is new decides no branch.
+            if self.columns.len() <= cells.len() * widest {
+                self.columns.resize(cells.len() * widest + 1, 0);
+            }
+            let columns = &mut self.columns[..];
+            let (mut n, mut block) = (0, 0);
+            for &cell in cells {
                 while cell >= first_cell[block + 1] {
                     block += 1;
                 }
                 for &v in space.nodes(block, (cell - first_cell[block]) as usize) {
-                    let seen = &mut self.seen[v as usize];
-                    if *seen != row {
-                        *seen = row;
-                        self.columns.push(v);
-                    }
+                    let seen = &mut seen[v as usize];
+                    columns[n] = v;
+                    n += usize::from(*seen != row);
+                    *seen = row;
                 }
             }
-            if out.lengths.len() == 64 {
-                // Rows are alike: from the first ones, what the stretch will need.
-                let scale = (self.begin.len() - 1).div_ceil(64) + 1;
-                out.diag.reserve(out.diag.len() * scale);
-                out.off.reserve(out.off.len());
-            }
-            let at = out.diag.len();
-            let split = sort(&mut self.columns, n_rows);
-            out.diag.extend_from_slice(&self.columns[..split]);
-            out.off.extend_from_slice(&self.columns[split..]);
-            out.lengths.push(((out.diag.len() - at) as u32, (self.columns.len() - split) as u32));
+            let columns = &mut columns[..n];
+            let split = sort(columns, n_rows);
+            out.diag.extend_from_slice(&columns[..split]);
+            out.off.extend_from_slice(&columns[split..]);
+            out.lengths.push((split as u32, (n - split) as u32));
         }
-        out
     }
 
     /// Lists, row by row, the cells that touch it.
@@ -218,7 +241,7 @@ impl Work {
 ///
 /// The place of a column is the number of lesser ones, which vectors count; rows too long for that are
 /// sorted in the common way.
-fn sort(columns: &mut Vec<u32>, n_rows: u32) -> usize {
+fn sort(columns: &mut [u32], n_rows: u32) -> usize {
     const WINDOWS: usize = 4;
     let n = columns.len();
     if n > 16 * WINDOWS {
@@ -266,6 +289,32 @@ pub(super) fn find(columns: &[u32], begin: usize, end: usize, column: u32) -> us
     at - begin + rest.expect("the pattern couples all nodes of a cell")
 }
 
+/// [`find`] for each of a cell's nodes, all of them owned columns of the row.
+///
+/// The place of a column is the number of lesser ones: a vector's comparison and a count for each sixteen
+/// columns of the row, without a branch that depends on the answer.
+#[inline(always)]
+pub(super) fn find_all(columns: &[u32], begin: usize, end: usize, nodes: &[u32], places: &mut [u32]) {
+    let n_windows = (end - begin).div_ceil(16);
+    if begin + 16 * n_windows > columns.len() {
+        // The last rows of all.
+        for (place, &column) in places.iter_mut().zip(nodes) {
+            *place = find(columns, begin, end, column) as u32;
+        }
+        return;
+    }
+    for w in 0..n_windows {
+        let at = begin + 16 * w;
+        let window = load(columns, at);
+        let inside = if end - at < 16 { (1u32 << (end - at)) - 1 } else { 0xffff };
+        for (place, &column) in places.iter_mut().zip(nodes) {
+            let lesser = window.simd_lt(u32x16::splat(column)).to_bitmask() & inside;
+            let before = if w == 0 { 0 } else { *place };
+            *place = before + lesser.count_ones();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +339,9 @@ mod tests {
                 for (k, &v) in columns.iter().enumerate() {
                     assert_eq!(find(&all, 5, 5 + n, v), k);
                 }
+                let mut places = vec![7; n];
+                find_all(&all, 5, 5 + n, &columns, &mut places);
+                assert!(places.iter().enumerate().all(|(k, &p)| p as usize == k));
             }
         }
     }
