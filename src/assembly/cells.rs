@@ -1,256 +1,297 @@
-//! The loop over cells: batches in parallel, rows added in one order whatever the number of threads.
+//! The loop over cells: every thread completes its own rows, eight cells at a time.
+//!
+//! A run of cells is read once: of its cells those that touch the thread's rows are taken, material by
+//! material, in batches whose coefficients are evaluated at once; each eight of them go through the
+//! kernels and their rows to the matrix while they are in the first-level cache. A row receives its cells
+//! in one order whatever the number of threads. Start at [`visit`].
 
 use rayon::prelude::*;
 
 use super::constraints::Constraints;
-use super::discretisation::{AssemblyError, Batch, Discretisation, Rules};
-use super::kernel::{self, CellPoints, Inverted};
-use super::matrix::{Matrix, Pattern};
+use super::discretisation::{AssemblyError, Discretisation, Rules};
+use super::group::{Cells, Group, Inverted};
+use super::matrix::Piece;
+use super::spans::Spans;
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::Points;
+use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part};
-use crate::mesh::geometry;
 
-/// What a loop over cells computes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    /// The residual.
-    Residual,
-    /// The residual and the tangent.
-    Both,
-}
+/// Points whose coefficients are evaluated at once: enough to forget what a call costs, few enough to
+/// stay in the first-level cache.
+const POINTS: usize = 1024;
 
-/// The buffers of one batch, reused from batch to batch.
+/// The buffers of a thread, reused from batch to batch.
 #[derive(Default)]
-pub(super) struct Slot {
-    batch: Option<Batch>,
-    /// Element matrices, `[cell][i][a][b][j]`.
-    matrices: Vec<f64>,
-    /// Element residuals, `[cell][i][a]`.
-    residuals: Vec<f64>,
-    error: Option<AssemblyError>,
-    points: CellPoints,
-    coordinates: Vec<[f64; 3]>,
-    x: [Vec<f64>; 3],
-    coefficients: CoefficientBatch,
-    state: Vec<f64>,
+struct Work {
+    /// Cells of a run that touch the piece.
+    cells: Vec<u32>,
+    /// Those of one material.
+    same: Vec<u32>,
+    group: Group,
+    /// Node coordinates, `[group][node][d]`.
+    x: Vec<Lanes>,
+    /// Physical points, axis by axis, `[group][q][lane]`.
+    at: [Vec<f64>; 3],
+    residual: CoefficientBatch,
+    tangent: CoefficientBatch,
+    /// The state of a group, `[node][c]`.
+    u: Vec<Lanes>,
+    /// Matrix and residual of one cell with prescribed nodes.
+    cell_matrix: Vec<f64>,
+    cell_residual: Vec<f64>,
 }
 
-/// Evaluates the coefficients of a batch at the points of a rule.
-///
-/// Points are not computed at all where no wanted coefficient varies.
-pub(super) fn coefficients(
-    discretisation: &Discretisation,
+/// What is assembled, and with what.
+struct Task<'a, L> {
+    law: &'a L,
+    d: &'a Discretisation<'a>,
+    u: &'a [f64],
+    constraints: Option<&'a Constraints>,
+    with_matrix: bool,
+}
+
+/// Evaluates the coefficients of a batch at the points of a rule, `[group][q][lane]`. Points are not
+/// computed at all where no wanted coefficient varies.
+fn evaluate<const D: usize>(
+    d: &Discretisation,
     rules: &Rules,
-    batch: &Batch,
-    coordinates: &[[f64; 3]],
-    x: &mut [Vec<f64>; 3],
+    material: usize,
+    x: &[Lanes],
+    at: &mut [Vec<f64>; 3],
     values: &mut CoefficientBatch,
     wanted: impl Fn(usize) -> bool,
 ) -> Result<(), AssemblyError> {
-    let material = &discretisation.materials[batch.material];
-    x.iter_mut().for_each(Vec::clear);
+    let material = &d.materials[material];
     let varying = material.slots.iter().enumerate().any(|(k, s)| s.constant().is_none() && wanted(k));
-    let n_nodes = rules.geometry.n_nodes;
+    let n = rules.geometry.n_nodes;
+    let n_points = rules.rule.weights.len();
     if varying {
-        for cell in coordinates.chunks_exact(n_nodes) {
-            for q in 0..rules.rule.weights.len() {
-                let point = geometry::image(&rules.geometry, q, cell);
-                (0..3).for_each(|d| x[d].push(point[d]));
+        let n_groups = x.len() / (n * D);
+        at[..D].iter_mut().for_each(|a| a.resize(n_groups * n_points * WIDTH, 0.0));
+        for (g, x) in x.chunks_exact(n * D).enumerate() {
+            for (q, phi) in rules.geometry.values.chunks_exact(n).enumerate() {
+                let mut point = [Lanes::splat(0.0); D];
+                for (node, &phi) in x.chunks_exact(D).zip(phi) {
+                    for k in 0..D {
+                        point[k] = node[k].mul_add(Lanes::splat(phi), point[k]);
+                    }
+                }
+                let first = (g * n_points + q) * WIDTH;
+                for k in 0..D {
+                    at[k][first..first + WIDTH].copy_from_slice(point[k].as_array());
+                }
             }
         }
+    } else {
+        at.iter_mut().for_each(Vec::clear);
     }
-    let points = Points { x: &x[0], y: &x[1], z: &x[2], t: discretisation.time };
-    values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, x))
+    let points = Points { x: &at[0], y: &at[1], z: &at[2], t: d.time };
+    values.evaluate_some(material, &points, wanted).map_err(|e| AssemblyError::not_finite(e, at))
 }
 
-impl Slot {
-    fn fill<L: Law<D, C>, const D: usize, const C: usize>(
-        &mut self,
-        law: &L,
-        d: &Discretisation,
-        batch: &Batch,
-        u: &[f64],
-        want: Want,
-        constraints: Option<&Constraints>,
-    ) {
-        self.error = self.try_fill::<L, D, C>(law, d, batch, u, want, constraints).err();
-        self.batch = Some(batch.clone());
-    }
-
-    fn try_fill<L: Law<D, C>, const D: usize, const C: usize>(
-        &mut self,
-        law: &L,
-        d: &Discretisation,
-        batch: &Batch,
-        u: &[f64],
-        want: Want,
-        constraints: Option<&Constraints>,
-    ) -> Result<(), AssemblyError> {
-        let block = &d.mesh.blocks[batch.block];
-        let cells = &d.order[batch.block][batch.cells.clone()];
-        let n = d.space.elements[batch.block].n_nodes();
-        let n_dofs = n * C;
-        self.residuals.clear();
-        self.residuals.resize(cells.len() * n_dofs, 0.0);
-        self.matrices.clear();
-        self.coordinates.clear();
-        for &cell in cells {
-            d.mesh.cell_coordinates(block, cell as usize, &mut self.coordinates);
-        }
-        let m = block.nodes_per_cell();
-        let affine = block.is_affine();
-        let second = L::TERMS.hessian;
-        let passes: &[(Want, &Rules)] =
-            &[(Want::Residual, &d.residual[batch.block]), (Want::Both, &d.tangent[batch.block])];
-        if want == Want::Both {
-            self.matrices.resize(cells.len() * n_dofs * n_dofs, 0.0);
-        }
-        for &(pass, rules) in &passes[..if want == Want::Both { 2 } else { 1 }] {
-            let part = if pass == Want::Residual { Part::Residual } else { Part::Tangent };
-            let wanted = |slot| law.needs(part, slot);
-            coefficients(d, rules, batch, &self.coordinates, &mut self.x, &mut self.coefficients, wanted)?;
-            let n_points = rules.rule.weights.len();
-            for (k, &cell) in cells.iter().enumerate() {
-                let x = &self.coordinates[k * m..][..m];
-                self.points
-                    .map::<D>(
-                        &rules.basis,
-                        &rules.geometry,
-                        &rules.rule.weights,
-                        x,
-                        affine,
-                        second,
-                        d.space.degree,
-                    )
-                    .map_err(|Inverted(q)| {
-                        AssemblyError::inverted(
-                            d,
-                            batch.block,
-                            cell as usize,
-                            geometry::image(&rules.geometry, q, x),
-                        )
-                    })?;
-                self.state.clear();
-                for &v in d.space.nodes(batch.block, cell as usize) {
-                    self.state.extend_from_slice(&u[v as usize * C..][..C]);
+impl<L> Task<'_, L> {
+    /// Adds all cells that touch a piece to it.
+    fn complete<const D: usize, const C: usize>(
+        &self,
+        spans: &Spans,
+        piece: &mut Piece,
+    ) -> Result<(), (usize, usize, AssemblyError)>
+    where
+        L: Law<D, C>,
+    {
+        let mut work = Work::default();
+        let d = self.d;
+        for (b, block) in d.mesh.blocks.iter().enumerate() {
+            for run in spans.touching(b, piece.rows()) {
+                work.cells.clear();
+                let touched = |&c: &u32| piece.is_touched(d.space.nodes(b, c as usize));
+                let cells = Spans::cells(run, block.n_cells);
+                work.cells.extend((cells.start as u32..cells.end as u32).filter(touched));
+                // One material after another: most often there is one.
+                while !work.cells.is_empty() {
+                    let material = d.material(b, work.cells[0] as usize);
+                    work.same.clear();
+                    let same = &mut work.same;
+                    work.cells.retain(|&c| {
+                        let other = d.material(b, c as usize) != material;
+                        if !other {
+                            same.push(c);
+                        }
+                        other
+                    });
+                    self.add_cells::<D, C>(&mut work, b, material, piece).map_err(|e| (b, run, e))?;
                 }
-                // The lifted state vanishes away from the boundary, where most cells are.
-                let zero = self.state.iter().all(|&u| u == 0.0);
-                let state = if zero { &[][..] } else { &self.state[..] };
-                let (points, values) = (&self.points, &self.coefficients);
-                if pass == Want::Residual {
-                    let out = &mut self.residuals[k * n_dofs..][..n_dofs];
-                    kernel::residual(law, points, &rules.basis, values, k * n_points, state, out);
-                } else {
-                    let out = &mut self.matrices[k * n_dofs * n_dofs..][..n_dofs * n_dofs];
-                    tangent_sized(law, points, rules, values, k * n_points, state, out, n);
-                }
-            }
-        }
-        if let Some(constraints) = constraints {
-            for (k, &cell) in cells.iter().enumerate() {
-                let nodes = d.space.nodes(batch.block, cell as usize);
-                let matrix = self.matrices.get_mut(k * n_dofs * n_dofs..(k + 1) * n_dofs * n_dofs);
-                constraints.apply(nodes, matrix, &mut self.residuals[k * n_dofs..][..n_dofs]);
             }
         }
         Ok(())
     }
-}
 
-/// The tangent kernel with the number of nodes as a constant where it is common.
-fn tangent_sized<L: Law<D, C>, const D: usize, const C: usize>(
-    law: &L,
-    points: &CellPoints,
-    rules: &Rules,
-    coefficients: &CoefficientBatch,
-    first_point: usize,
-    u: &[f64],
-    out: &mut [f64],
-    n: usize,
-) {
-    macro_rules! sized {
-        ($n:expr) => {
-            kernel::tangent(law, points, &rules.basis, coefficients, first_point, u, out, $n)
+    /// Adds cells of one block and material, `work.same`.
+    fn add_cells<const D: usize, const C: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        material: usize,
+        piece: &mut Piece,
+    ) -> Result<(), AssemblyError>
+    where
+        L: Law<D, C>,
+    {
+        let d = self.d;
+        let block = &d.mesh.blocks[b];
+        let n_points = d.residual[b].rule.weights.len();
+        let per_batch = (POINTS / n_points).next_multiple_of(WIDTH);
+        let cells = std::mem::take(&mut work.same);
+        let width = block.nodes_per_cell() * D;
+        for batch in cells.chunks(per_batch) {
+            // The last cell fills the lanes that are left.
+            work.x.resize(batch.len().div_ceil(WIDTH) * width, Lanes::default());
+            for (x, group) in work.x.chunks_exact_mut(width).zip(batch.chunks(WIDTH)) {
+                for lane in 0..WIDTH {
+                    let cell = group[lane.min(group.len() - 1)] as usize;
+                    for (x, &v) in x.chunks_exact_mut(D).zip(block.nodes(cell)) {
+                        let node = &d.mesh.nodes[v as usize];
+                        for k in 0..D {
+                            x[k].as_mut_array()[lane] = node[k];
+                        }
+                    }
+                }
+            }
+            let wanted = |slot| self.law.needs(Part::Residual, slot);
+            let rules = &d.residual[b];
+            evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.residual, wanted)?;
+            if self.with_matrix {
+                let wanted = |slot| self.law.needs(Part::Tangent, slot);
+                let rules = &d.tangent[b];
+                evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.tangent, wanted)?;
+            }
+            for (g, group) in batch.chunks(WIDTH).enumerate() {
+                self.compute::<D, C>(work, b, g, group)?;
+                self.scatter::<C>(work, b, group, piece);
+            }
+        }
+        work.same = cells;
+        Ok(())
+    }
+
+    /// Runs the kernels for group `g` of the batch.
+    #[inline(always)]
+    fn compute<const D: usize, const C: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        g: usize,
+        group: &[u32],
+    ) -> Result<(), AssemblyError>
+    where
+        L: Law<D, C>,
+    {
+        let d = self.d;
+        let block = &d.mesh.blocks[b];
+        let affine = block.is_affine();
+        let n = d.space.elements[b].n_nodes();
+        let width = block.nodes_per_cell() * D;
+        let x = &work.x[g * width..][..width];
+        // The lifted state vanishes away from the boundary, where most cells are.
+        let nodes = |cell: u32| d.space.nodes(b, cell as usize);
+        let mut zero = true;
+        for &cell in group {
+            for &v in nodes(cell) {
+                zero &= self.u[v as usize * C..][..C].iter().all(|&u| u == 0.0);
+            }
+        }
+        if !zero {
+            work.u.resize(n * C, Lanes::default());
+            for lane in 0..WIDTH {
+                let cell = group[lane.min(group.len() - 1)];
+                for (out, &v) in work.u.chunks_exact_mut(C).zip(nodes(cell)) {
+                    for c in 0..C {
+                        out[c].as_mut_array()[lane] = self.u[v as usize * C + c];
+                    }
+                }
+            }
+        }
+        let u = (!zero).then_some(&work.u[..]);
+        let out = &mut work.group;
+        out.clear(n * C, self.with_matrix);
+        let inverted = |rules: &Rules, Inverted { lane, q }: Inverted| {
+            let mut at = [0.0; 3];
+            for (x, phi) in x.chunks_exact(D).zip(&rules.geometry.values[q * rules.geometry.n_nodes..]) {
+                (0..D).for_each(|k| at[k] += phi * x[k].as_array()[lane]);
+            }
+            AssemblyError::inverted(d, b, group[lane.min(group.len() - 1)] as usize, at)
         };
+        let rules = &d.residual[b];
+        out.map::<D>(&rules.geometry, &rules.rule.weights, x, affine).map_err(|e| inverted(rules, e))?;
+        let degree = d.space.degree;
+        let all = Cells::new(rules, x, u, &work.residual, g, degree);
+        out.add_residual::<L, D, C>(self.law, &all);
+        if self.with_matrix {
+            let rules = &d.tangent[b];
+            let weights = &rules.rule.weights;
+            if affine {
+                out.weigh(weights);
+            } else {
+                out.map::<D>(&rules.geometry, weights, x, false).map_err(|e| inverted(rules, e))?;
+            }
+            let all = Cells::new(rules, x, u, &work.tangent, g, degree);
+            // The number of nodes as a constant where large problems have it.
+            match (D, n) {
+                (2, 3) => out.add_tangent::<L, D, C>(self.law, &all, 3),
+                (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
+                _ => out.add_tangent::<L, D, C>(self.law, &all, n),
+            }
+        }
+        Ok(())
     }
-    // Only sizes of the simplices that large problems use: every size is code for every law.
-    match (D, n) {
-        (2, 3) => sized!(3),
-        (3, 4) => sized!(4),
-        (3, 10) => sized!(10),
-        _ => sized!(n),
+
+    /// Adds the rows of a group.
+    #[inline(always)]
+    fn scatter<const C: usize>(&self, work: &mut Work, b: usize, group: &[u32], piece: &mut Piece) {
+        let matrix: &[f64] = bytemuck::cast_slice(&work.group.matrix);
+        let residual: &[f64] = bytemuck::cast_slice(&work.group.residual);
+        for (lane, &cell) in group.iter().enumerate() {
+            let nodes = self.d.space.nodes(b, cell as usize);
+            match self.constraints {
+                Some(constraints) if constraints.touches(nodes) => {
+                    let of_lane = |all: &[f64], out: &mut Vec<f64>| {
+                        out.clear();
+                        out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
+                    };
+                    of_lane(matrix, &mut work.cell_matrix);
+                    of_lane(residual, &mut work.cell_residual);
+                    let with_matrix = self.with_matrix.then_some(&mut work.cell_matrix[..]);
+                    constraints.apply(nodes, with_matrix, &mut work.cell_residual);
+                    piece.add::<C, 1>(nodes, &work.cell_matrix, &work.cell_residual, 0);
+                }
+                _ => piece.add::<C, WIDTH>(nodes, matrix, residual, lane),
+            }
+        }
     }
 }
 
-/// Visits every cell that touches an owned node. Adds to `residual` (owned rows) and, if given, to
-/// `matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the way.
+/// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
+/// tangent if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
+/// way.
 ///
-/// Bitwise the same for any number of threads: rows receive cells in one order.
+/// Bitwise the same for any number of pieces: rows receive cells in one order.
 ///
 /// # Errors
-/// This rank's own: agree on it before communicating.
+/// This rank's own, the first in the order of cells: agree on it before communicating.
 pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
-    pattern: &Pattern,
     u: &[f64],
-    matrix: Option<&mut Matrix>,
-    residual: &mut [f64],
+    with_matrix: bool,
+    pieces: &mut [Piece],
     constraints: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
-    let n_threads = rayon::current_num_threads();
-    let want = if matrix.is_some() { Want::Both } else { Want::Residual };
-    let mut none = Matrix { block: C, diag: Vec::new(), off: Vec::new() };
-    let empty = Pattern {
-        n_rows: pattern.n_rows,
-        diag_ptr: vec![0; if matrix.is_some() { 0 } else { pattern.n_rows + 1 }],
-        diag_col: Vec::new(),
-        off_ptr: vec![0; if matrix.is_some() { 0 } else { pattern.n_rows + 1 }],
-        off_col: Vec::new(),
-    };
-    // Without a matrix rows are cut by a pattern without entries: all in the last piece, which is fine
-    // for the little work that adding residuals is.
-    let (matrix, pattern) = match matrix {
-        Some(matrix) => (matrix, pattern),
-        None => (&mut none, &empty),
-    };
-    let mut pieces = matrix.pieces(pattern, residual, n_threads);
-    // Threads meet twice a round, so a round is some milliseconds long; its buffers take at most 16 MiB a
-    // thread.
-    let per_round = if n_threads == 1 { 1 } else { 64 * n_threads };
-    let mut slots: Vec<Slot> = (0..per_round).map(|_| Slot::default()).collect();
-    for round in d.batches.chunks(per_round) {
-        let slots = &mut slots[..round.len()];
-        if n_threads == 1 {
-            slots[0].fill::<L, D, C>(law, d, &round[0], u, want, constraints);
-        } else {
-            slots
-                .par_iter_mut()
-                .zip(round)
-                .for_each(|(slot, batch)| slot.fill::<L, D, C>(law, d, batch, u, want, constraints));
-        }
-        if let Some(error) = slots.iter_mut().find_map(|s| s.error.take()) {
-            return Err(error);
-        }
-        let slots = &*slots;
-        let add = |piece: &mut super::matrix::Piece| {
-            for slot in slots {
-                let batch = slot.batch.as_ref().expect("a filled slot names its batch");
-                let cells = &d.order[batch.block][batch.cells.clone()];
-                let n_dofs = slot.residuals.len() / cells.len();
-                for (k, &cell) in cells.iter().enumerate() {
-                    let size = slot.matrices.len() / cells.len();
-                    piece.add(
-                        d.space.nodes(batch.block, cell as usize),
-                        &slot.matrices[k * size..][..size],
-                        &slot.residuals[k * n_dofs..][..n_dofs],
-                    );
-                }
-            }
-        };
-        if n_threads == 1 { pieces.iter_mut().for_each(add) } else { pieces.par_iter_mut().for_each(add) }
+    let task = Task { law, d, u, constraints, with_matrix };
+    let errors: Vec<_> =
+        pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
+    match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {
+        Some((_, _, error)) => Err(error),
+        None => Ok(()),
     }
-    Ok(())
 }

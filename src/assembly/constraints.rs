@@ -295,6 +295,18 @@ impl Constraints {
         self.flags[node] >> component & 1 != 0
     }
 
+    /// Whether any component is prescribed.
+    #[inline]
+    pub(super) fn is_any_fixed(&self, node: usize) -> bool {
+        self.flags[node] != 0
+    }
+
+    /// Whether any of these nodes has a prescribed component; only such nodes have frames of their own.
+    #[inline]
+    pub(super) fn touches(&self, nodes: &[u32]) -> bool {
+        nodes.iter().fold(0, |any, &v| any | self.flags[v as usize]) != 0
+    }
+
     /// The directions prescribed at a node, as unit vectors.
     pub fn directions(&self, node: usize) -> impl Iterator<Item = [f64; 3]> + '_ {
         (0..self.components).filter(move |&k| self.is_fixed(node, k)).map(move |k| self.axis(node, k))
@@ -319,9 +331,12 @@ impl Constraints {
     /// A field with the prescribed values, zero elsewhere; Cartesian, all local DOFs.
     pub fn lift(&self) -> Vec<f64> {
         let mut u = vec![0.0; self.values.len()];
-        for (k, &value) in self.values.iter().enumerate() {
-            if self.is_fixed(k / self.components, k % self.components) {
-                u[k] = value;
+        let c = self.components;
+        for (node, values) in u.chunks_exact_mut(c).enumerate() {
+            if self.is_any_fixed(node) {
+                for (k, value) in values.iter_mut().enumerate().filter(|(k, _)| self.is_fixed(node, *k)) {
+                    *value = self.values[node * c + k];
+                }
             }
         }
         self.to_cartesian(&mut u);
@@ -358,9 +373,10 @@ impl Constraints {
 
     /// Zeroes the prescribed entries of owned rows, given in the nodes' frames.
     pub fn zero_fixed(&self, u: &mut [f64]) {
-        for (k, value) in u.iter_mut().enumerate() {
-            if self.is_fixed(k / self.components, k % self.components) {
-                *value = 0.0;
+        for (node, values) in u.chunks_exact_mut(self.components).enumerate() {
+            if self.is_any_fixed(node) {
+                let fixed = values.iter_mut().enumerate().filter(|(c, _)| self.is_fixed(node, *c));
+                fixed.for_each(|(_, value)| *value = 0.0);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spans::Spans;
 use crate::element::{Quadrature, Table};
 use crate::law::coefficients::NotFinite;
 use crate::law::{Material, Terms};
@@ -51,26 +52,13 @@ impl AssemblyError {
         AssemblyError::Inverted { id: block.ids[cell], shape, x: at[0], y: at[1], z: at[2] }
     }
 
-    /// A coefficient that is not a number at one of the points `x` of a batch.
+    /// A coefficient that is not a number at one of the points `x` of a batch; axes may be missing.
     pub(super) fn not_finite(error: NotFinite, x: &[Vec<f64>; 3]) -> AssemblyError {
         let NotFinite { key, text, point, value } = error;
-        AssemblyError::NotFinite {
-            key,
-            text,
-            value: value.to_string(),
-            x: x[0][point],
-            y: x[1][point],
-            z: x[2][point],
-        }
+        // A plane mesh has no z.
+        let at = |axis: usize| x[axis].get(point).copied().unwrap_or(0.0);
+        AssemblyError::NotFinite { key, text, value: value.to_string(), x: at(0), y: at(1), z: at(2) }
     }
-}
-
-/// Cells of one block and one material, handled together.
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    pub block: usize,
-    pub material: usize,
-    pub cells: std::ops::Range<usize>,
 }
 
 /// A quadrature rule on a block's cells, with the bases tabulated at its points.
@@ -106,8 +94,7 @@ pub struct Discretisation<'a> {
     pub set_material: &'a [u16],
     /// The time at which coefficients are evaluated.
     pub time: f64,
-    pub(super) order: Vec<Vec<u32>>,
-    pub(super) batches: Vec<Batch>,
+    pub(super) spans: Spans,
     pub(super) tangent: Vec<Rules>,
     pub(super) residual: Vec<Rules>,
 }
@@ -122,7 +109,7 @@ fn residual_degree(mesh: &Mesh, block: usize, degree: usize) -> usize {
 }
 
 impl<'a> Discretisation<'a> {
-    /// Sorts cells by material and chooses rules. `terms` are the law's. Not collective.
+    /// Chooses rules. `terms` are the law's. Not collective.
     ///
     /// A rule of lower degree integrates the tangent where that is still exact: affine cells with
     /// constant coefficients. Elsewhere both use one rule, so that the residual of the solution
@@ -133,31 +120,13 @@ impl<'a> Discretisation<'a> {
         materials: &'a [Material],
         set_material: &'a [u16],
         terms: Terms,
-        components: usize,
         tangent_constant: bool,
         lower_order: bool,
         time: f64,
     ) -> Discretisation<'a> {
-        let n_owned = space.map.n_owned() as u32;
-        let mut order = Vec::new();
-        let mut batches = Vec::new();
         let derivatives = if terms.hessian { 2 } else { 1 };
         let (mut tangent, mut residual) = (Vec::new(), Vec::new());
         for (b, block) in mesh.blocks.iter().enumerate() {
-            let n = space.elements[b].n_nodes();
-            let size = batch_size(n * components);
-            let touches = |c: &u32| space.nodes(b, *c as usize).iter().any(|&v| v < n_owned);
-            let mut cells: Vec<u32> = (0..block.n_cells as u32).filter(touches).collect();
-            let material = |c: u32| set_material[block.sets[c as usize] as usize] as usize;
-            cells.sort_by_key(|&c| material(c));
-            let mut begin = 0;
-            while begin < cells.len() {
-                let m = material(cells[begin]);
-                let same = cells[begin..].iter().take(size).take_while(|&&c| material(c) == m).count();
-                batches.push(Batch { block: b, material: m, cells: begin..begin + same });
-                begin += same;
-            }
-            order.push(cells);
             let full = residual_degree(mesh, b, space.degree);
             let least = if block.is_affine() && tangent_constant {
                 2 * space.degree - if lower_order { 0 } else { 2 }
@@ -167,8 +136,8 @@ impl<'a> Discretisation<'a> {
             tangent.push(Rules::new(mesh, space, b, least, derivatives));
             residual.push(Rules::new(mesh, space, b, full, derivatives));
         }
-        let batches = interleave(batches);
-        Discretisation { mesh, space, materials, set_material, time, order, batches, tangent, residual }
+        let spans = Spans::new(space);
+        Discretisation { mesh, space, materials, set_material, time, spans, tangent, residual }
     }
 
     /// Whether the coefficients of a cell that `wanted` names are constants.
@@ -181,22 +150,4 @@ impl<'a> Discretisation<'a> {
     pub fn material(&self, block: usize, cell: usize) -> usize {
         self.set_material[self.mesh.blocks[block].sets[cell] as usize] as usize
     }
-}
-
-/// Deals batches out from several places along the curve in turn. Consecutive batches touch the same few
-/// rows, which one thread would have to add alone; batches from all over keep all threads adding. The
-/// order is the same for any number of threads, so sums are too.
-fn interleave(batches: Vec<Batch>) -> Vec<Batch> {
-    const PLACES: usize = 64;
-    let stretch = batches.len().div_ceil(PLACES).max(1);
-    let mut dealt = Vec::with_capacity(batches.len());
-    for k in 0..stretch {
-        dealt.extend(batches.iter().skip(k).step_by(stretch).cloned());
-    }
-    dealt
-}
-
-/// Cells a batch: as many as fit a quarter of a mebibyte of element matrices, at most 64.
-fn batch_size(n_dofs: usize) -> usize {
-    ((1 << 18) / (8 * n_dofs * n_dofs)).clamp(1, 64)
 }

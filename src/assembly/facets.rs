@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::constraints::Constraints;
 use super::discretisation::{AssemblyError, Discretisation};
-use super::matrix::{Matrix, Pattern};
+use super::matrix::Piece;
 use crate::element::{Quadrature, Shape, Table};
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::law::{Law, Part, coefficients::Batch as CoefficientBatch};
@@ -121,139 +121,189 @@ pub(super) fn facet_rules(mesh: &Mesh, space: &Space) -> Vec<Vec<FacetRule>> {
         .collect()
 }
 
-struct Contribution {
-    residual: Vec<f64>,
-    matrix: Vec<f64>,
-}
+/// Facets whose expressions are evaluated at once.
+const BATCH: usize = 128;
 
-/// Adds all loads to owned rows, facet after facet in order.
+/// Adds all loads to the pieces of owned rows, and the Robin conditions' tangents if `with_matrix`. Every
+/// piece takes the facets that touch its rows, in an order that the number of pieces does not change.
 ///
 /// # Errors
-/// An expression that is not a number on a facet; this rank's own error.
+/// An expression that is not a number on a facet; this rank's own error, the first in order.
 pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
     rules: &[Vec<FacetRule>],
     loads: &[FacetLoad],
-    pattern: &Pattern,
     u: &[f64],
-    matrix: Option<&mut Matrix>,
-    residual: &mut [f64],
+    with_matrix: bool,
+    pieces: &mut [Piece],
     constraints: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
-    let want = matrix.is_some();
-    let mut none = Matrix { block: C, diag: Vec::new(), off: Vec::new() };
-    let target = matrix.unwrap_or(&mut none);
-    for load in loads {
-        let parts: Vec<Result<Contribution, AssemblyError>> = load
-            .facets
-            .par_iter()
-            .map_init(Work::default, |work, facet| {
-                facet_terms::<L, D, C>(law, d, rules, load, *facet, u, want, work)
-            })
-            .collect();
-        for (facet, part) in load.facets.iter().zip(parts) {
-            let mut part = part?;
-            let nodes = d.space.nodes(facet.block as usize, facet.cell as usize);
-            if let Some(constraints) = constraints {
-                let m = (!part.matrix.is_empty()).then_some(&mut part.matrix[..]);
-                constraints.apply(nodes, m, &mut part.residual);
-            }
-            target.add_cell(pattern, nodes, &part.matrix, &part.residual, residual);
-        }
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct Work {
-    x: [Vec<f64>; 3],
-    coordinates: Vec<[f64; 3]>,
-    values: Vec<Vec<f64>>,
-    scratch: Scratch,
-    coefficients: CoefficientBatch,
-}
-
-fn facet_terms<L: Law<D, C>, const D: usize, const C: usize>(
-    law: &L,
-    d: &Discretisation,
-    rules: &[Vec<FacetRule>],
-    load: &FacetLoad,
-    facet: EntityTag,
-    u: &[f64],
-    want: bool,
-    work: &mut Work,
-) -> Result<Contribution, AssemblyError> {
-    let (b, cell) = (facet.block as usize, facet.cell as usize);
-    let block = &d.mesh.blocks[b];
-    let rule = &rules[b][facet.local as usize];
-    let n = rule.basis.n_nodes;
-    work.coordinates.clear();
-    d.mesh.cell_coordinates(block, cell, &mut work.coordinates);
-    work.x.iter_mut().for_each(Vec::clear);
-    for q in 0..rule.weights.len() {
-        let at = geometry::image(&rule.geometry, q, &work.coordinates);
-        (0..3).for_each(|k| work.x[k].push(at[k]));
-    }
-    let exprs: Vec<&Expr> = match &load.natural {
-        Natural::Flux(exprs) => exprs.iter().collect(),
-        Natural::Pressure(expr) => vec![expr],
-        Natural::Robin { coefficient, ambient } => vec![coefficient, ambient],
-    };
-    work.values.resize(exprs.len().max(work.values.len()), Vec::new());
-    let points = Points { x: &work.x[0], y: &work.x[1], z: &work.x[2], t: d.time };
-    for (expr, values) in exprs.iter().zip(&mut work.values) {
-        values.resize(rule.weights.len(), 0.0);
-        expr.eval(&points, values, &mut work.scratch);
-        if let Some(q) = values.iter().position(|v| !v.is_finite()) {
-            return Err(AssemblyError::NotFinite {
-                key: load.key.clone(),
-                text: expr.text().to_string(),
-                value: values[q].to_string(),
-                x: work.x[0][q],
-                y: work.x[1][q],
-                z: work.x[2][q],
-            });
-        }
-    }
-    // The law's own factor (the thickness of a plane body) may vary over the facet.
-    let material = &d.materials[d.material(b, cell)];
-    let wanted = |slot| law.needs(Part::Boundary, slot);
-    work.coefficients
-        .evaluate_some(material, &points, wanted)
-        .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
-    let robin = matches!(load.natural, Natural::Robin { .. });
-    let size = if want && robin { n * n * C * C } else { 0 };
-    let mut out = Contribution { residual: vec![0.0; n * C], matrix: vec![0.0; size] };
-    let nodes = d.space.nodes(b, cell);
-    for q in 0..rule.weights.len() {
-        let normal = rule.normal(q, &work.coordinates);
-        let area = normal.iter().map(|n| n * n).sum::<f64>().sqrt();
-        let factor = rule.weights[q] * law.boundary_factor(&work.coefficients.at(q));
-        let values = &rule.basis.values[q * n..][..n];
-        let mut f0 = [0.0; C];
-        let mut slope = 0.0;
-        match &load.natural {
-            Natural::Flux(_) => (0..C).for_each(|c| f0[c] = -work.values[c][q] * area * factor),
-            Natural::Pressure(_) => (0..C).for_each(|c| f0[c] = work.values[0][q] * normal[c] * factor),
-            Natural::Robin { .. } => {
-                let inside: f64 = nodes.iter().zip(values).map(|(&v, phi)| phi * u[v as usize * C]).sum();
-                slope = work.values[0][q] * area * factor;
-                f0[0] = slope * (inside - work.values[1][q]);
-            }
-        }
-        for i in 0..n {
-            for c in 0..C {
-                out.residual[i * C + c] += f0[c] * values[i];
-            }
-        }
-        if size > 0 {
-            for i in 0..n {
-                for j in 0..n {
-                    out.matrix[i * C * C * n + j] += slope * values[i] * values[j];
+    let complete = |piece: &mut Piece| {
+        let mut work = Work::default();
+        for (k, load) in loads.iter().enumerate() {
+            let task = Task { law, d, rules, load, u, with_matrix, constraints };
+            let touched = |f: &&EntityTag| piece.is_touched(d.space.nodes(f.block as usize, f.cell as usize));
+            work.facets.clear();
+            work.facets.extend(load.facets.iter().filter(touched));
+            let mut facets = std::mem::take(&mut work.facets);
+            // Together: what has one rule and one material.
+            let kind = |f: &EntityTag| (f.block, f.local, d.material(f.block as usize, f.cell as usize));
+            facets.sort_unstable_by_key(|f| (kind(f), f.cell));
+            for run in facets.chunk_by(|a, b| kind(a) == kind(b)) {
+                for batch in run.chunks(BATCH) {
+                    let added = task.add_facets::<D, C>(&mut work, batch, piece);
+                    added.map_err(|e| (k, batch[0].block, batch[0].cell, e))?;
                 }
             }
+            work.facets = facets;
         }
+        Ok(())
+    };
+    let errors: Vec<(usize, u16, u32, AssemblyError)> =
+        pieces.par_iter_mut().filter_map(|piece| complete(piece).err()).collect();
+    match errors.into_iter().min_by_key(|&(load, block, cell, _)| (load, block, cell)) {
+        Some((.., error)) => Err(error),
+        None => Ok(()),
     }
-    Ok(out)
+}
+
+/// The buffers of a thread.
+#[derive(Default)]
+struct Work {
+    facets: Vec<EntityTag>,
+    /// Points of a batch, axis by axis, `[facet][q]`.
+    x: [Vec<f64>; 3],
+    /// Normals there, with the length of the surface element.
+    normals: Vec<[f64; 3]>,
+    coordinates: Vec<[f64; 3]>,
+    /// The load's expressions there.
+    values: [Vec<f64>; 3],
+    scratch: Scratch,
+    coefficients: CoefficientBatch,
+    residual: Vec<f64>,
+    matrix: Vec<f64>,
+}
+
+/// One load on a law.
+struct Task<'a, L> {
+    law: &'a L,
+    d: &'a Discretisation<'a>,
+    rules: &'a [Vec<FacetRule>],
+    load: &'a FacetLoad,
+    u: &'a [f64],
+    with_matrix: bool,
+    constraints: Option<&'a Constraints>,
+}
+
+impl<L> Task<'_, L> {
+    /// Evaluates the load's expressions at the points of a batch.
+    fn evaluate(&self, work: &mut Work) -> Result<(), AssemblyError> {
+        let pair;
+        let exprs: &[Expr] = match &self.load.natural {
+            Natural::Flux(exprs) => exprs,
+            Natural::Pressure(expr) => std::slice::from_ref(expr),
+            Natural::Robin { coefficient, ambient } => {
+                pair = [coefficient.clone(), ambient.clone()];
+                &pair
+            }
+        };
+        let points = Points { x: &work.x[0], y: &work.x[1], z: &work.x[2], t: self.d.time };
+        for (expr, values) in exprs.iter().zip(&mut work.values) {
+            values.resize(points.x.len(), 0.0);
+            expr.eval(&points, values, &mut work.scratch);
+            if let Some(q) = values.iter().position(|v| !v.is_finite()) {
+                return Err(AssemblyError::NotFinite {
+                    key: self.load.key.clone(),
+                    text: expr.text().to_string(),
+                    value: values[q].to_string(),
+                    x: points.x[q],
+                    y: points.y[q],
+                    z: points.z[q],
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds facets of one block, one place in the cell and one material.
+    fn add_facets<const D: usize, const C: usize>(
+        &self,
+        work: &mut Work,
+        facets: &[EntityTag],
+        piece: &mut Piece,
+    ) -> Result<(), AssemblyError>
+    where
+        L: Law<D, C>,
+    {
+        let d = self.d;
+        let (b, local) = (facets[0].block as usize, facets[0].local as usize);
+        let block = &d.mesh.blocks[b];
+        let rule = &self.rules[b][local];
+        let n = rule.basis.n_nodes;
+        work.x.iter_mut().for_each(Vec::clear);
+        work.normals.clear();
+        for facet in facets {
+            work.coordinates.clear();
+            d.mesh.cell_coordinates(block, facet.cell as usize, &mut work.coordinates);
+            for q in 0..rule.weights.len() {
+                let at = geometry::image(&rule.geometry, q, &work.coordinates);
+                (0..3).for_each(|k| work.x[k].push(at[k]));
+                work.normals.push(rule.normal(q, &work.coordinates));
+            }
+        }
+        self.evaluate(work)?;
+        // The law's own factor (the thickness of a plane body) may vary over the facet.
+        let material = &d.materials[d.material(b, facets[0].cell as usize)];
+        let points = Points { x: &work.x[0], y: &work.x[1], z: &work.x[2], t: d.time };
+        let wanted = |slot| self.law.needs(Part::Boundary, slot);
+        work.coefficients
+            .evaluate_some(material, &points, wanted)
+            .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
+        let robin = matches!(self.load.natural, Natural::Robin { .. });
+        let size = if self.with_matrix && robin { n * n * C * C } else { 0 };
+        for (k, facet) in facets.iter().enumerate() {
+            let nodes = d.space.nodes(b, facet.cell as usize);
+            work.residual.clear();
+            work.residual.resize(n * C, 0.0);
+            work.matrix.clear();
+            work.matrix.resize(size, 0.0);
+            for (q, weight) in rule.weights.iter().enumerate() {
+                let p = k * rule.weights.len() + q;
+                let normal = &work.normals[p];
+                let area = normal.iter().map(|n| n * n).sum::<f64>().sqrt();
+                let factor = weight * self.law.boundary_factor(&work.coefficients.at(p));
+                let phi = &rule.basis.values[q * n..][..n];
+                let values = |c: usize| work.values[c][p];
+                let mut f0 = [0.0; C];
+                let mut slope = 0.0;
+                match &self.load.natural {
+                    Natural::Flux(_) => (0..C).for_each(|c| f0[c] = -values(c) * area * factor),
+                    Natural::Pressure(_) => (0..C).for_each(|c| f0[c] = values(0) * normal[c] * factor),
+                    Natural::Robin { .. } => {
+                        let inside: f64 =
+                            nodes.iter().zip(phi).map(|(&v, phi)| phi * self.u[v as usize * C]).sum();
+                        slope = values(0) * area * factor;
+                        f0[0] = slope * (inside - values(1));
+                    }
+                }
+                for (row, phi) in work.residual.chunks_exact_mut(C).zip(phi) {
+                    (0..C).for_each(|c| row[c] += f0[c] * phi);
+                }
+                if size > 0 {
+                    for i in 0..n {
+                        for j in 0..n {
+                            work.matrix[i * C * C * n + j] += slope * phi[i] * phi[j];
+                        }
+                    }
+                }
+            }
+            if let Some(constraints) = self.constraints {
+                let m = (size > 0).then_some(&mut work.matrix[..]);
+                constraints.apply(nodes, m, &mut work.residual);
+            }
+            piece.add::<C, 1>(nodes, &work.matrix, &work.residual, 0);
+        }
+        Ok(())
+    }
 }

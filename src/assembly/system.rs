@@ -6,8 +6,9 @@ use super::derived::{self, Nodal};
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
-use super::matrix::{Matrix, Pattern};
+use super::matrix::{self, Matrix, Piece};
 use super::norms::{self, ExactErrors};
+use super::pattern::Pattern;
 use super::regions::RegionNodes;
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
@@ -41,6 +42,19 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
     /// A quantity the law has, with the number of its values.
     fn sized(&self, quantity: Quantity) -> (Quantity, usize) {
         (quantity, self.law.n_values(quantity).expect("a quantity the law has"))
+    }
+
+    /// Adds cells and loads to the pieces of the owned rows.
+    fn add_all(
+        &self,
+        u: &[f64],
+        with_matrix: bool,
+        pieces: &mut [Piece],
+        constraints: Option<&Constraints>,
+    ) -> Result<(), AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        cells::visit::<L, D, C>(law, d, u, with_matrix, pieces, constraints)?;
+        facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
     }
 
     fn add_point_loads(&self, residual: &mut [f64], constraints: Option<&Constraints>) {
@@ -132,21 +146,21 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        let d = &self.discretisation;
-        let c = Some(constraints);
-        cells::visit::<L, D, C>(&self.law, d, pattern, u, Some(&mut *matrix), residual, c)?;
-        let m = Some(&mut *matrix);
-        facets::visit::<L, D, C>(&self.law, d, &self.rules, &self.loads, pattern, u, m, residual, c)?;
-        self.add_point_loads(residual, c);
+        let n = rayon::current_num_threads();
+        let mut pieces = matrix::pieces(pattern, Some(&mut *matrix), residual, C, n);
+        self.add_all(u, true, &mut pieces, Some(constraints))?;
+        drop(pieces);
+        self.add_point_loads(residual, Some(constraints));
         constraints.zero_fixed(residual);
-        matrix.repair_diagonal(pattern, |node, component| constraints.is_fixed(node, component));
+        matrix.repair_diagonal(pattern, constraints);
         Ok(())
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
-        let d = &self.discretisation;
-        cells::visit::<L, D, C>(&self.law, d, pattern, u, None, residual, None)?;
-        facets::visit::<L, D, C>(&self.law, d, &self.rules, &self.loads, pattern, u, None, residual, None)?;
+        let n = rayon::current_num_threads();
+        let mut pieces = matrix::pieces(pattern, None, residual, C, n);
+        self.add_all(u, false, &mut pieces, None)?;
+        drop(pieces);
         self.add_point_loads(residual, None);
         Ok(())
     }

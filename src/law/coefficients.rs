@@ -1,6 +1,9 @@
 //! Coefficients: constants and expressions, by material, evaluated over batches of points.
 
+use std::marker::PhantomData;
+
 use super::expr::{Expr, Points, Scratch};
+use super::lanes::{Lanes, Real, WIDTH};
 
 /// One scalar coefficient of a law: a component of a vector or a tensor has a slot of its own.
 #[derive(Debug, Clone)]
@@ -38,19 +41,20 @@ pub struct Material {
     pub keys: Vec<String>,
 }
 
-/// Coefficients at one point.
+/// Coefficients at one point, or at one point of each of several cells.
 #[derive(Clone, Copy)]
-pub struct Coefficients<'a> {
+pub struct Coefficients<'a, N = f64> {
     batch: &'a Batch,
     point: usize,
+    numbers: PhantomData<N>,
 }
 
-impl Coefficients<'_> {
+impl<N: Real> Coefficients<'_, N> {
     /// The value of a slot.
     #[inline(always)]
-    pub fn get(&self, slot: usize) -> f64 {
+    pub fn get(&self, slot: usize) -> N {
         let (begin, stride) = self.batch.layout[slot];
-        self.batch.values[begin + stride * self.point]
+        N::load(&self.batch.values, begin + stride * self.point)
     }
 }
 
@@ -101,7 +105,8 @@ impl Batch {
         for (k, slot) in material.slots.iter().enumerate() {
             let varies = usize::from(slot.constant().is_none() && wanted(k));
             self.layout.push((size, varies));
-            size += if varies == 1 { n } else { 1 };
+            // Constants stand once for each lane, so that lanes are read alike.
+            size += if varies == 1 { n } else { WIDTH };
         }
         if self.values.len() < size {
             self.values.resize(size, 0.0);
@@ -109,8 +114,8 @@ impl Batch {
         for (k, slot) in material.slots.iter().enumerate() {
             let (begin, varies) = self.layout[k];
             match slot {
-                Slot::Constant(value) => self.values[begin] = *value,
-                Slot::Varying(_) if varies == 0 => self.values[begin] = 0.0,
+                Slot::Constant(value) => self.values[begin..begin + WIDTH].fill(*value),
+                Slot::Varying(_) if varies == 0 => self.values[begin..begin + WIDTH].fill(0.0),
                 Slot::Varying(expr) => {
                     let out = &mut self.values[begin..begin + n * varies];
                     expr.eval(points, out, &mut self.scratch);
@@ -131,6 +136,12 @@ impl Batch {
     /// The coefficients at one of the points.
     #[inline(always)]
     pub fn at(&self, point: usize) -> Coefficients<'_> {
-        Coefficients { batch: self, point }
+        Coefficients { batch: self, point, numbers: PhantomData }
+    }
+
+    /// The coefficients at the points `point..point + WIDTH`, a lane each.
+    #[inline(always)]
+    pub fn lanes(&self, point: usize) -> Coefficients<'_, Lanes> {
+        Coefficients { batch: self, point, numbers: PhantomData }
     }
 }

@@ -1,5 +1,6 @@
 //! Small-strain isotropic elasticity in one to three dimensions.
 
+use super::lanes::Real;
 use super::{Coefficients, Law, Part, Point, Quantity, Residual, Tangent, Terms};
 
 /// How a two-dimensional body continues out of its plane.
@@ -39,28 +40,29 @@ impl Elasticity {
 
     /// Lamé's constants as the plane of the body sees them, and the thermal stress.
     #[inline(always)]
-    fn moduli<const D: usize>(&self, c: &Coefficients) -> (f64, f64, f64) {
+    fn moduli<const D: usize, N: Real>(&self, c: &Coefficients<N>) -> (N, N, N) {
         let (e, nu) = (c.get(Self::YOUNG), c.get(Self::POISSON));
         let strain = c.get(Self::EXPANSION) * (c.get(Self::TEMPERATURE) - c.get(Self::REFERENCE));
-        let mu = e / (2.0 * (1.0 + nu));
+        let (one, two) = (N::splat(1.0), N::splat(2.0));
+        let mu = e / (two * (one + nu));
         if D == 1 {
-            return (0.0, 0.5 * e, e * strain);
+            return (N::default(), N::splat(0.5) * e, e * strain);
         }
         if D == 2 && self.plane == Plane::Stress {
-            return (e * nu / (1.0 - nu * nu), mu, e / (1.0 - nu) * strain);
+            return (e * nu / (one - nu * nu), mu, e / (one - nu) * strain);
         }
-        (e * nu / ((1.0 + nu) * (1.0 - 2.0 * nu)), mu, e / (1.0 - 2.0 * nu) * strain)
+        (e * nu / ((one + nu) * (one - two * nu)), mu, e / (one - two * nu) * strain)
     }
 
     /// The stress in the body's own dimensions.
     #[inline(always)]
-    fn stress<const D: usize>(&self, grad: &[[f64; D]; D], c: &Coefficients) -> [[f64; D]; D] {
-        let (lambda, mu, thermal) = self.moduli::<D>(c);
-        let mut trace = 0.0;
+    fn stress<const D: usize, N: Real>(&self, grad: &[[N; D]; D], c: &Coefficients<N>) -> [[N; D]; D] {
+        let (lambda, mu, thermal) = self.moduli::<D, N>(c);
+        let mut trace = N::default();
         for d in 0..D {
             trace += grad[d][d];
         }
-        let mut s = [[0.0; D]; D];
+        let mut s = [[N::default(); D]; D];
         for a in 0..D {
             for b in 0..D {
                 s[a][b] = mu * (grad[a][b] + grad[b][a]);
@@ -110,7 +112,7 @@ impl<const D: usize> Law<D, D> for Elasticity {
     const TERMS: Terms = Terms { g00: false, first_order: false, hessian: false };
 
     #[inline(always)]
-    fn residual(&self, p: &Point<D, D>, c: &Coefficients, r: &mut Residual<D, D>) {
+    fn residual<N: Real>(&self, p: &Point<D, D, N>, c: &Coefficients<N>, r: &mut Residual<D, D, N>) {
         let thickness = c.get(Self::THICKNESS);
         let s = self.stress(&p.grad, c);
         for a in 0..D {
@@ -122,9 +124,9 @@ impl<const D: usize> Law<D, D> for Elasticity {
     }
 
     #[inline(always)]
-    fn tangent(&self, _p: &Point<D, D>, c: &Coefficients, t: &mut Tangent<D, D>) {
+    fn tangent<N: Real>(&self, _p: &Point<D, D, N>, c: &Coefficients<N>, t: &mut Tangent<D, D, N>) {
         let thickness = c.get(Self::THICKNESS);
-        let (lambda, mu, _) = self.moduli::<D>(c);
+        let (lambda, mu, _) = self.moduli::<D, N>(c);
         let (lambda, mu) = (thickness * lambda, thickness * mu);
         for a in 0..D {
             for b in 0..D {

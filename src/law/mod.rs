@@ -4,75 +4,84 @@
 //! those never learn which law runs. Start at [`Law`].
 //!
 //! A law states the weak form `R(u; v) = ∫ f0 . v + f1 : grad v` by its values `f0`, `f1` and their
-//! derivatives with respect to `u`, `grad u` and, where it asks for them, `grad grad u`.
+//! derivatives with respect to `u`, `grad u` and, where it asks for them, `grad grad u`. It states them
+//! once, for any [`lanes::Real`]: the element loops run it at one point of eight cells at a time.
 
 pub mod coefficients;
 mod elasticity;
 pub mod expr;
+pub mod lanes;
 mod scalar;
 
 pub use coefficients::{Coefficients, Material, Slot};
 pub use elasticity::{Elasticity, Plane, von_mises};
+use lanes::Real;
 pub use scalar::{ConvectionDiffusion, Diffusion};
 
 /// What a law sees at a point: `D` dimensions, `C` components.
 #[derive(Debug, Clone, Copy)]
-pub struct Point<const D: usize, const C: usize> {
+pub struct Point<const D: usize, const C: usize, N = f64> {
     /// The solution.
-    pub u: [f64; C],
+    pub u: [N; C],
     /// `grad[c][d] = d u_c / d x_d`.
-    pub grad: [[f64; D]; C],
+    pub grad: [[N; D]; C],
     /// `hess[c][d][e]`; zero unless the law asks for it.
-    pub hess: [[[f64; D]; D]; C],
+    pub hess: [[[N; D]; D]; C],
     /// The cell metric `J^-T J^-1` divided by the square of the degree: 1/h^2 along each direction.
-    pub metric: [[f64; D]; D],
+    pub metric: [[N; D]; D],
 }
 
-impl<const D: usize, const C: usize> Default for Point<D, C> {
+impl<const D: usize, const C: usize, N: Real> Default for Point<D, C, N> {
+    #[inline(always)]
     fn default() -> Self {
-        Point { u: [0.0; C], grad: [[0.0; D]; C], hess: [[[0.0; D]; D]; C], metric: [[0.0; D]; D] }
+        let z = N::default();
+        Point { u: [z; C], grad: [[z; D]; C], hess: [[[z; D]; D]; C], metric: [[z; D]; D] }
     }
 }
 
 /// The weak form's integrand: `f0 . v + f1 : grad v`.
 #[derive(Debug, Clone, Copy)]
-pub struct Residual<const D: usize, const C: usize> {
+pub struct Residual<const D: usize, const C: usize, N = f64> {
     /// Multiplies the test function.
-    pub f0: [f64; C],
+    pub f0: [N; C],
     /// Multiplies its gradient.
-    pub f1: [[f64; D]; C],
+    pub f1: [[N; D]; C],
 }
 
-impl<const D: usize, const C: usize> Default for Residual<D, C> {
+impl<const D: usize, const C: usize, N: Real> Default for Residual<D, C, N> {
+    #[inline(always)]
     fn default() -> Self {
-        Residual { f0: [0.0; C], f1: [[0.0; D]; C] }
+        let z = N::default();
+        Residual { f0: [z; C], f1: [[z; D]; C] }
     }
 }
 
 /// Derivatives of `f0` and `f1`. Index order: test component (and direction), trial component (and
 /// direction).
 #[derive(Debug, Clone, Copy)]
-pub struct Tangent<const D: usize, const C: usize> {
+pub struct Tangent<const D: usize, const C: usize, N = f64> {
     /// d f0 / d u.
-    pub g00: [[f64; C]; C],
+    pub g00: [[N; C]; C],
     /// d f0 / d grad u.
-    pub g01: [[[f64; D]; C]; C],
+    pub g01: [[[N; D]; C]; C],
     /// d f1 / d u.
-    pub g10: [[[f64; C]; D]; C],
+    pub g10: [[[N; C]; D]; C],
     /// d f1 / d grad u.
-    pub g11: [[[[f64; D]; C]; D]; C],
+    pub g11: [[[[N; D]; C]; D]; C],
     /// d f1 / d grad grad u, the same for every component.
-    pub g12: [[[f64; D]; D]; D],
+    pub g12: [[[N; D]; D]; D],
 }
 
-impl<const D: usize, const C: usize> Default for Tangent<D, C> {
+impl<const D: usize, const C: usize, N: Real> Default for Tangent<D, C, N> {
+    #[inline(always)]
     fn default() -> Self {
+        let z = N::default();
         Tangent {
-            g00: [[0.0; C]; C],
-            g01: [[[0.0; D]; C]; C],
-            g10: [[[0.0; C]; D]; C],
-            g11: [[[[0.0; D]; C]; D]; C],
-            g12: [[[0.0; D]; D]; D],
+            g00: [[z; C]; C],
+            g01: [[[z; D]; C]; C],
+            g10: [[[z; C]; D]; C],
+            g11: [[[[z; D]; C]; D]; C],
+            g12: [[[z; D]; D]; D],
         }
     }
 }
@@ -126,10 +135,10 @@ pub trait Law<const D: usize, const C: usize>: Sync + Send {
     const TERMS: Terms;
 
     /// Adds to the integrand of the weak form. `c` holds the coefficients at the point.
-    fn residual(&self, p: &Point<D, C>, c: &Coefficients, r: &mut Residual<D, C>);
+    fn residual<N: Real>(&self, p: &Point<D, C, N>, c: &Coefficients<N>, r: &mut Residual<D, C, N>);
 
     /// Adds its derivatives.
-    fn tangent(&self, p: &Point<D, C>, c: &Coefficients, t: &mut Tangent<D, C>);
+    fn tangent<N: Real>(&self, p: &Point<D, C, N>, c: &Coefficients<N>, t: &mut Tangent<D, C, N>);
 
     /// The factor of boundary terms: the thickness of a plane body, otherwise 1.
     fn boundary_factor(&self, _c: &Coefficients) -> f64 {

@@ -1,5 +1,6 @@
 //! Scalar laws: diffusion with reaction, and convection-diffusion with streamline stabilisation.
 
+use super::lanes::Real;
 use super::{Coefficients, Law, Part, Point, Quantity, Residual, Tangent, Terms};
 
 /// `-div(diffusion grad u) + reaction u = source`.
@@ -27,8 +28,8 @@ impl Diffusion {
 
 /// `diffusion grad u`.
 #[inline(always)]
-fn diffused<const D: usize>(grad: &[f64; D], c: &Coefficients) -> [f64; D] {
-    let mut q = [0.0; D];
+fn diffused<const D: usize, N: Real>(grad: &[N; D], c: &Coefficients<N>) -> [N; D] {
+    let mut q = [N::default(); D];
     for a in 0..D {
         for b in 0..D {
             q[a] += c.get(Diffusion::diffusion::<D>(a, b)) * grad[b];
@@ -70,7 +71,7 @@ impl<const D: usize> Law<D, 1> for Diffusion {
     const TERMS: Terms = Terms { g00: true, first_order: false, hessian: false };
 
     #[inline(always)]
-    fn residual(&self, p: &Point<D, 1>, c: &Coefficients, r: &mut Residual<D, 1>) {
+    fn residual<N: Real>(&self, p: &Point<D, 1, N>, c: &Coefficients<N>, r: &mut Residual<D, 1, N>) {
         let q = diffused(&p.grad[0], c);
         for d in 0..D {
             r.f1[0][d] += q[d];
@@ -79,7 +80,7 @@ impl<const D: usize> Law<D, 1> for Diffusion {
     }
 
     #[inline(always)]
-    fn tangent(&self, _p: &Point<D, 1>, c: &Coefficients, t: &mut Tangent<D, 1>) {
+    fn tangent<N: Real>(&self, _p: &Point<D, 1, N>, c: &Coefficients<N>, t: &mut Tangent<D, 1, N>) {
         for a in 0..D {
             for b in 0..D {
                 t.g11[0][a][0][b] += c.get(Self::diffusion::<D>(a, b));
@@ -125,25 +126,23 @@ impl ConvectionDiffusion {
     }
 
     #[inline(always)]
-    fn tau<const D: usize>(p: &Point<D, 1>, c: &Coefficients) -> f64 {
-        let b: [f64; D] = std::array::from_fn(|d| c.get(Self::velocity::<D>(d)));
-        let (mut advective, mut diffusive, mut norm) = (0.0, 0.0, 0.0);
+    fn tau<const D: usize, N: Real>(p: &Point<D, 1, N>, c: &Coefficients<N>) -> N {
+        let b: [N; D] = std::array::from_fn(|d| c.get(Self::velocity::<D>(d)));
+        let (mut advective, mut diffusive, mut norm) = (N::default(), N::default(), N::default());
         for i in 0..D {
             norm += b[i] * b[i];
             for j in 0..D {
                 advective += b[i] * p.metric[i][j] * b[j];
-                let mut kg = 0.0;
+                let mut kg = N::default();
                 for k in 0..D {
                     kg += c.get(Diffusion::diffusion::<D>(i, k)) * p.metric[k][j];
                 }
                 diffusive += kg * kg;
             }
         }
-        if norm == 0.0 {
-            return 0.0;
-        }
         let reaction = c.get(Diffusion::reaction::<D>());
-        (4.0 * advective + 144.0 * diffusive + reaction * reaction).sqrt().recip()
+        let rate = N::splat(4.0) * advective + N::splat(144.0) * diffusive + reaction * reaction;
+        (N::splat(1.0) / rate.sqrt()).unless_zero(norm)
     }
 }
 
@@ -151,10 +150,10 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
     const TERMS: Terms = Terms { g00: true, first_order: true, hessian: true };
 
     #[inline(always)]
-    fn residual(&self, p: &Point<D, 1>, c: &Coefficients, r: &mut Residual<D, 1>) {
+    fn residual<N: Real>(&self, p: &Point<D, 1, N>, c: &Coefficients<N>, r: &mut Residual<D, 1, N>) {
         Law::<D, 1>::residual(&Diffusion, p, c, r);
         let mut strong = c.get(Diffusion::reaction::<D>()) * p.u[0] - c.get(Diffusion::source::<D>());
-        let mut advected = 0.0;
+        let mut advected = N::default();
         for d in 0..D {
             advected += c.get(Self::velocity::<D>(d)) * p.grad[0][d];
             strong -= c.get(Self::divergence::<D>(d)) * p.grad[0][d];
@@ -170,7 +169,7 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
     }
 
     #[inline(always)]
-    fn tangent(&self, p: &Point<D, 1>, c: &Coefficients, t: &mut Tangent<D, 1>) {
+    fn tangent<N: Real>(&self, p: &Point<D, 1, N>, c: &Coefficients<N>, t: &mut Tangent<D, 1, N>) {
         Law::<D, 1>::tangent(&Diffusion, p, c, t);
         let tau = Self::tau(p, c);
         let reaction = c.get(Diffusion::reaction::<D>());

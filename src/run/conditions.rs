@@ -87,12 +87,15 @@ pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
     tags
 }
 
-/// The local vertices of a tagged entity, ascending.
-fn entity_vertices(mesh: &Mesh, tag: &EntityTag) -> Vec<u32> {
+/// The local corner nodes of a facet, ascending; it has four at most, and what is not there comes last.
+fn facet_vertices(mesh: &Mesh, tag: &EntityTag) -> [u32; 4] {
     let block = &mesh.blocks[tag.block as usize];
-    let vertices = block.nodes(tag.cell as usize);
+    let nodes = block.nodes(tag.cell as usize);
+    let mut of = [u32::MAX; 4];
     let entity = block.shape.entity_vertices(tag.dim as usize, tag.local as usize);
-    let mut of: Vec<u32> = entity.iter().map(|&v| vertices[v as usize]).collect();
+    for (of, &v) in of.iter_mut().zip(entity) {
+        *of = nodes[v as usize];
+    }
     of.sort_unstable();
     of
 }
@@ -104,13 +107,13 @@ fn entity_vertices(mesh: &Mesh, tag: &EntityTag) -> Vec<u32> {
 pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)> {
     let facet_dim = mesh.dim as u8 - 1;
     // By vertices, then by the cell's number.
-    type Side = (Vec<u32>, (u64, u16, u32), EntityTag);
+    type Side = ([u32; 4], (u64, u16, u32), EntityTag);
     let mut facets: Vec<Side> = tags
         .iter()
         .filter(|t| t.dim == facet_dim)
         .map(|t| {
             let id = mesh.blocks[t.block as usize].ids[t.cell as usize];
-            (entity_vertices(mesh, t), (id, t.block, t.cell), *t)
+            (facet_vertices(mesh, t), (id, t.block, t.cell), *t)
         })
         .collect();
     facets.sort_unstable();

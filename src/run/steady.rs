@@ -216,7 +216,6 @@ impl Context<'_> {
             &materials.materials,
             &materials.of_set,
             L::TERMS,
-            C,
             materials.tangent_constant,
             materials.lower_order,
             0.0,

@@ -89,7 +89,7 @@ fn meshes_from_files() {
     let ball = format!(
         "[mesh]\nfile = \"{}\"\nrefine = 1\n[space]\ndegree = 2\n{solver}[physics]\nlaw = \"elasticity\"\nyoung = 1\n\
          poisson_ratio = 0.3\nbody_force = [\"y\", 0, -1]\n[boundary.sphere]\ndisplacement = {{ n = 0 }}\n\
-         [boundary.x-min]\ndisplacement = {{ n = 0 }}\n[boundary.corner]\nat = [0, 0, 0]\ndisplacement = [0, 0, 0]\n",
+         [boundary.x-min]\ndisplacement = {{ n = 0 }}\n[boundary.y-min]\ndisplacement = {{ n = 0 }}\n[boundary.corner]\nat = [0, 0, 0]\ndisplacement = [0, 0, 0]\n",
         mesh("octant-tet10-2.msh")
     );
     agrees(&with(&ball, ELASTIC, "[0.2, 0.3, 0.4]"), &RANKS);

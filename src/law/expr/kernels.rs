@@ -3,7 +3,9 @@
 //! May import: `graph`, `functions`. One loop a function: with the function fixed, `apply` folds to
 //! its one branch.
 
-use super::functions::{Atan, Atan2, Cos, Cosh, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh};
+use super::functions::{
+    Atan, Atan2, Cos, Cosh, Eight, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh, eight, eights,
+};
 use super::graph::{Binary, Unary, powi};
 
 #[inline(always)]
@@ -19,7 +21,7 @@ pub(super) trait Operand: Copy {
     fn first(self, n: usize) -> Self;
     fn at(self, i: usize) -> f64;
     /// The values from `i` on.
-    fn eight(self, i: usize) -> [f64; 8];
+    fn eight(self, i: usize) -> Eight;
 }
 
 impl Operand for &[f64] {
@@ -34,10 +36,8 @@ impl Operand for &[f64] {
     }
 
     #[inline(always)]
-    fn eight(self, i: usize) -> [f64; 8] {
-        let mut v = [0.0; 8];
-        v.copy_from_slice(&self[i..i + 8]);
-        v
+    fn eight(self, i: usize) -> Eight {
+        eight(self, i)
     }
 }
 
@@ -53,8 +53,8 @@ impl Operand for f64 {
     }
 
     #[inline(always)]
-    fn eight(self, _: usize) -> [f64; 8] {
-        [self; 8]
+    fn eight(self, _: usize) -> Eight {
+        Eight::splat(self)
     }
 }
 
@@ -64,12 +64,31 @@ fn zip(a: impl Operand, b: impl Operand, out: &mut [f64], f: impl Fn(f64, f64) -
     let whole = out.len() - out.len() % 8;
     let (a, b) = (a.first(out.len()), b.first(out.len()));
     for i in (0..whole).step_by(8) {
-        let (a, b) = (a.eight(i), b.eight(i));
+        let (a, b) = (a.eight(i).to_array(), b.eight(i).to_array());
         let eight: [f64; 8] = std::array::from_fn(|k| f(a[k], b[k]));
         out[i..i + 8].copy_from_slice(&eight);
     }
     for (i, o) in out.iter_mut().enumerate().skip(whole) {
         *o = f(a.at(i), b.at(i));
+    }
+}
+
+/// The arithmetic that expressions are mostly made of, in the longest vectors there are.
+#[inline(always)]
+fn zip_eights(
+    a: impl Operand,
+    b: impl Operand,
+    out: &mut [f64],
+    f: impl Fn(Eight, Eight) -> Eight,
+    one: impl Fn(f64, f64) -> f64,
+) {
+    let (a, b) = (a.first(out.len()), b.first(out.len()));
+    let whole = out.len() - out.len() % 8;
+    for i in (0..whole).step_by(8) {
+        out[i..i + 8].copy_from_slice(f(a.eight(i), b.eight(i)).as_array());
+    }
+    for (i, o) in out.iter_mut().enumerate().skip(whole) {
+        *o = one(a.at(i), b.at(i));
     }
 }
 
@@ -109,18 +128,21 @@ pub(super) fn binary(f: Binary, a: impl Operand, b: impl Operand, out: &mut [f64
     macro_rules! each {
         ($($fast:ident),*; $($name:ident),*) => {
             match f {
+                Binary::Add => zip_eights(a, b, out, |a, b| a + b, |a, b| a + b),
+                Binary::Sub => zip_eights(a, b, out, |a, b| a - b, |a, b| a - b),
+                Binary::Mul => zip_eights(a, b, out, |a, b| a * b, |a, b| a * b),
                 $(Binary::$fast => zip_pair::<$fast>(a, b, out),)*
                 $(Binary::$name => zip(a, b, out, |a, b| Binary::$name.apply(a, b)),)*
             }
         };
     }
-    each!(Pow, Atan2; Add, Sub, Mul, Div, Min, Max, Mod, Less, LessEqual, Equal, NotEqual, And, Or);
+    each!(Pow, Atan2; Div, Min, Max, Mod, Less, LessEqual, Equal, NotEqual, And, Or);
 }
 
 /// The commonest powers have a loop each; the others share one over short arrays.
 pub(super) fn whole_power(a: &[f64], n: i32, out: &mut [f64]) {
     match n {
-        2 => map(a, out, |a| powi(a, 2)),
+        2 => eights(a, out, |a| a * a, |a| powi(a, 2)),
         3 => map(a, out, |a| powi(a, 3)),
         4 => map(a, out, |a| powi(a, 4)),
         -1 => map(a, out, |a| powi(a, -1)),

@@ -1,6 +1,6 @@
 //! Sine, cosine, tangent and its inverse.
 
-use super::{Lanes, Pair, ROUND, mul_add, polynomial};
+use super::{Lanes, Number, Pair, ROUND, eight, eights, mul_add, polynomial};
 
 /// Beyond this the three parts of pi/2 no longer reduce an argument to the last bit.
 const TURN_LIMIT: f64 = 1e5;
@@ -11,14 +11,13 @@ const TURN_LIMIT: f64 = 1e5;
 /// multiples are exact. Source: the parts and the coefficients of fdlibm, e_rem_pio2.c, k_sin.c,
 /// k_cos.c.
 #[inline(always)]
-fn sin_cos(x: f64) -> (f64, f64) {
-    let shifted = mul_add(x, std::f64::consts::FRAC_2_PI, ROUND);
-    let n = shifted - ROUND;
-    let quarter = shifted.to_bits();
-    let first = mul_add(-n, 1.5707963267341256, x);
-    let second = n * 6.077100506303966e-11;
+fn sin_cos<N: Number>(x: N) -> (N, N) {
+    let shifted = mul_add(x, N::splat(std::f64::consts::FRAC_2_PI), N::splat(ROUND));
+    let n = shifted - N::splat(ROUND);
+    let first = mul_add(-n, N::splat(1.5707963267341256), x);
+    let second = n * N::splat(6.077100506303966e-11);
     let high = first - second;
-    let low = mul_add(-n, 2.0222662487959506e-21, (first - high) - second);
+    let low = mul_add(-n, N::splat(2.0222662487959506e-21), (first - high) - second);
     let r = high + low;
     let tail = (high - r) + low;
     let z = r * r;
@@ -45,16 +44,13 @@ fn sin_cos(x: f64) -> (f64, f64) {
             0.0416666666666666,
         ],
     );
-    let half = 0.5 * z;
-    let top = 1.0 - half;
-    let cos = top + (((1.0 - top) - half) + mul_add(z * z, p, -(r * tail)));
-    let odd = quarter & 1 == 1;
-    let (s, c) = if odd { (cos, sin) } else { (sin, cos) };
-    let sign = |quarter: u64| (quarter & 2) << 62;
-    let s = f64::from_bits(s.to_bits() ^ sign(quarter));
-    let c = f64::from_bits(c.to_bits() ^ sign(quarter.wrapping_add(1)));
+    let half = N::splat(0.5) * z;
+    let one = N::splat(1.0);
+    let top = one - half;
+    let cos = top + (((one - top) - half) + mul_add(z * z, p, -(r * tail)));
+    let (sin, cos) = N::turned(sin, cos, shifted);
     // The sine of a tiny number is that number; this keeps the sign of zero.
-    (if x.abs() < 1e-9 { x } else { s }, c)
+    (x.if_tiny(sin), cos)
 }
 
 pub(in super::super) struct Sin;
@@ -73,6 +69,12 @@ impl Lanes for Sin {
     #[inline(always)]
     fn exact(x: f64) -> f64 {
         x.sin()
+    }
+
+    #[inline(always)]
+    fn block(a: &[f64], out: &mut [f64]) {
+        eights(a, out, |a| sin_cos(a).0, Self::fast);
+        Self::repair(a, out);
     }
 }
 
@@ -93,12 +95,24 @@ impl Lanes for Cos {
     fn exact(x: f64) -> f64 {
         x.cos()
     }
+
+    #[inline(always)]
+    fn block(a: &[f64], out: &mut [f64]) {
+        eights(a, out, |a| sin_cos(a).1, Self::fast);
+        Self::repair(a, out);
+    }
 }
 
 /// Sine and cosine of a block for little more than the price of one; bitwise those of [`Sin`] and [`Cos`].
 pub(in super::super) fn sin_cos_block(a: &[f64], sin: &mut [f64], cos: &mut [f64]) {
-    for ((s, c), &a) in sin.iter_mut().zip(cos.iter_mut()).zip(a) {
-        (*s, *c) = sin_cos(a);
+    let whole = a.len() - a.len() % 8;
+    for i in (0..whole).step_by(8) {
+        let (s, c) = sin_cos(eight(a, i));
+        sin[i..i + 8].copy_from_slice(s.as_array());
+        cos[i..i + 8].copy_from_slice(c.as_array());
+    }
+    for i in whole..a.len() {
+        (sin[i], cos[i]) = sin_cos(a[i]);
     }
     Sin::repair(a, sin);
     Cos::repair(a, cos);

@@ -1,6 +1,6 @@
 //! `exp`, `log`, powers and the hyperbolic functions.
 
-use super::{Lanes, Pair, ROUND, mul_add, polynomial, two_product, two_sum};
+use super::{Eight, Lanes, Number, Pair, ROUND, eights, mul_add, polynomial, two_product, two_sum};
 
 /// Beyond this `exp` leaves the normal numbers.
 const EXP_LIMIT: f64 = 708.0;
@@ -14,10 +14,10 @@ const LN2_LOW: f64 = 1.9082149292705877e-10;
 /// `exp(x) = 2^n exp(r)`, `|r| <= log(2)/2`. The polynomial is the minimax one of
 /// `(exp(r) - 1 - r)/r^2`, off by 1.3e-17 of `exp(r)`.
 #[inline(always)]
-fn exp_of_sum(x: f64, tail: f64) -> f64 {
-    let shifted = mul_add(x, std::f64::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = mul_add(-n, LN2_LOW, mul_add(-n, LN2_HIGH, x)) + tail;
+fn exp_of_sum<N: Number>(x: N, tail: N) -> N {
+    let shifted = mul_add(x, N::splat(std::f64::consts::LOG2_E), N::splat(ROUND));
+    let n = shifted - N::splat(ROUND);
+    let r = mul_add(-n, N::splat(LN2_LOW), mul_add(-n, N::splat(LN2_HIGH), x)) + tail;
     let p = polynomial(
         r,
         [
@@ -33,9 +33,8 @@ fn exp_of_sum(x: f64, tail: f64) -> f64 {
             0.5,
         ],
     );
-    let exp = 1.0 + mul_add(r * r, p, r);
-    let power = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
-    exp * power
+    let exp = N::splat(1.0) + mul_add(r * r, p, r);
+    exp * N::power_of_two(shifted)
 }
 
 pub(in super::super) struct Exp;
@@ -54,6 +53,12 @@ impl Lanes for Exp {
     #[inline(always)]
     fn exact(x: f64) -> f64 {
         x.exp()
+    }
+
+    #[inline(always)]
+    fn block(a: &[f64], out: &mut [f64]) {
+        eights(a, out, |a| exp_of_sum(a, Eight::splat(0.0)), Self::fast);
+        Self::repair(a, out);
     }
 }
 

@@ -1,0 +1,420 @@
+//! The element kernels: one law, eight cells side by side, one quadrature rule.
+//!
+//! Imports `element` and `law`. A lane is a cell; every number of a cell stays in its lane, so what a
+//! cell gives does not depend on its neighbours. Start at [`Group`].
+//!
+//! Bound by multiply-adds in vectors above degree 1; at degree 1 a cell takes some 60 of them, less than
+//! reading its nodes and writing its rows. Arrays stay in the first-level cache.
+
+use super::discretisation::Rules;
+use crate::element::Table;
+use crate::law::coefficients::Batch as CoefficientBatch;
+use crate::law::lanes::{Lanes, WIDTH};
+use crate::law::{Law, Point, Residual, Tangent};
+
+/// A lane with a Jacobian that is not positive at a point.
+pub(super) struct Inverted {
+    /// The first such lane.
+    pub lane: usize,
+    /// The point.
+    pub q: usize,
+}
+
+/// What the kernels keep of eight cells.
+#[derive(Default)]
+pub(super) struct Group {
+    /// The inverse Jacobian, `[q][k][d] = d xi_k / d x_d`; one point where it is constant.
+    inverse: Vec<[[Lanes; 3]; 3]>,
+    /// Weight times determinant, by point.
+    weights: Vec<Lanes>,
+    /// The determinant at the last point mapped; of affine cells, everywhere.
+    det: Lanes,
+    /// Physical gradients of the basis at one point, `[d][node]`.
+    gradients: Vec<Lanes>,
+    /// Physical second derivatives at one point, `[d][e][node]`.
+    hessians: Vec<Lanes>,
+    /// Element residuals, `[i][a]`.
+    pub residual: Vec<Lanes>,
+    /// Element matrices, `[i][a][b][j]`: test node, its component, trial component, trial node.
+    pub matrix: Vec<Lanes>,
+}
+
+/// A sum of products with numbers of a table.
+#[inline(always)]
+fn add_scaled(sum: Lanes, factor: f64, x: Lanes) -> Lanes {
+    x.mul_add(Lanes::splat(factor), sum)
+}
+
+/// `j[a][b] = d x_a / d xi_b` at point `q`; `x` is `[node][a]`.
+#[inline(always)]
+fn jacobian<const D: usize>(table: &Table, q: usize, x: &[Lanes]) -> [[Lanes; D]; D] {
+    let n = table.n_nodes;
+    let gradients = &table.gradients[q * n * D..][..n * D];
+    let mut j = [[Lanes::default(); D]; D];
+    for (point, gradient) in x.chunks_exact(D).zip(gradients.chunks_exact(D)) {
+        for a in 0..D {
+            for b in 0..D {
+                j[a][b] = add_scaled(j[a][b], gradient[b], point[a]);
+            }
+        }
+    }
+    j
+}
+
+/// Inverse and determinant.
+#[inline(always)]
+fn invert<const D: usize>(j: &[[Lanes; D]; D]) -> ([[Lanes; D]; D], Lanes) {
+    let mut inverse = [[Lanes::default(); D]; D];
+    let det;
+    match D {
+        1 => {
+            det = j[0][0];
+            inverse[0][0] = Lanes::splat(1.0) / det;
+        }
+        2 => {
+            det = j[0][0] * j[1][1] - j[0][1] * j[1][0];
+            let s = Lanes::splat(1.0) / det;
+            inverse[0][0] = j[1][1] * s;
+            inverse[0][1] = -j[0][1] * s;
+            inverse[1][0] = -j[1][0] * s;
+            inverse[1][1] = j[0][0] * s;
+        }
+        _ => {
+            let cofactor = |a: usize, b: usize| {
+                let (p, q) = ((b + 1) % 3, (b + 2) % 3);
+                let (r, t) = ((a + 1) % 3, (a + 2) % 3);
+                j[p][r] * j[q][t] - j[p][t] * j[q][r]
+            };
+            // inverse[a][b] = cofactor(a, b) / det, det along the first row of j.
+            let first: [Lanes; 3] = [cofactor(0, 0), cofactor(1, 0), cofactor(2, 0)];
+            det = j[0][0] * first[0] + j[0][1] * first[1] + j[0][2] * first[2];
+            let s = Lanes::splat(1.0) / det;
+            for a in 0..3 {
+                inverse[a][0] = first[a] * s;
+                for b in 1..3 {
+                    inverse[a][b] = cofactor(a, b) * s;
+                }
+            }
+        }
+    }
+    (inverse, det)
+}
+
+impl Group {
+    /// Makes room for elements of `n_dofs` degrees of freedom and sets their sums to zero.
+    pub fn clear(&mut self, n_dofs: usize, with_matrix: bool) {
+        self.residual.clear();
+        self.residual.resize(n_dofs, Lanes::default());
+        self.matrix.clear();
+        if with_matrix {
+            self.matrix.resize(n_dofs * n_dofs, Lanes::default());
+        }
+    }
+
+    /// Maps a rule to cells with node coordinates `x`, `[node][d]`.
+    ///
+    /// # Errors
+    /// The first point with a Jacobian that is not positive.
+    #[inline(always)]
+    pub fn map<const D: usize>(
+        &mut self,
+        geometry: &Table,
+        weights: &[f64],
+        x: &[Lanes],
+        affine: bool,
+    ) -> Result<(), Inverted> {
+        self.inverse.clear();
+        self.weights.clear();
+        for (q, &weight) in weights.iter().enumerate() {
+            if q == 0 || !affine {
+                let (inverse, determinant) = invert::<D>(&jacobian::<D>(geometry, q, x));
+                self.det = determinant;
+                let positive = determinant.simd_gt(Lanes::splat(0.0)).to_bitmask();
+                if positive != (1 << WIDTH) - 1 {
+                    return Err(Inverted { lane: positive.trailing_ones() as usize, q });
+                }
+                let mut wide = [[Lanes::default(); 3]; 3];
+                for k in 0..D {
+                    wide[k][..D].copy_from_slice(&inverse[k]);
+                }
+                self.inverse.push(wide);
+            }
+            self.weights.push(self.det * Lanes::splat(weight));
+        }
+        Ok(())
+    }
+
+    /// Another rule on the affine cells that are mapped.
+    #[inline(always)]
+    pub fn weigh(&mut self, weights: &[f64]) {
+        self.weights.clear();
+        self.weights.extend(weights.iter().map(|&w| self.det * Lanes::splat(w)));
+    }
+
+    #[inline(always)]
+    fn inverse_at<const D: usize>(&self, q: usize) -> [[Lanes; D]; D] {
+        let wide = &self.inverse[q.min(self.inverse.len() - 1)];
+        std::array::from_fn(|k| std::array::from_fn(|d| wide[k][d]))
+    }
+
+    /// Physical gradients at point `q`: `sum_k inverse[k][d] d phi / d xi_k`.
+    #[inline(always)]
+    fn map_gradients<const D: usize>(&mut self, basis: &Table, q: usize, n: usize) {
+        let inverse = self.inverse_at::<D>(q);
+        self.gradients.resize(D * n, Lanes::default());
+        let reference = &basis.gradients[q * n * D..][..n * D];
+        for d in 0..D {
+            let row = &mut self.gradients[d * n..][..n];
+            for (out, reference) in row.iter_mut().zip(reference.chunks_exact(D)) {
+                let mut sum = Lanes::default();
+                for k in 0..D {
+                    sum = add_scaled(sum, reference[k], inverse[k][d]);
+                }
+                *out = sum;
+            }
+        }
+    }
+
+    /// Second derivatives at point `q`: `J^-T (H_ref - sum_k (d phi / d x_k) H(x_k)) J^-1`. Gradients
+    /// are mapped already.
+    fn map_second<const D: usize>(&mut self, basis: &Table, geometry: &Table, x: &[Lanes], q: usize) {
+        let n = basis.n_nodes;
+        let inverse = self.inverse_at::<D>(q);
+        self.hessians.resize(D * D * n, Lanes::default());
+        // H(x_k)[a][b]: second derivatives of the map.
+        let mut bend = [[[Lanes::default(); D]; D]; D];
+        let m = geometry.n_nodes;
+        let second = &geometry.hessians[q * m * D * D..][..m * D * D];
+        for (point, h) in x.chunks_exact(D).zip(second.chunks_exact(D * D)) {
+            for k in 0..D {
+                for a in 0..D {
+                    for b in 0..D {
+                        bend[k][a][b] = add_scaled(bend[k][a][b], h[a * D + b], point[k]);
+                    }
+                }
+            }
+        }
+        for i in 0..n {
+            let reference = &basis.hessians[(q * n + i) * D * D..][..D * D];
+            let mut h = [[Lanes::default(); D]; D];
+            for a in 0..D {
+                for b in 0..D {
+                    h[a][b] = Lanes::splat(reference[a * D + b]);
+                    for (k, bend) in bend.iter().enumerate() {
+                        h[a][b] -= self.gradients[k * n + i] * bend[a][b];
+                    }
+                }
+            }
+            for d in 0..D {
+                for e in 0..D {
+                    let mut sum = Lanes::default();
+                    for a in 0..D {
+                        for b in 0..D {
+                            sum += inverse[a][d] * h[a][b] * inverse[b][e];
+                        }
+                    }
+                    self.hessians[(d * D + e) * n + i] = sum;
+                }
+            }
+        }
+    }
+
+    /// What a law sees at point `q`. `u` is `[node][c]`, `None` where the state vanishes.
+    #[inline(always)]
+    fn state<L: Law<D, C>, const D: usize, const C: usize>(
+        &mut self,
+        cells: &Cells,
+        q: usize,
+    ) -> Point<D, C, Lanes> {
+        let mut p = Point::<D, C, Lanes>::default();
+        let n = cells.basis.n_nodes;
+        let inverse = self.inverse_at::<D>(q);
+        if L::TERMS.hessian {
+            self.map_gradients::<D>(cells.basis, q, n);
+            self.map_second::<D>(cells.basis, cells.geometry, cells.x, q);
+            let scale = Lanes::splat((cells.degree * cells.degree) as f64);
+            for a in 0..D {
+                for b in 0..D {
+                    let mut g = Lanes::default();
+                    for row in &inverse {
+                        g = row[a].mul_add(row[b], g);
+                    }
+                    p.metric[a][b] = scale * g;
+                }
+            }
+        }
+        let Some(u) = cells.u else { return p };
+        let values = &cells.basis.values[q * n..][..n];
+        let gradients = &cells.basis.gradients[q * n * D..][..n * D];
+        let mut reference = [[Lanes::default(); D]; C];
+        for (i, u) in u.chunks_exact(C).enumerate() {
+            for c in 0..C {
+                p.u[c] = add_scaled(p.u[c], values[i], u[c]);
+                for k in 0..D {
+                    reference[c][k] = add_scaled(reference[c][k], gradients[i * D + k], u[c]);
+                }
+                if L::TERMS.hessian {
+                    for d in 0..D {
+                        for e in 0..D {
+                            let h = self.hessians[(d * D + e) * n + i];
+                            p.hess[c][d][e] = h.mul_add(u[c], p.hess[c][d][e]);
+                        }
+                    }
+                }
+            }
+        }
+        for c in 0..C {
+            for d in 0..D {
+                for k in 0..D {
+                    p.grad[c][d] = inverse[k][d].mul_add(reference[c][k], p.grad[c][d]);
+                }
+            }
+        }
+        p
+    }
+
+    /// Adds the residuals. Test gradients stay on the reference cell: it is the law's flux that is
+    /// mapped back, once a point instead of once a node.
+    #[inline(always)]
+    pub fn add_residual<L: Law<D, C>, const D: usize, const C: usize>(&mut self, law: &L, cells: &Cells) {
+        let n = cells.basis.n_nodes;
+        for q in 0..self.weights.len() {
+            let p = self.state::<L, D, C>(cells, q);
+            let mut r = Residual::<D, C, Lanes>::default();
+            law.residual(&p, &cells.coefficients.lanes(cells.first_point + q * WIDTH), &mut r);
+            let weight = self.weights[q];
+            let inverse = self.inverse_at::<D>(q);
+            let mut flux = [[Lanes::default(); D]; C];
+            for c in 0..C {
+                r.f0[c] = r.f0[c] * weight;
+                for k in 0..D {
+                    for d in 0..D {
+                        flux[c][k] = inverse[k][d].mul_add(r.f1[c][d], flux[c][k]);
+                    }
+                    flux[c][k] = flux[c][k] * weight;
+                }
+            }
+            let values = &cells.basis.values[q * n..][..n];
+            let gradients = &cells.basis.gradients[q * n * D..][..n * D];
+            let rows = self.residual.chunks_exact_mut(C);
+            for ((row, &value), gradient) in rows.zip(values).zip(gradients.chunks_exact(D)) {
+                for c in 0..C {
+                    let mut sum = add_scaled(row[c], value, r.f0[c]);
+                    for k in 0..D {
+                        sum = add_scaled(sum, gradient[k], flux[c][k]);
+                    }
+                    row[c] = sum;
+                }
+            }
+        }
+    }
+
+    /// Adds the tangents.
+    #[inline(always)]
+    pub fn add_tangent<L: Law<D, C>, const D: usize, const C: usize>(
+        &mut self,
+        law: &L,
+        cells: &Cells,
+        n: usize,
+    ) {
+        let terms = L::TERMS;
+        for q in 0..self.weights.len() {
+            let p = self.state::<L, D, C>(cells, q);
+            let mut t = Tangent::<D, C, Lanes>::default();
+            law.tangent(&p, &cells.coefficients.lanes(cells.first_point + q * WIDTH), &mut t);
+            if !terms.hessian {
+                self.map_gradients::<D>(cells.basis, q, n);
+            }
+            let weight = self.weights[q];
+            let values = &cells.basis.values[q * n..][..n];
+            let gradients = &self.gradients[..D * n];
+            let hessians = &self.hessians[..];
+            let rows = self.matrix.chunks_exact_mut(C * C * n);
+            for (i, rows) in rows.enumerate() {
+                let test = weight * Lanes::splat(values[i]);
+                let mut test_gradient = [Lanes::default(); D];
+                for d in 0..D {
+                    test_gradient[d] = weight * gradients[d * n + i];
+                }
+                for a in 0..C {
+                    for b in 0..C {
+                        let mut s0 = Lanes::default();
+                        let mut s1 = [Lanes::default(); D];
+                        if terms.g00 {
+                            s0 = test * t.g00[a][b];
+                        }
+                        if terms.first_order {
+                            for d in 0..D {
+                                s1[d] = test * t.g01[a][b][d];
+                                s0 = test_gradient[d].mul_add(t.g10[a][d][b], s0);
+                            }
+                        }
+                        for d in 0..D {
+                            for e in 0..D {
+                                s1[d] = test_gradient[e].mul_add(t.g11[a][e][b][d], s1[d]);
+                            }
+                        }
+                        let row = &mut rows[(a * C + b) * n..][..n];
+                        for j in 0..n {
+                            let mut sum = row[j];
+                            for d in 0..D {
+                                sum = s1[d].mul_add(gradients[d * n + j], sum);
+                            }
+                            if terms.g00 || terms.first_order {
+                                sum = add_scaled(sum, values[j], s0);
+                            }
+                            row[j] = sum;
+                        }
+                        if terms.hessian && a == b {
+                            for d in 0..D {
+                                for e in 0..D {
+                                    let mut s2 = Lanes::default();
+                                    for f in 0..D {
+                                        s2 = test_gradient[f].mul_add(t.g12[f][d][e], s2);
+                                    }
+                                    let second = &hessians[(d * D + e) * n..][..n];
+                                    for j in 0..n {
+                                        row[j] = s2.mul_add(second[j], row[j]);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Eight cells and a rule, as the kernels read them.
+pub(super) struct Cells<'a> {
+    /// The space's basis at the rule's points.
+    pub basis: &'a Table,
+    /// The geometry's basis there.
+    pub geometry: &'a Table,
+    /// Node coordinates, `[node][d]`.
+    pub x: &'a [Lanes],
+    /// The state, `[node][c]`; `None` where it vanishes.
+    pub u: Option<&'a [Lanes]>,
+    /// Coefficients; those of point `q` stand at `first_point + q * WIDTH`, a lane each.
+    pub coefficients: &'a CoefficientBatch,
+    /// See there.
+    pub first_point: usize,
+    /// The space's degree.
+    pub degree: usize,
+}
+
+impl<'a> Cells<'a> {
+    /// Group `group` of a batch whose coefficients stand `[group][q][lane]`.
+    pub fn new(
+        rules: &'a Rules,
+        x: &'a [Lanes],
+        u: Option<&'a [Lanes]>,
+        coefficients: &'a CoefficientBatch,
+        group: usize,
+        degree: usize,
+    ) -> Self {
+        let first_point = group * rules.rule.weights.len() * WIDTH;
+        Cells { basis: &rules.basis, geometry: &rules.geometry, x, u, coefficients, first_point, degree }
+    }
+}
