@@ -5,6 +5,7 @@
 //! generators hand over. No rank ever holds the whole mesh.
 
 pub mod boxes;
+mod curve;
 pub mod directory;
 mod distribute;
 pub mod draft;
@@ -18,6 +19,7 @@ pub mod locate;
 pub mod periodic;
 pub mod refine;
 pub mod soup;
+mod table;
 mod tags;
 
 use cluster::Comm;
@@ -27,6 +29,7 @@ use crate::element::{GeometryKind, Shape};
 pub use entities::Entities;
 pub use ids::IdSet;
 pub use soup::Group;
+pub use table::Table;
 
 /// What is wrong with a mesh. Travels between ranks.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
@@ -121,7 +124,7 @@ pub struct Block {
     /// How many there are, ghosts included.
     pub n_cells: usize,
     /// Topological vertices, local numbers: `n_cells * shape.n_vertices()`.
-    pub cell_to_vertex: Vec<u32>,
+    pub cell_to_vertex: Table,
     /// Geometry nodes, local numbers: `n_cells * nodes per cell`. `None` where nodes are the vertices.
     cell_to_node: Option<Vec<u32>>,
     n_nodes: usize,
@@ -175,7 +178,7 @@ pub struct Mesh {
     pub groups: Vec<Group>,
     /// Distinct sets of groups that cells belong to.
     pub sets: Vec<Vec<u16>>,
-    /// Topological vertices: owned first, ghosts after.
+    /// Topological vertices: owned first, ghosts after, these by ascending global number.
     pub vertices: Entities,
     /// Coordinates of geometry nodes, by local number.
     pub nodes: Vec<[f64; 3]>,
