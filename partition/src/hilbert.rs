@@ -94,13 +94,12 @@ impl Curve {
     /// The position of a point along the curve. Points outside are moved to the nearest side;
     /// coordinates that are not numbers count as those of `low`.
     ///
-    /// 8 ns in space: 7 looks into a table of 24 KiB, each of which waits for the one before.
+    /// In space that is 7 looks into a table of 24 KiB, each of which waits for the one before.
     #[inline]
     pub fn key(&self, point: [f64; 3]) -> u64 {
         let most = (1u64 << BITS[self.dim]) - 1;
         // The conversion saturates at 0 and takes what is not a number to 0.
-        let x: [u64; 3] =
-            std::array::from_fn(|d| (((point[d] - self.low[d]) * self.scale) as u64).min(most));
+        let x: [u64; 3] = std::array::from_fn(|d| (((point[d] - self.low[d]) * self.scale) as u64).min(most));
         match self.dim {
             1 => x[0],
             2 => index::<2>([x[0], x[1]], BITS[2]),

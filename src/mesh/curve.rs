@@ -39,10 +39,7 @@ impl Arrivals<'_> {
 /// their nodes. `keys` are the cells' positions on the curve by block; `ids` the nodes in use. Collective.
 pub(super) fn follow(draft: &mut Draft, keys: Vec<Vec<u64>>, ids: &IdSet) {
     let comm = draft.comm.clone();
-    let orders: Vec<Vec<(u64, u32)>> = keys
-        .into_iter()
-        .map(|keys| sort::order(&keys))
-        .collect();
+    let orders: Vec<Vec<(u64, u32)>> = keys.into_iter().map(|keys| sort::order(&keys)).collect();
     let cuts: Vec<Vec<usize>> = if comm.size() == 1 {
         orders.iter().map(|order| vec![0, order.len()]).collect()
     } else {
@@ -88,8 +85,9 @@ pub(super) fn follow(draft: &mut Draft, keys: Vec<Vec<u64>>, ids: &IdSet) {
         let held = |cell: u32| (cell as usize) < n_held;
         let id = |&(_, cell): &(u64, u32)| if held(cell) { block.ids[cell as usize] } else { row(cell, 1) };
         let ids = order.par_iter().map(id).collect();
-        let set =
-            |&(_, cell): &(u64, u32)| if held(cell) { block.sets[cell as usize] } else { row(cell, 2) as u16 };
+        let set = |&(_, cell): &(u64, u32)| {
+            if held(cell) { block.sets[cell as usize] } else { row(cell, 2) as u16 }
+        };
         let sets = order.par_iter().map(set).collect();
         (block.ids, block.sets) = (ids, sets);
     }

@@ -117,13 +117,7 @@ fn surround<T: Copy>(stay: &mut Vec<T>, lower: Vec<T>, higher: Vec<T>) {
 }
 
 /// Sends the cells of a block to their owners, in the order of the ranks that had them.
-fn migrate(
-    comm: &Comm,
-    cells: &mut Cells,
-    nodes: &mut Nodes,
-    block: &CellBlock,
-    owners: &[u32],
-) {
+fn migrate(comm: &Comm, cells: &mut Cells, nodes: &mut Nodes, block: &CellBlock, owners: &[u32]) {
     let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
     let rank = comm.rank() as u32;
     let leaving: Vec<u32> = (0..owners.len() as u32).filter(|&c| owners[c as usize] != rank).collect();
@@ -257,7 +251,13 @@ struct Meeting {
 
 impl Meeting {
     /// Of the first `take` of each cell's nodes (given by block), through `label`.
-    fn new(blocks: &[Block], cells: &[Cells], n: usize, corners: bool, label: impl Fn(u32) -> u32) -> Meeting {
+    fn new(
+        blocks: &[Block],
+        cells: &[Cells],
+        n: usize,
+        corners: bool,
+        label: impl Fn(u32) -> u32,
+    ) -> Meeting {
         let mut met = Meeting { number: vec![NONE; n], n: 0, n_touched: 0 };
         for (turn, (b, range)) in entities::met(blocks).enumerate() {
             if turn == blocks.len() {
@@ -377,7 +377,8 @@ pub(super) fn distribute(draft: Draft, owners: &[u32]) -> Result<Mesh, MeshError
         })
         .collect();
     let found = Found { cell_to_entity, n, n_touched };
-    let (mut vertices, renumber) = entities::number(&comm, &blocks, found, |e, _, _, _| mix(id_of[e as usize]));
+    let (mut vertices, renumber) =
+        entities::number(&comm, &blocks, found, |e, _, _, _| mix(id_of[e as usize]));
     drop(id_of);
     for (block, table) in blocks.iter_mut().zip(std::mem::take(&mut vertices.cell_to_entity)) {
         block.cell_to_vertex = table;

@@ -8,8 +8,8 @@
 use cluster::{Halo, IndexMap};
 
 use crate::element::Lagrange;
-use crate::mesh::{Mesh, Table};
 use crate::mesh::lattice::Lattice;
+use crate::mesh::{Mesh, Table};
 
 /// How a rank orders its own nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
