@@ -3,13 +3,15 @@
 //! May import `cluster` and METIS, nothing else of femdd. Start reading at [`partition()`]: it contracts
 //! the graph on each rank (`coarsen`), gives the small graph of clusters to METIS on one rank
 //! (`kway`), and refines on the way back (`refine`). [`mod@hilbert`] and [`sort`] bring vertices into an
-//! order in which a rank's share is compact, before there is a graph. [`quality()`] measures.
+//! order in which a rank's share is compact, before there is a graph. [`improve`] refines where only what
+//! lies near the interfaces is known as a graph. [`quality()`] measures.
 #![deny(missing_docs)]
 
 mod coarsen;
 mod error;
 mod graph;
 pub mod hilbert;
+mod interface;
 mod kway;
 mod level;
 mod quality;
@@ -19,6 +21,7 @@ pub mod sort;
 
 pub use error::Error;
 pub use graph::{Graph, check_graph};
+pub use interface::{Improved, distances, improve};
 pub use quality::{Quality, check_partition, quality};
 
 use cluster::Comm;
@@ -46,6 +49,14 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// About how many clusters METIS is given for `n_parts` parts.
+    pub fn target(&self, n_parts: usize) -> u64 {
+        let wanted = self.target_clusters.unwrap_or(20_000.max(200 * n_parts));
+        wanted.max(20 * n_parts) as u64
+    }
+}
+
 /// An owner for each vertex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -55,6 +66,8 @@ pub struct Partition {
     /// the given order, where METIS failed or there are no edges); `+contraction` when METIS saw
     /// clusters.
     pub method: String,
+    /// How many vertices METIS was given: clusters, where it saw those. 0 where it was not asked.
+    pub n_clusters: u64,
 }
 
 /// Splits a graph into `n_parts` parts of nearly equal weight that cut few edges.
@@ -84,19 +97,18 @@ pub fn partition(comm: &Comm, graph: &Graph, n_parts: usize, options: &Options) 
         return Err(Error::TooManyParts { n_parts: n_parts as u64 });
     }
     if n_parts == 1 {
-        return Ok(Partition { owner: vec![0; graph.n_owned()], method: "trivial".into() });
+        return Ok(Partition { owner: vec![0; graph.n_owned()], method: "trivial".into(), n_clusters: 0 });
     }
     let n_global = graph.n_global();
     if n_global <= n_parts as u64 {
         let owner = (0..graph.n_owned() as u64).map(|v| (graph.offset() + v) as u32).collect();
-        return Ok(Partition { owner, method: "trivial".into() });
+        return Ok(Partition { owner, method: "trivial".into(), n_clusters: 0 });
     }
     if !graph.looks_symmetric(comm) {
         check_graph(comm, graph)?;
     }
 
-    let wanted = options.target_clusters.unwrap_or(20_000.max(200 * n_parts));
-    let target = wanted.max(20 * n_parts) as u64;
+    let target = options.target(n_parts);
     let mut levels = vec![Level::from_graph(comm, graph)];
     // For each level but the last: the cluster of each of its local vertices in the next one.
     let mut clusters: Vec<Vec<u32>> = Vec::new();
@@ -116,17 +128,18 @@ pub fn partition(comm: &Comm, graph: &Graph, n_parts: usize, options: &Options) 
 
     let contracted = levels.len() > 1;
     let mut level = levels.pop().expect("at least the graph itself");
+    let n_clusters = level.n_global();
     let (mut owner, mut method) = kway::split(comm, &level, n_parts, options);
     if contracted {
         method.push_str("+contraction");
     }
-    let mut parts = refine::Parts::new(comm, &level, &owner, n_parts, options.max_imbalance);
-    refine::refine(comm, &level, &mut owner, &mut parts, options.refine_passes);
+    let mut parts = refine::Parts::new(comm, &level, &owner, &vec![0; n_parts], options.max_imbalance);
+    refine::refine(comm, &level, &mut owner, &[], &mut parts, options.refine_passes);
     while let (Some(fine), Some(cluster_of)) = (levels.pop(), clusters.pop()) {
         owner = cluster_of.iter().map(|&c| owner[c as usize]).collect();
         level = fine;
-        refine::refine(comm, &level, &mut owner, &mut parts, options.refine_passes);
+        refine::refine(comm, &level, &mut owner, &[], &mut parts, options.refine_passes);
     }
     owner.truncate(level.n_owned());
-    Ok(Partition { owner, method })
+    Ok(Partition { owner, method, n_clusters })
 }

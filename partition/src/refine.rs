@@ -28,25 +28,34 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Weighs the parts. Collective.
+    /// Weighs the parts, of which `outside` weighs beyond this graph. Collective.
     pub(crate) fn new(
         comm: &Comm,
         level: &Level,
         owner: &[u32],
-        n_parts: usize,
+        outside: &[i64],
         max_imbalance: f64,
     ) -> Parts {
+        let n_parts = outside.len();
         let mut weight = vec![0i64; n_parts];
         for (v, &p) in owner[..level.n_owned()].iter().enumerate() {
             weight[p as usize] += level.vertex_weight(v);
         }
         comm.sum_slice(&mut weight);
+        weight.iter_mut().zip(outside).for_each(|(w, &more)| *w += more);
         let mean = weight.iter().sum::<i64>() as f64 / n_parts as f64;
         // Small parts of whole vertices cannot all be lighter than the next integer.
         let most = ((max_imbalance * mean).floor() as i64).max(mean.ceil() as i64);
         // So that no part is emptied.
         let least = ((0.9 * mean).ceil() as i64).max(1);
         Parts { weight, least, most }
+    }
+
+    /// The heaviest over the mean.
+    pub(crate) fn imbalance(&self) -> f64 {
+        let total = self.weight.iter().sum::<i64>() as f64;
+        let heaviest = self.weight.iter().copied().max().unwrap_or(0) as f64;
+        if total > 0.0 { heaviest * self.weight.len() as f64 / total } else { 1.0 }
     }
 
     fn overloaded(&self) -> bool {
@@ -57,6 +66,8 @@ impl Parts {
 /// Half a pass on one rank.
 struct Sweep<'a> {
     level: &'a Level,
+    /// Vertices that stay; empty when all may move.
+    fixed: &'a [bool],
     parts: &'a Parts,
     up: bool,
     /// What this rank added to each part.
@@ -85,6 +96,9 @@ impl Sweep<'_> {
     fn best(&mut self, v: usize, owner: &[u32], free: bool) -> Option<Move> {
         let from = owner[v];
         let weight = self.level.vertex_weight(v);
+        if self.fixed.get(v) == Some(&true) {
+            return None;
+        }
         let inside_only = self.level.row(v).all(|(u, _)| owner[u] == from);
         if inside_only {
             return None;
@@ -233,8 +247,16 @@ impl Sweep<'_> {
 
 /// Moves vertices between parts while that lowers the cut or the weight of overloaded parts. Collective.
 ///
-/// `owner` holds a part for each local vertex; ghosts' entries are kept up to date.
-pub(crate) fn refine(comm: &Comm, level: &Level, owner: &mut [u32], parts: &mut Parts, passes: usize) {
+/// `owner` holds a part for each local vertex; ghosts' entries are kept up to date. Owned vertices that
+/// are `fixed` (an empty list if none) stay.
+pub(crate) fn refine(
+    comm: &Comm,
+    level: &Level,
+    owner: &mut [u32],
+    fixed: &[bool],
+    parts: &mut Parts,
+    passes: usize,
+) {
     let n = level.n_owned();
     let n_parts = parts.weight.len();
     // Vertices that may be on a boundary: those that are, those with ghosts beside them, and
@@ -259,6 +281,7 @@ pub(crate) fn refine(comm: &Comm, level: &Level, owner: &mut [u32], parts: &mut 
             let zeros = || vec![0i64; n_parts];
             let mut sweep = Sweep {
                 level,
+                fixed,
                 parts,
                 up,
                 net: zeros(),

@@ -8,6 +8,7 @@
 
 use bytemuck::Pod;
 use cluster::{Buckets, Comm};
+use rayon::prelude::*;
 
 /// Sorts items by key over all ranks. Rank `r` of `P` gets positions `r * n / P` to `(r + 1) * n / P` of
 /// the sorted sequence of all `n`, with their keys; equal keys keep the order they were given in (by
@@ -101,46 +102,72 @@ fn bisect(comm: &Comm, wanted: &[u64], below: impl Fn(usize, u64) -> usize) -> V
 
 /// The order that sorts by key, then by id.
 fn sorted_order(keys: &[u64], ids: &[u64]) -> Vec<u32> {
-    let n = u32::try_from(keys.len()).expect("fewer than 2^32 items on a rank");
-    let mut order: Vec<u32> = (0..n).collect();
-    if !ids.is_sorted() {
-        radix_sort(&mut order, ids);
+    if ids.is_sorted() {
+        return order(keys).into_iter().map(|p| p.1).collect();
     }
-    if !order.windows(2).all(|w| keys[w[0] as usize] <= keys[w[1] as usize]) {
-        radix_sort(&mut order, keys);
-    }
-    order
+    let by_id = order(ids);
+    let keys: Vec<u64> = by_id.iter().map(|p| keys[p.1 as usize]).collect();
+    order(&keys).into_iter().map(|p| by_id[p.1 as usize].1).collect()
 }
 
-/// Sorts positions by their key, stably, 11 bits a pass; passes in which all keys agree are skipped.
-fn radix_sort(order: &mut Vec<u32>, keys: &[u64]) {
-    const BITS: usize = 11;
-    const SIZE: usize = 1 << BITS;
-    let varied = keys.iter().fold(0, |bits, &k| bits | (k ^ keys[0]));
-    let mut pairs: Vec<(u64, u32)> = order.iter().map(|&k| (keys[k as usize], k)).collect();
-    let mut other = pairs.clone();
-    for shift in (0..u64::BITS as usize).step_by(BITS) {
-        let digit = |key: u64| (key >> shift) as usize & (SIZE - 1);
-        if digit(varied) == 0 {
-            continue;
-        }
-        let mut next = [0usize; SIZE];
-        for pair in &pairs {
-            next[digit(pair.0)] += 1;
-        }
-        let mut begin = 0;
-        for count in &mut next {
-            begin += std::mem::replace(count, begin);
-        }
-        for &pair in &pairs {
-            let place = &mut next[digit(pair.0)];
-            other[*place] = pair;
-            *place += 1;
-        }
-        std::mem::swap(&mut pairs, &mut other);
+/// Leading bits of the keys by which they are first dealt into buckets.
+const BUCKET_BITS: u32 = 11;
+
+/// Keys and their positions, ascending by key, equal ones by position. Threads share the work.
+///
+/// The leading bits in which keys differ deal them into buckets that fit a cache; each is sorted there.
+///
+/// # Panics
+/// When there are 2^32 keys or more.
+pub fn order(keys: &[u64]) -> Vec<(u64, u32)> {
+    let n = u32::try_from(keys.len()).expect("fewer than 2^32 items on a rank");
+    if keys.is_sorted() {
+        return keys.iter().copied().zip(0..n).collect();
     }
-    order.clear();
-    order.extend(pairs.iter().map(|p| p.1));
+    let varied = keys.iter().fold(0, |bits, &k| bits | (k ^ keys[0]));
+    let shift = (u64::BITS - varied.leading_zeros()).saturating_sub(BUCKET_BITS);
+    let bucket = |key: u64| (key >> shift) as usize & ((1 << BUCKET_BITS) - 1);
+    let mut begin = vec![0usize; (1 << BUCKET_BITS) + 1];
+    for &key in keys {
+        begin[bucket(key) + 1] += 1;
+    }
+    for b in 0..1 << BUCKET_BITS {
+        begin[b + 1] += begin[b];
+    }
+    let mut next = begin.clone();
+    let mut pairs = vec![(0u64, 0u32); keys.len()];
+    for (&key, k) in keys.iter().zip(0..n) {
+        let place = &mut next[bucket(key)];
+        pairs[*place] = (key, k);
+        *place += 1;
+    }
+    let mut pieces = Vec::with_capacity(1 << BUCKET_BITS);
+    let mut rest = pairs.as_mut_slice();
+    for b in 0..1 << BUCKET_BITS {
+        let (piece, behind) = rest.split_at_mut(begin[b + 1] - begin[b]);
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces.into_par_iter().for_each(<[_]>::sort_unstable);
+    pairs
+}
+
+/// Where to cut sorted lists so that each rank gets an equal share of all ranks' items: for each list
+/// the position where each rank's share begins, and the list's length. Items with equal keys stay
+/// together, so shares differ by as many. Collective.
+pub fn cuts_between_keys(comm: &Comm, lists: &[&[(u64, u32)]]) -> Vec<Vec<usize>> {
+    let n_ranks = comm.size() as u128;
+    let n_global = u128::from(comm.sum(lists.iter().map(|l| l.len() as u64).sum::<u64>()));
+    let wanted: Vec<u64> = (1..n_ranks).map(|r| (n_global * r / n_ranks) as u64).collect();
+    let below = |list: &[(u64, u32)], key: u64| list.partition_point(|p| p.0 < key);
+    let key = bisect(comm, &wanted, |_, guess| lists.iter().map(|l| below(l, guess)).sum());
+    let of_list = |list: &&[(u64, u32)]| {
+        let mut cuts = vec![0];
+        cuts.extend(key.iter().map(|&key| below(list, key)));
+        cuts.push(list.len());
+        cuts
+    };
+    lists.iter().map(of_list).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use cluster::{Buckets, Comm};
 use common::{Shape, metis_cut};
-use partition::{Error, Graph, Options, check_graph, check_partition, hilbert, partition, quality, sort};
+use partition::{
+    Error, Graph, Options, check_graph, check_partition, distances, hilbert, improve, partition, quality,
+    sort,
+};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -28,6 +31,7 @@ const TESTS: &[Test] = &[
     ("same_partition_each_time", same_partition_each_time),
     ("meshes_cut_nearly_as_well_as_metis", meshes_cut_nearly_as_well_as_metis),
     ("forced_contraction", forced_contraction),
+    ("clusters_first_then_what_lies_near_interfaces", clusters_first_then_what_lies_near_interfaces),
     ("large_box", large_box),
 ];
 
@@ -435,6 +439,87 @@ fn forced_contraction(comm: &Comm) {
     for shape in [Shape::cuboid([18; 3]), Shape::cylinder(14), Shape::bracket(26)] {
         compare(comm, &shape, &options);
     }
+}
+
+/// The graph of clusters of `size` consecutive vertices, and the local cluster of each vertex.
+fn clustered(comm: &Comm, graph: &Graph, size: u64) -> (Graph, Vec<u32>) {
+    let mut first = vec![0u64];
+    for ends in graph.ranges().windows(2) {
+        first.push(first[first.len() - 1] + (ends[1] - ends[0]).div_ceil(size));
+    }
+    let cluster = |v: u64| {
+        let rank = graph.rank_of(v) as usize;
+        first[rank] + (v - graph.ranges()[rank]) / size
+    };
+    let mine = first[comm.rank()];
+    let mut rows: Vec<std::collections::BTreeMap<u64, i32>> = Vec::new();
+    let mut weights: Vec<i32> = Vec::new();
+    let mut of_vertex = Vec::new();
+    for v in 0..graph.n_owned() {
+        let here = cluster(graph.offset() + v as u64);
+        let local = (here - mine) as usize;
+        rows.resize(local + 1, Default::default());
+        weights.resize(local + 1, 0);
+        weights[local] += 1;
+        of_vertex.push(local as u32);
+        for &u in graph.neighbours(v) {
+            if cluster(u) != here {
+                *rows[local].entry(cluster(u)).or_default() += 1;
+            }
+        }
+    }
+    let mut ptr = vec![0];
+    for row in &rows {
+        ptr.push(ptr[ptr.len() - 1] + row.len());
+    }
+    let made = Graph::new(comm, ptr, rows.iter().flat_map(|r| r.keys().copied()).collect())
+        .and_then(|g| g.with_edge_weights(comm, rows.iter().flat_map(|r| r.values().copied()).collect()))
+        .and_then(|g| g.with_vertex_weights(comm, weights))
+        .expect("a graph of clusters");
+    check_graph(comm, &made).expect("symmetric as the graph it comes from");
+    (made, of_vertex)
+}
+
+/// METIS sees a small graph, and the cut is still near that of METIS on the whole one.
+fn clusters_first_then_what_lies_near_interfaces(comm: &Comm) {
+    let (mut product, mut n, mut gained) = (1.0, 0, 0);
+    for shape in [Shape::cuboid([30; 3]), Shape::cylinder(22), Shape::bracket(40)] {
+        let graph = shape.graph(comm);
+        let (coarse, cluster) = clustered(comm, &graph, 8);
+        for n_parts in [2, 4, 8, 16] {
+            let options = Options { target_clusters: Some(6000), ..Options::default() };
+            let made = partition(comm, &coarse, n_parts, &options).expect("a partition");
+            assert!(made.n_clusters > 0 && 10 * made.n_clusters <= graph.n_global(), "{}", made.n_clusters);
+            let distance = distances(comm, &coarse, &made.owner, 2);
+            let fixed: Vec<bool> = cluster.iter().map(|&c| distance[c as usize] > 0).collect();
+            let mut owner: Vec<u32> = cluster.iter().map(|&c| made.owner[c as usize]).collect();
+            let before = quality(comm, &graph, &owner, n_parts);
+            let after = improve(comm, &graph, &fixed, &mut owner, &vec![0; n_parts], &options);
+            check_partition(comm, &graph, &owner, n_parts).expect("a valid partition");
+            let q = quality(comm, &graph, &owner, n_parts);
+            assert_eq!(after.edge_cut, q.edge_cut);
+            assert!((after.imbalance - q.imbalance).abs() < 1e-12);
+            assert!(q.edge_cut <= before.edge_cut, "{} is above {}", q.edge_cut, before.edge_cut);
+            gained += before.edge_cut - q.edge_cut;
+            let moved = |v: usize| owner[v] != made.owner[cluster[v] as usize];
+            assert!((0..owner.len()).all(|v| !(fixed[v] && moved(v))));
+            assert!(q.imbalance <= 1.03 + 1e-9, "{} in {n_parts}: imbalance {}", shape.name, q.imbalance);
+            let (whole, _) = metis_cut(comm, &graph, n_parts);
+            let ratio = q.edge_cut as f64 / whole as f64;
+            if comm.is_root() {
+                println!(
+                    "  {:9} {n_parts:3} parts: METIS saw {} ratio {ratio:.3}",
+                    shape.name, made.n_clusters
+                );
+            }
+            assert!(ratio <= 1.25, "{} in {n_parts}: cut {ratio:.3} of METIS's", shape.name);
+            product *= ratio;
+            n += 1;
+        }
+    }
+    assert!(gained > 0, "single cells near the interfaces never moved");
+    let mean = f64::powf(product, 1.0 / f64::from(n));
+    assert!(mean <= 1.1, "cuts are {mean:.3} times METIS's in the mean");
 }
 
 fn large_box(comm: &Comm) {

@@ -151,7 +151,7 @@ fn info(comm: &Comm, args: &InfoArgs) -> Result<String, RunError> {
         mesh::load(comm, &comm.agree(case)?, &mut Phases::new())?.mesh
     } else {
         let draft = draft(comm, &args.file, args.scale)?;
-        let (owners, _) = mesh::partition_draft(comm, &draft, comm.size())?;
+        let (owners, _) = mesh::partition_draft(&draft, comm.size())?;
         draft.distribute(&owners)?
     };
     let text = mesh_info::describe(&mesh)?;

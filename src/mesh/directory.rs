@@ -5,6 +5,9 @@
 
 use bytemuck::Pod;
 use cluster::{Buckets, Comm};
+use partition::sort;
+
+use super::ids::IdSet;
 
 /// How identifiers 0..=max are dealt out over the ranks.
 #[derive(Debug, Clone, Copy)]
@@ -24,22 +27,16 @@ impl Ranges {
         (id / self.per_rank).min(self.n_ranks - 1) as u32
     }
 
-    /// Buckets of ascending identifiers.
-    pub fn buckets(&self, sorted: &[u64]) -> Buckets<u64> {
-        let mut buckets = Buckets { ranks: Vec::new(), offsets: vec![0], data: sorted.to_vec() };
-        for (k, &id) in sorted.iter().enumerate() {
-            let rank = self.rank(id);
-            if buckets.ranks.last() != Some(&rank) {
-                if k > 0 {
-                    buckets.offsets.push(k);
-                }
-                buckets.ranks.push(rank);
-            }
+    /// Identifiers by the rank that keeps them, and the position in `ids` of each.
+    pub fn buckets(&self, ids: &[u64]) -> (Buckets<u64>, Vec<u32>) {
+        let keepers: Vec<u32> = ids.iter().map(|&id| self.rank(id)).collect();
+        let positions: Vec<u32> = (0..ids.len() as u32).collect();
+        if keepers.is_sorted() {
+            return (Buckets::from_destinations(&keepers, ids), positions);
         }
-        if !sorted.is_empty() {
-            buckets.offsets.push(sorted.len());
-        }
-        buckets
+        let Buckets { ranks, offsets, data: positions } = Buckets::from_destinations(&keepers, &positions);
+        let data = positions.iter().map(|&k| ids[k as usize]).collect();
+        (Buckets { ranks, offsets, data }, positions)
     }
 }
 
@@ -54,19 +51,21 @@ impl<T: Pod> Directory<T> {
     /// Collects the values that all ranks bring. Of several for one identifier the one from the lowest
     /// rank is kept.
     pub fn new(comm: &Comm, ranges: Ranges, ids: &[u64], values: &[T]) -> Directory<T> {
-        let destinations: Vec<u32> = ids.iter().map(|&id| ranges.rank(id)).collect();
-        let ids = comm.exchange(&Buckets::from_destinations(&destinations, ids)).data;
-        let values = comm.exchange(&Buckets::from_destinations(&destinations, values)).data;
-        if ids.windows(2).all(|pair| pair[0] < pair[1]) {
+        let (sent, positions) = ranges.buckets(ids);
+        let Buckets { ranks, offsets, .. } = sent.clone();
+        let ids = comm.exchange(&sent).data;
+        drop(sent);
+        let data = positions.iter().map(|&k| values[k as usize]).collect();
+        let values = comm.exchange(&Buckets { ranks, offsets, data }).data;
+        if ids.is_sorted_by(|a, b| a < b) {
             return Directory { ranges, ids, values };
         }
-        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-        order.sort_by_key(|&k| ids[k as usize]);
-        order.dedup_by_key(|k| ids[*k as usize]);
+        let mut order = sort::order(&ids);
+        order.dedup_by_key(|pair| pair.0);
         Directory {
             ranges,
-            ids: order.iter().map(|&k| ids[k as usize]).collect(),
-            values: order.iter().map(|&k| values[k as usize]).collect(),
+            ids: order.iter().map(|pair| pair.0).collect(),
+            values: order.iter().map(|pair| values[pair.1 as usize]).collect(),
         }
     }
 
@@ -75,27 +74,29 @@ impl<T: Pod> Directory<T> {
         (&self.ids, &self.values)
     }
 
-    /// The values of `sorted` (ascending, distinct) identifiers, in their order; `Err` with the first
-    /// identifier that the directory does not know. The error is this rank's own: agree on it.
-    pub fn get(&self, comm: &Comm, sorted: &[u64]) -> Result<Vec<T>, u64> {
-        let (known, values) = self.look_up(comm, sorted);
+    /// The values of distinct identifiers, in their order; `Err` with the first identifier that the
+    /// directory does not know. The error is this rank's own: agree on it.
+    pub fn get(&self, comm: &Comm, ids: &[u64]) -> Result<Vec<T>, u64> {
+        let (known, values) = self.look_up(comm, ids);
         match known.iter().position(|&k| k == 0) {
-            Some(k) => Err(sorted[k]),
+            Some(k) => Err(ids[k]),
             None => Ok(values),
         }
     }
 
     /// As [`Directory::get`], with `default(id)` for identifiers that are not known.
-    pub fn get_or(&self, comm: &Comm, sorted: &[u64], default: impl Fn(u64) -> T) -> Vec<T> {
-        let (known, mut values) = self.look_up(comm, sorted);
+    pub fn get_or(&self, comm: &Comm, ids: &[u64], default: impl Fn(u64) -> T) -> Vec<T> {
+        let (known, mut values) = self.look_up(comm, ids);
         for (k, value) in values.iter_mut().enumerate().filter(|(k, _)| known[*k] == 0) {
-            *value = default(sorted[k]);
+            *value = default(ids[k]);
         }
         values
     }
 
-    fn look_up(&self, comm: &Comm, sorted: &[u64]) -> (Vec<u8>, Vec<T>) {
-        let asked = comm.exchange(&self.ranges.buckets(sorted));
+    fn look_up(&self, comm: &Comm, ids: &[u64]) -> (Vec<u8>, Vec<T>) {
+        let (sent, positions) = self.ranges.buckets(ids);
+        let asked = comm.exchange(&sent);
+        drop(sent);
         let dense = self.ids.len() as u64 == self.ids.last().map_or(0, |last| last - self.ids[0] + 1);
         let find = |id: u64| -> Option<usize> {
             if dense {
@@ -116,7 +117,15 @@ impl<T: Pod> Directory<T> {
         let known =
             comm.exchange(&Buckets { ranks: ranks.clone(), offsets: offsets.clone(), data: known }).data;
         let values = comm.exchange(&Buckets { ranks, offsets, data: values }).data;
-        (known, values)
+        if positions.is_sorted() {
+            return (known, values);
+        }
+        let mut in_order = (vec![0; ids.len()], vec![T::zeroed(); ids.len()]);
+        for ((&k, &known), &value) in positions.iter().zip(&known).zip(&values) {
+            in_order.0[k as usize] = known;
+            in_order.1[k as usize] = value;
+        }
+        in_order
     }
 }
 
@@ -137,9 +146,11 @@ impl Directory<[f64; 3]> {
 /// Who uses which identifiers.
 pub struct Sharers {
     ranges: Ranges,
-    /// At the directory: (identifier, rank) ascending.
-    users: Vec<(u64, u32)>,
-    /// At the user: for position `k` of its sorted identifiers, the other ranks that use it.
+    /// At the directory: the identifiers in use, and the ranks that use each.
+    known: IdSet,
+    first_user: Vec<u32>,
+    users: Vec<u32>,
+    /// At the user: for position `k` of its identifiers, the other ranks that use it.
     shared: Vec<(u32, u32)>,
 }
 
@@ -151,23 +162,34 @@ struct PositionRank {
 }
 
 impl Sharers {
-    /// Tells the directory which identifiers (ascending, distinct) this rank uses, and learns who shares
-    /// them.
-    pub fn new(comm: &Comm, ranges: Ranges, sorted: &[u64]) -> Sharers {
-        let sent = ranges.buckets(sorted);
+    /// Tells the directory which identifiers (distinct) this rank uses, and learns who shares them.
+    /// Collective.
+    pub fn new(comm: &Comm, ranges: Ranges, ids: &[u64]) -> Sharers {
+        let (sent, positions) = ranges.buckets(ids);
         let asked = comm.exchange(&sent);
-        let mut uses: Vec<(u64, u32, u32)> = Vec::with_capacity(asked.data.len());
-        for (rank, ids) in asked.iter() {
-            uses.extend(ids.iter().enumerate().map(|(k, &id)| (id, rank, k as u32)));
+        let known = IdSet::new(asked.data.iter());
+        let mut first_user = vec![0u32; known.len() + 1];
+        for &id in &asked.data {
+            first_user[known.local(id) as usize + 1] += 1;
         }
-        if asked.len() > 1 {
-            uses.sort_unstable();
+        for k in 0..known.len() {
+            first_user[k + 1] += first_user[k];
+        }
+        let mut next = first_user.clone();
+        let mut uses = vec![PositionRank { position: 0, rank: 0 }; asked.data.len()];
+        for (rank, ids) in asked.iter() {
+            for (&id, position) in ids.iter().zip(0..) {
+                let place = &mut next[known.local(id) as usize];
+                uses[*place as usize] = PositionRank { position, rank };
+                *place += 1;
+            }
         }
         let mut replies: Vec<(u32, PositionRank)> = Vec::new();
-        for run in uses.chunk_by(|a, b| a.0 == b.0).filter(|run| run.len() > 1) {
-            for &(_, to, position) in run {
-                for &(_, rank, _) in run.iter().filter(|other| other.1 != to) {
-                    replies.push((to, PositionRank { position, rank }));
+        for ends in first_user.windows(2).filter(|ends| ends[1] - ends[0] > 1) {
+            let run = &uses[ends[0] as usize..ends[1] as usize];
+            for to in run {
+                for other in run.iter().filter(|other| other.rank != to.rank) {
+                    replies.push((to.rank, PositionRank { position: to.position, rank: other.rank }));
                 }
             }
         }
@@ -175,27 +197,30 @@ impl Sharers {
         let mut shared = Vec::with_capacity(answers.data.len());
         for (keeper, pairs) in answers.iter() {
             let at = sent.ranks.binary_search(&keeper).expect("an answer to a question");
-            let begin = sent.offsets[at] as u32;
-            shared.extend(pairs.iter().map(|p| (begin + p.position, p.rank)));
+            let asked = &positions[sent.offsets[at]..];
+            shared.extend(pairs.iter().map(|p| (asked[p.position as usize], p.rank)));
         }
         shared.sort_unstable();
-        Sharers { ranges, users: uses.into_iter().map(|u| (u.0, u.1)).collect(), shared }
+        Sharers { ranges, known, first_user, users: uses.into_iter().map(|u| u.rank).collect(), shared }
     }
 
-    /// Pairs of (position in this rank's sorted identifiers, another rank that uses it), ascending.
+    /// Pairs of (position in this rank's identifiers, another rank that uses it), ascending.
     pub fn shared(&self) -> &[(u32, u32)] {
         &self.shared
     }
 
-    /// Sends each item to every rank that uses its identifier.
+    /// Sends each item to every rank that uses its identifier. Collective.
     pub fn forward<T: Pod>(&self, comm: &Comm, ids: &[u64], items: &[T]) -> Vec<T> {
-        let destinations: Vec<u32> = ids.iter().map(|&id| self.ranges.rank(id)).collect();
-        let ids = comm.exchange(&Buckets::from_destinations(&destinations, ids)).data;
-        let items = comm.exchange(&Buckets::from_destinations(&destinations, items)).data;
+        let (sent, positions) = self.ranges.buckets(ids);
+        let data = positions.iter().map(|&k| items[k as usize]).collect();
+        let items =
+            comm.exchange(&Buckets { ranks: sent.ranks.clone(), offsets: sent.offsets.clone(), data }).data;
+        let ids = comm.exchange(&sent).data;
         let mut forward = Vec::new();
         for (&id, &item) in ids.iter().zip(&items) {
-            let begin = self.users.partition_point(|u| u.0 < id);
-            forward.extend(self.users[begin..].iter().take_while(|u| u.0 == id).map(|u| (u.1, item)));
+            let Some(k) = self.known.get(id) else { continue };
+            let users = self.first_user[k as usize] as usize..self.first_user[k as usize + 1] as usize;
+            forward.extend(self.users[users].iter().map(|&rank| (rank, item)));
         }
         comm.exchange(&Buckets::from_pairs(forward)).data
     }

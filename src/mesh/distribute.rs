@@ -1,38 +1,32 @@
 //! From a draft and an owner for each cell to a mesh with ghost cells.
 //!
-//! Steps, each one sparse exchange: cells go to their owners; the directory tells which vertices are
-//! shared; boundary entities find the cells they lie on; cells at shared vertices go to the sharers as
-//! ghosts, with their tags and coordinates; vertices get owners and numbers.
+//! Steps, each one sparse exchange: cells that are owned elsewhere go there; the directory tells which
+//! vertices are shared; boundary entities find the cells they lie on; cells at shared vertices go to the
+//! sharers as ghosts, with their tags and coordinates; vertices get owners and numbers. Cells that stay
+//! stay in place.
 
-use bytemuck::Pod;
+use std::collections::HashMap;
+
 use cluster::{Buckets, Comm};
+use rayon::prelude::*;
 
 use super::directory::Sharers;
-use super::draft::Draft;
+use super::draft::{Draft, Merged};
 use super::entities::{self, Found, mix};
-use super::ids::IdSet;
+use super::ids::Numbers;
 use super::soup::CellBlock;
 use super::tags::{self, CellTag};
 use super::{Block, EntityTag, Mesh, MeshError};
 
-/// Sends rows of `width` items to `destinations`; rows arrive by sender, in the sender's order.
-fn send_rows<T: Pod>(comm: &Comm, destinations: &[u32], data: &[T], width: usize) -> Vec<T> {
-    let order: Vec<u32> = (0..destinations.len() as u32).collect();
-    let rows = Buckets::from_destinations(destinations, &order);
-    let mut flat = Vec::with_capacity(data.len());
-    for &row in &rows.data {
-        flat.extend_from_slice(&data[row as usize * width..][..width]);
-    }
-    let offsets = rows.offsets.iter().map(|o| o * width).collect();
-    comm.exchange(&Buckets { ranks: rows.ranks, offsets, data: flat }).data
-}
+const NONE: u32 = u32::MAX;
 
-/// A ghost cell as it travels: a head, then its tags, nodes, topological vertices, coordinates.
-struct GhostReader<'a> {
+/// A cell as it travels: words of its own, then the identifiers of its nodes, of their vertices where
+/// these are others, and coordinates.
+struct Reader<'a> {
     words: &'a [u64],
 }
 
-impl GhostReader<'_> {
+impl Reader<'_> {
     fn next(&mut self) -> u64 {
         let word = self.words[0];
         self.words = &self.words[1..];
@@ -40,246 +34,391 @@ impl GhostReader<'_> {
     }
 }
 
-struct Owned {
-    nodes: Vec<Vec<u64>>,
-    vertices: Vec<Vec<u64>>,
-    ids: Vec<Vec<u64>>,
-    sets: Vec<Vec<u16>>,
+/// The nodes of the cells here, by local number: those of the draft, and those that come with cells of
+/// other ranks.
+struct Nodes {
+    numbers: Numbers,
+    points: Vec<[f64; 3]>,
+    merged: Option<Merged>,
+    /// The labels of vertices that differ from nodes, by identifier.
+    label_of: HashMap<u64, u32>,
 }
 
-/// Ghost cells of one block, as received.
-#[derive(Default)]
-struct Ghosts {
-    /// Owner, and number within the block there.
-    from: Vec<(u32, u32)>,
-    nodes: Vec<u64>,
+impl Nodes {
+    fn label(&self, node: u32) -> u32 {
+        self.merged.as_ref().map_or(node, |merged| merged.label[node as usize])
+    }
+
+    fn n_labels(&self) -> usize {
+        self.merged.as_ref().map_or(self.numbers.len(), |merged| merged.ids.len())
+    }
+
+    fn vertex_ids(&self) -> &[u64] {
+        self.merged.as_ref().map_or(self.numbers.ids(), |merged| &merged.ids)
+    }
+
+    /// The words of a cell's nodes.
+    fn write(&self, nodes: &[u32], corners: usize, words: &mut Vec<u64>) {
+        words.extend(nodes.iter().map(|&node| self.numbers.ids()[node as usize]));
+        if let Some(merged) = &self.merged {
+            let vertex = |&node: &u32| merged.ids[merged.label[node as usize] as usize];
+            words.extend(nodes[..corners].iter().map(vertex));
+        }
+        words.extend(nodes.iter().flat_map(|&node| self.points[node as usize].map(f64::to_bits)));
+    }
+
+    /// How many words that is.
+    fn n_words(&self, n: usize, corners: usize) -> usize {
+        4 * n + if self.merged.is_some() { corners } else { 0 }
+    }
+
+    /// Reads what [`Nodes::write`] wrote elsewhere, and appends the nodes' local numbers.
+    fn read(&mut self, n: usize, corners: usize, reader: &mut Reader, nodes: &mut Vec<u32>) {
+        let begin = nodes.len();
+        let known = self.numbers.len();
+        nodes.extend((0..n).map(|_| self.numbers.meet(reader.next())));
+        if let Some(merged) = &mut self.merged {
+            merged.label.resize(self.numbers.len(), NONE);
+            for &node in &nodes[begin..begin + corners] {
+                let vertex = reader.next();
+                let label = *self.label_of.entry(vertex).or_insert_with(|| {
+                    merged.ids.push(vertex);
+                    merged.ids.len() as u32 - 1
+                });
+                merged.label[node as usize] = label;
+            }
+        }
+        self.points.resize(self.numbers.len(), [0.0; 3]);
+        for &node in &nodes[begin..] {
+            let x = [0; 3].map(|_: i32| f64::from_bits(reader.next()));
+            if node as usize >= known {
+                self.points[node as usize] = x;
+            }
+        }
+    }
+}
+
+/// Cells of one block: those owned, then ghosts.
+struct Cells {
+    nodes: Vec<u32>,
     ids: Vec<u64>,
     sets: Vec<u16>,
-    vertices: Vec<u64>,
+    n_owned: usize,
+    /// Of ghosts: owner, and number within the block there.
+    ghosts: Vec<(u32, u32)>,
 }
 
-fn migrate(draft: &mut Draft, owners: &[u32]) -> Owned {
-    let mut owned = Owned { nodes: Vec::new(), vertices: Vec::new(), ids: Vec::new(), sets: Vec::new() };
-    let comm = draft.comm.clone();
-    let mut begin = 0;
-    for b in 0..draft.soup.blocks.len() {
-        let block = &mut draft.soup.blocks[b];
-        let to = &owners[begin..begin + block.ids.len()];
-        begin += block.ids.len();
-        let n = block.geometry.n_nodes(block.shape);
-        owned.nodes.push(send_rows(&comm, to, &std::mem::take(&mut block.nodes), n));
-        owned.ids.push(send_rows(&comm, to, &std::mem::take(&mut block.ids), 1));
-        owned.sets.push(send_rows(&comm, to, &std::mem::take(&mut block.sets), 1));
-        let corners = block.shape.n_vertices();
-        owned.vertices.push(match &mut draft.merged {
-            Some(merged) => send_rows(&comm, to, &std::mem::take(&mut merged[b]), corners),
-            None if n == corners => Vec::new(), // the nodes themselves
-            None => owned.nodes[b].chunks_exact(n).flat_map(|x| x[..corners].iter().copied()).collect(),
-        });
+/// Puts rows that came from lower ranks before, and those from higher ranks behind, what stays.
+fn surround<T: Copy>(stay: &mut Vec<T>, lower: Vec<T>, higher: Vec<T>) {
+    if !lower.is_empty() {
+        stay.splice(0..0, lower);
     }
-    owned
+    stay.extend(higher);
 }
 
-pub(super) fn distribute(mut draft: Draft, owners: &[u32]) -> Result<Mesh, MeshError> {
-    let comm = draft.comm.clone();
-    let owned = migrate(&mut draft, owners);
-    let soup = &draft.soup;
-    let n_blocks = soup.blocks.len();
-    let vertices_of =
-        |b: usize| if owned.vertices[b].is_empty() { &owned.nodes[b] } else { &owned.vertices[b] };
-
-    let node_set = IdSet::new(owned.nodes.iter().flatten());
-    let owned_x =
-        draft.coordinates.get(&comm, node_set.ids()).map_err(|node| MeshError::MissingNode { node });
-    let owned_x = comm.agree(owned_x)?;
-    let vertex_set = IdSet::new((0..n_blocks).flat_map(|b| vertices_of(b).iter()));
-    let sharers = Sharers::new(&comm, draft.ranges, vertex_set.ids());
-
-    // Boundary entities are matched by nodes, not by merged vertices: a facet on one side of a periodic
-    // domain is not the facet on the other.
-    let node_sharers = draft.merged.is_some().then(|| {
-        let corners = IdSet::new((0..n_blocks).flat_map(|b| corner_nodes(&soup.blocks[b], &owned.nodes[b])));
-        Sharers::new(&comm, draft.ranges, corners.ids())
-    });
-    let tags = tags::attach(&comm, soup, node_sharers.as_ref().unwrap_or(&sharers), &owned.nodes);
-
-    // Cells at shared vertices, to everyone who shares one.
-    let shared = sharers.shared();
-    let mut first_share = vec![u32::MAX; vertex_set.len()];
-    for (k, &(position, _)) in shared.iter().enumerate().rev() {
-        first_share[position as usize] = k as u32;
+/// Sends the cells of a block to their owners, in the order of the ranks that had them.
+fn migrate(comm: &Comm, cells: &mut Cells, nodes: &mut Nodes, block: &CellBlock, owners: &[u32]) {
+    let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
+    let rank = comm.rank() as u32;
+    let leaving: Vec<u32> = (0..owners.len() as u32).filter(|&c| owners[c as usize] != rank).collect();
+    let to: Vec<u32> = leaving.iter().map(|&c| owners[c as usize]).collect();
+    let Buckets { ranks, offsets, data: leaving } = Buckets::from_destinations(&to, &leaving);
+    let width = 2 + nodes.n_words(n, corners);
+    let mut words = Vec::with_capacity(leaving.len() * width);
+    for &cell in &leaving {
+        let c = cell as usize;
+        words.extend([cells.ids[c], u64::from(cells.sets[c])]);
+        nodes.write(&cells.nodes[c * n..][..n], corners, &mut words);
     }
-    let mut ghosts: Vec<Ghosts> = Vec::new();
-    let mut ghost_x: Vec<(u64, [f64; 3])> = Vec::new();
-    let mut ghost_tags: Vec<CellTag> = Vec::new();
-    let n_owned: Vec<usize> = owned.ids.iter().map(Vec::len).collect();
-    for b in 0..n_blocks {
-        let (shape, n) = (soup.blocks[b].shape, soup.blocks[b].geometry.n_nodes(soup.blocks[b].shape));
-        let corners = shape.n_vertices();
-        let mut to: Vec<u32> = Vec::new();
-        let mut sends: Vec<(u32, Vec<u64>)> = Vec::new();
-        for (cell, vertices) in vertices_of(b).chunks_exact(corners).enumerate() {
-            to.clear();
-            for &v in vertices {
-                let position = vertex_set.local(v);
-                let k = first_share[position as usize];
-                if k != u32::MAX {
-                    to.extend(shared[k as usize..].iter().take_while(|s| s.0 == position).map(|s| s.1));
-                }
+    let offsets = offsets.iter().map(|o| o * width).collect();
+    let received = comm.exchange(&Buckets { ranks, offsets, data: words });
+    if !leaving.is_empty() {
+        let mut kept = 0;
+        for c in (0..owners.len()).filter(|&c| owners[c] == rank) {
+            cells.nodes.copy_within(c * n..(c + 1) * n, kept * n);
+            cells.ids[kept] = cells.ids[c];
+            cells.sets[kept] = cells.sets[c];
+            kept += 1;
+        }
+        cells.nodes.truncate(kept * n);
+        cells.ids.truncate(kept);
+        cells.sets.truncate(kept);
+    }
+    let mut sides = [true, false].map(|lower| {
+        let mut side = (Vec::new(), Vec::new(), Vec::new());
+        for (_, words) in received.iter().filter(|(from, _)| (*from < rank) == lower) {
+            let mut reader = Reader { words };
+            while !reader.words.is_empty() {
+                side.1.push(reader.next());
+                side.2.push(reader.next() as u16);
+                nodes.read(n, corners, &mut reader, &mut side.0);
             }
-            if to.is_empty() {
+        }
+        side
+    });
+    let [lower, higher] = &mut sides;
+    surround(&mut cells.nodes, std::mem::take(&mut lower.0), std::mem::take(&mut higher.0));
+    surround(&mut cells.ids, std::mem::take(&mut lower.1), std::mem::take(&mut higher.1));
+    surround(&mut cells.sets, std::mem::take(&mut lower.2), std::mem::take(&mut higher.2));
+    cells.n_owned = cells.ids.len();
+}
+
+/// Labels of corners in use, in the order of the labels.
+fn used_labels(blocks: &[CellBlock], cells: &[Cells], n: usize, label: impl Fn(u32) -> u32) -> Vec<u32> {
+    let mut used = vec![false; n];
+    for (block, cells) in blocks.iter().zip(cells) {
+        let corners = block.shape.n_vertices();
+        for nodes in cells.nodes.chunks_exact(block.geometry.n_nodes(block.shape)) {
+            nodes[..corners].iter().for_each(|&node| used[label(node) as usize] = true);
+        }
+    }
+    (0..n as u32).filter(|&l| used[l as usize]).collect()
+}
+
+/// Sends cells at shared vertices to everyone who shares one, and takes in what comes. Returns the tags of
+/// ghosts. Collective.
+fn add_ghosts(
+    comm: &Comm,
+    blocks: &[CellBlock],
+    cells: &mut [Cells],
+    nodes: &mut Nodes,
+    shared: &[(u32, u32)],
+    tags: &[CellTag],
+) -> Vec<CellTag> {
+    // Where each shared vertex has its sharers.
+    let mut first_share = vec![NONE; nodes.n_labels()];
+    for (k, &(label, _)) in shared.iter().enumerate().rev() {
+        first_share[label as usize] = k as u32;
+    }
+    let mut ghost_tags = Vec::new();
+    for (b, (block, cells)) in blocks.iter().zip(cells).enumerate() {
+        let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
+        let mut sends: Vec<(u32, u32)> = Vec::new();
+        let mut to: Vec<u32> = Vec::new();
+        for (cell, of_cell) in cells.nodes.chunks_exact(n).enumerate() {
+            let shares = |&node: &u32| first_share[nodes.label(node) as usize];
+            if of_cell[..corners].iter().all(|node| shares(node) == NONE) {
                 continue;
+            }
+            to.clear();
+            for k in of_cell[..corners].iter().map(shares).filter(|&k| k != NONE) {
+                let label = shared[k as usize].0;
+                to.extend(shared[k as usize..].iter().take_while(|s| s.0 == label).map(|s| s.1));
             }
             to.sort_unstable();
             to.dedup();
-            let mine = tags::of_cell(&tags, b as u16, cell as u32);
-            let nodes = &owned.nodes[b][cell * n..][..n];
-            let mut words =
-                vec![cell as u64, owned.ids[b][cell], u64::from(owned.sets[b][cell]), mine.len() as u64];
-            words.extend(mine.iter().map(|t| t.pack()));
-            words.extend_from_slice(nodes);
-            words.extend_from_slice(vertices);
-            for &node in nodes {
-                words.extend(owned_x[node_set.local(node) as usize].map(f64::to_bits));
-            }
-            sends.extend(to.iter().map(|&rank| (rank, words.clone())));
+            sends.extend(to.iter().map(|&rank| (rank, cell as u32)));
         }
-        sends.sort_by_key(|s| s.0);
+        let sends = Buckets::from_pairs(sends);
         let mut buckets = Buckets::<u64>::empty();
-        for (rank, words) in sends {
-            if buckets.ranks.last() != Some(&rank) {
-                buckets.ranks.push(rank);
-                buckets.offsets.push(0);
+        buckets.data.reserve(sends.data.len() * (4 + nodes.n_words(n, corners)));
+        for (rank, sent) in sends.iter() {
+            for &cell in sent {
+                let c = cell as usize;
+                let mine = tags::of_cell(tags, b as u16, cell);
+                let head = [u64::from(cell), cells.ids[c], u64::from(cells.sets[c]), mine.len() as u64];
+                buckets.data.extend(head);
+                buckets.data.extend(mine.iter().map(CellTag::pack));
+                nodes.write(&cells.nodes[c * n..][..n], corners, &mut buckets.data);
             }
-            buckets.data.extend(words);
-            *buckets.offsets.last_mut().expect("one more than ranks") = buckets.data.len();
+            buckets.ranks.push(rank);
+            buckets.offsets.push(buckets.data.len());
         }
         let received = comm.exchange(&buckets);
-        let mut block = Ghosts::default();
         for (rank, words) in received.iter() {
-            let mut reader = GhostReader { words };
+            let mut reader = Reader { words };
             while !reader.words.is_empty() {
-                let cell = (n_owned[b] + block.from.len()) as u32;
-                block.from.push((rank, reader.next() as u32));
-                block.ids.push(reader.next());
-                block.sets.push(reader.next() as u16);
+                let cell = (cells.n_owned + cells.ghosts.len()) as u32;
+                cells.ghosts.push((rank, reader.next() as u32));
+                cells.ids.push(reader.next());
+                cells.sets.push(reader.next() as u16);
                 for _ in 0..reader.next() {
                     ghost_tags.push(CellTag::unpack(reader.next(), b as u16, cell));
                 }
-                let begin = block.nodes.len();
-                block.nodes.extend((0..n).map(|_| reader.next()));
-                block.vertices.extend((0..corners).map(|_| reader.next()));
-                for k in 0..n {
-                    let x = [0; 3].map(|_: i32| f64::from_bits(reader.next()));
-                    ghost_x.push((block.nodes[begin + k], x));
+                nodes.read(n, corners, &mut reader, &mut cells.nodes);
+            }
+        }
+    }
+    ghost_tags
+}
+
+/// Numbers in the order in which cells meet them, owned cells of all blocks before ghosts.
+struct Meeting {
+    number: Vec<u32>,
+    n: usize,
+    n_touched: usize,
+}
+
+impl Meeting {
+    /// Of the first `take` of each cell's nodes (given by block), through `label`.
+    fn new(
+        blocks: &[Block],
+        cells: &[Cells],
+        n: usize,
+        corners: bool,
+        label: impl Fn(u32) -> u32,
+    ) -> Meeting {
+        let mut met = Meeting { number: vec![NONE; n], n: 0, n_touched: 0 };
+        for (turn, (b, range)) in entities::met(blocks).enumerate() {
+            if turn == blocks.len() {
+                met.n_touched = met.n;
+            }
+            let width = blocks[b].n_nodes;
+            let take = if corners { blocks[b].shape.n_vertices() } else { width };
+            for nodes in cells[b].nodes[range.start * width..range.end * width].chunks_exact(width) {
+                for &node in &nodes[..take] {
+                    let slot = &mut met.number[label(node) as usize];
+                    if *slot == NONE {
+                        *slot = met.n as u32;
+                        met.n += 1;
+                    }
                 }
             }
         }
-        ghosts.push(block);
+        met
     }
-    drop(sharers);
+}
 
-    // Vertices: numbers in the order in which cells meet them.
-    let all_vertices =
-        IdSet::new((0..n_blocks).flat_map(|b| vertices_of(b).iter().chain(&ghosts[b].vertices)));
-    let mut number = vec![u32::MAX; all_vertices.len()];
-    let mut keys = Vec::with_capacity(all_vertices.len());
-    let mut cell_to_vertex = Vec::new();
-    for b in 0..n_blocks {
-        let meet = |&id: &u64| {
-            let slot = &mut number[all_vertices.local(id) as usize];
-            if *slot == u32::MAX {
-                *slot = keys.len() as u32;
-                keys.push(mix(id));
-            }
-            *slot
-        };
-        cell_to_vertex.push(vertices_of(b).iter().chain(&ghosts[b].vertices).map(meet).collect::<Vec<u32>>());
+pub(super) fn distribute(draft: Draft, owners: &[u32]) -> Result<Mesh, MeshError> {
+    let Draft { comm, mut soup, cells, numbers, points, coordinates, ranges, merged, periodic } = draft;
+    drop(coordinates);
+    let label_of = merged.iter().flat_map(|m| m.ids.iter().copied().zip(0..)).collect();
+    let mut nodes = Nodes { numbers, points, merged, label_of };
+    let mut cells: Vec<Cells> = cells
+        .into_iter()
+        .zip(&mut soup.blocks)
+        .map(|(nodes, block)| Cells {
+            nodes,
+            n_owned: block.ids.len(),
+            ids: std::mem::take(&mut block.ids),
+            sets: std::mem::take(&mut block.sets),
+            ghosts: Vec::new(),
+        })
+        .collect();
+    let mut begin = 0;
+    for (cells, block) in cells.iter_mut().zip(&soup.blocks) {
+        let n = cells.ids.len();
+        if comm.size() > 1 {
+            migrate(&comm, cells, &mut nodes, block, &owners[begin..begin + n]);
+        }
+        begin += n;
     }
-    let plain = draft.merged.is_none()
-        && soup.blocks.iter().all(|b| b.shape.n_vertices() == b.geometry.n_nodes(b.shape));
-    let mut blocks = Vec::with_capacity(n_blocks);
-    let mut cell_to_node = Vec::new();
-    for (b, Ghosts { from, ids, sets, .. }) in ghosts.iter().enumerate() {
-        let CellBlock { shape, geometry, .. } = soup.blocks[b];
+
+    // Who shares which vertices. A lone rank shares none.
+    let alone = comm.size() == 1;
+    let (mut shared, mut sharers, mut node_sharers) = (Vec::new(), None, None);
+    if !alone {
+        let used = used_labels(&soup.blocks, &cells, nodes.n_labels(), |node| nodes.label(node));
+        let ids: Vec<u64> = used.iter().map(|&l| nodes.vertex_ids()[l as usize]).collect();
+        let found = Sharers::new(&comm, ranges, &ids);
+        shared.extend(found.shared().iter().map(|&(k, rank)| (used[k as usize], rank)));
+        sharers = Some(found);
+        // Boundary entities are matched by nodes, not by merged vertices: a facet on one side of a periodic
+        // domain is not the facet on the other.
+        if nodes.merged.is_some() {
+            let used = used_labels(&soup.blocks, &cells, nodes.numbers.len(), |node| node);
+            let ids: Vec<u64> = used.iter().map(|&node| nodes.numbers.ids()[node as usize]).collect();
+            node_sharers = Some(Sharers::new(&comm, ranges, &ids));
+        }
+    }
+    let tags = {
+        let cells: Vec<&[u32]> = cells.iter().map(|c| c.nodes.as_slice()).collect();
+        let n = nodes.numbers.len();
+        let sharers = node_sharers.as_ref().or(sharers.as_ref());
+        tags::attach(&comm, &soup, sharers, &cells, n, |id| nodes.numbers.get(id))
+    };
+    drop((sharers, node_sharers));
+    let ghost_tags = if alone {
+        Vec::new()
+    } else {
+        add_ghosts(&comm, &soup.blocks, &mut cells, &mut nodes, &shared, &tags)
+    };
+
+    let mut blocks: Vec<Block> = Vec::with_capacity(cells.len());
+    for (cells, block) in cells.iter_mut().zip(&soup.blocks) {
         blocks.push(Block {
-            shape,
-            geometry,
-            n_owned: n_owned[b],
-            n_cells: n_owned[b] + from.len(),
-            cell_to_vertex: Vec::new(),
+            shape: block.shape,
+            geometry: block.geometry,
+            n_owned: cells.n_owned,
+            n_cells: cells.ids.len(),
+            cell_to_vertex: Vec::new().into(),
             cell_to_node: None,
-            n_nodes: geometry.n_nodes(shape),
-            sets: owned.sets[b].iter().chain(sets).copied().collect(),
-            ids: owned.ids[b].iter().chain(ids).copied().collect(),
-            ghosts: from.clone(),
+            n_nodes: block.geometry.n_nodes(block.shape),
+            sets: std::mem::take(&mut cells.sets),
+            ids: std::mem::take(&mut cells.ids),
+            ghosts: std::mem::take(&mut cells.ghosts),
         });
     }
-    let mut vertices = entities::number(&comm, &blocks, Found { cell_to_entity: cell_to_vertex, keys });
+    let n_cells_global = comm.sum(blocks.iter().map(|b| b.n_owned as u64).sum());
+    let plain = nodes.merged.is_none() && blocks.iter().all(|b| b.shape.n_vertices() == b.n_nodes);
+
+    // Vertices: numbers in the order in which cells meet them.
+    let Meeting { number, n, n_touched } =
+        Meeting::new(&blocks, &cells, nodes.n_labels(), true, |node| nodes.label(node));
+    let mut id_of = vec![0u64; n];
+    for (&k, &id) in number.iter().zip(nodes.vertex_ids()) {
+        if k != NONE {
+            id_of[k as usize] = id;
+        }
+    }
+    let cell_to_entity = cells
+        .iter_mut()
+        .zip(&blocks)
+        .map(|(cells, block)| {
+            if plain {
+                // In place: nothing else needs the nodes then.
+                let mut table = std::mem::take(&mut cells.nodes);
+                table.par_chunks_mut(1 << 14).flatten().for_each(|v| *v = number[*v as usize]);
+                return table;
+            }
+            let corners = block.shape.n_vertices();
+            let of_cells = cells.nodes.chunks_exact(block.n_nodes).flat_map(|x| &x[..corners]);
+            of_cells.map(|&node| number[nodes.label(node) as usize]).collect()
+        })
+        .collect();
+    let found = Found { cell_to_entity, n, n_touched };
+    let (mut vertices, renumber) =
+        entities::number(&comm, &blocks, found, |e, _, _, _| mix(id_of[e as usize]));
+    drop(id_of);
     for (block, table) in blocks.iter_mut().zip(std::mem::take(&mut vertices.cell_to_entity)) {
         block.cell_to_vertex = table;
     }
 
     // Nodes: those of vertices where they are the same, otherwise numbered as cells meet them.
-    let all_nodes = IdSet::new((0..n_blocks).flat_map(|b| owned.nodes[b].iter().chain(&ghosts[b].nodes)));
-    let mut node_number = vec![u32::MAX; all_nodes.len()];
-    let mut n_nodes = 0u32;
-    for b in 0..n_blocks {
-        let nodes = owned.nodes[b].iter().chain(&ghosts[b].nodes);
-        if plain {
-            for (&id, &v) in nodes.zip(&blocks[b].cell_to_vertex) {
-                node_number[all_nodes.local(id) as usize] = v;
-            }
-            continue;
+    let number = if plain {
+        let again = |k: u32| renumber.get(k as usize).copied().unwrap_or(k);
+        number.into_iter().map(again).collect()
+    } else {
+        let met = Meeting::new(&blocks, &cells, nodes.numbers.len(), false, |node| node);
+        for (block, cells) in blocks.iter_mut().zip(cells) {
+            block.cell_to_node = Some(cells.nodes.iter().map(|&node| met.number[node as usize]).collect());
         }
-        let mut table = Vec::with_capacity(blocks[b].n_cells * blocks[b].n_nodes);
-        for &id in nodes {
-            let slot = &mut node_number[all_nodes.local(id) as usize];
-            if *slot == u32::MAX {
-                *slot = n_nodes;
-                n_nodes += 1;
-            }
-            table.push(*slot);
+        met.number
+    };
+    let n_nodes = number.iter().filter(|&&k| k != NONE).count();
+    let mut points = vec![[0.0; 3]; n_nodes];
+    let mut node_ids = vec![0u64; n_nodes];
+    for ((&k, &id), &x) in number.iter().zip(nodes.numbers.ids()).zip(&nodes.points) {
+        if k != NONE {
+            points[k as usize] = x;
+            node_ids[k as usize] = id;
         }
-        cell_to_node.push(table);
-    }
-    for (block, table) in blocks.iter_mut().zip(cell_to_node) {
-        block.cell_to_node = Some(table);
-    }
-    let mut nodes = vec![[0.0; 3]; all_nodes.len()];
-    let mut node_ids = vec![0u64; all_nodes.len()];
-    for (k, &id) in all_nodes.ids().iter().enumerate() {
-        node_ids[node_number[k] as usize] = id;
-    }
-    for (id, x) in ghost_x {
-        nodes[node_number[all_nodes.local(id) as usize] as usize] = x;
-    }
-    for (&id, x) in node_set.ids().iter().zip(&owned_x) {
-        nodes[node_number[all_nodes.local(id) as usize] as usize] = *x;
     }
     let mut entity_tags: Vec<EntityTag> = tags.iter().chain(&ghost_tags).map(|t| t.tag).collect();
     entity_tags.sort_unstable();
     entity_tags.dedup();
-    let n_cells_global = comm.sum(n_owned.iter().map(|&n| n as u64).sum());
-    let mut soup = draft.soup;
     Ok(Mesh {
         comm,
         dim: soup.dim,
         blocks,
-        groups: std::mem::take(&mut soup.groups),
-        sets: std::mem::take(&mut soup.sets),
+        groups: soup.groups,
+        sets: soup.sets,
         vertices,
-        nodes,
+        nodes: points,
         node_ids,
         nodes_are_vertices: plain,
         tags: entity_tags,
-        periodic: draft.periodic,
+        periodic,
         n_cells_global,
     })
-}
-
-/// The corner nodes of a block's cells.
-fn corner_nodes<'a>(block: &CellBlock, nodes: &'a [u64]) -> impl Iterator<Item = &'a u64> + Clone {
-    let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
-    nodes.chunks_exact(n).flat_map(move |x| &x[..corners])
 }

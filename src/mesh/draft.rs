@@ -1,25 +1,42 @@
 //! A mesh on its way: cells in the order of a space-filling curve, not yet given to their owners.
 //!
-//! [`Draft::new`] checks the cells and redistributes them along a Hilbert curve, [`Draft::graph`] is
-//! what a partitioner needs, [`Draft::distribute`] sends every cell to its owner and builds the
-//! [`Mesh`]. All three are collective.
+//! [`Draft::new`] checks the cells and redistributes them along a Hilbert curve ([`super::curve`]),
+//! [`Draft::partition`] finds owners, [`Draft::distribute`] sends every cell to its owner and builds the
+//! [`Mesh`]. All three are collective. Cells are kept with local numbers of their nodes, half the size of
+//! identifiers.
 
-use cluster::{Buckets, Comm};
-use partition::{Graph, hilbert, sort};
+use cluster::Comm;
+use partition::hilbert::Curve;
+use partition::{Graph, Options};
 
 use super::directory::{Directory, Ranges};
-use super::ids::IdSet;
-use super::soup::{CellBlock, Soup};
-use super::{Mesh, MeshError, distribute, dual, geometry, periodic};
+use super::dual::{self, Dealt};
+use super::ids::{IdSet, Numbers};
+use super::soup::Soup;
+use super::{Mesh, MeshError, curve, distribute, geometry, periodic};
+
+/// Topological vertices where periodicity makes them differ from the corner nodes.
+pub(super) struct Merged {
+    /// Per local node: its vertex, a number on this rank.
+    pub label: Vec<u32>,
+    /// Per vertex: its identifier, that of one of its nodes.
+    pub ids: Vec<u64>,
+}
 
 /// Cells along a Hilbert curve, with all that their owners will need.
 pub struct Draft {
     pub(super) comm: Comm,
+    /// What was read; its blocks are without nodes, which `cells` has.
     pub(super) soup: Soup,
+    /// Per block: local numbers of the cells' nodes.
+    pub(super) cells: Vec<Vec<u32>>,
+    /// The nodes of the cells here, in the order in which the cells meet them.
+    pub(super) numbers: Numbers,
+    /// Their coordinates.
+    pub(super) points: Vec<[f64; 3]>,
     pub(super) coordinates: Directory<[f64; 3]>,
     pub(super) ranges: Ranges,
-    /// Per block: topological vertices, where periodicity makes them differ from the corner nodes.
-    pub(super) merged: Option<Vec<Vec<u64>>>,
+    pub(super) merged: Option<Merged>,
     pub(super) periodic: Vec<(u16, u16)>,
 }
 
@@ -62,140 +79,56 @@ impl Draft {
         let ids = IdSet::new(soup.blocks.iter().flat_map(|b| &b.nodes));
         let local = coordinates.get(comm, ids.ids()).map_err(|node| MeshError::MissingNode { node });
         let local = comm.agree(local)?;
-        let checked = soup.blocks.iter_mut().try_for_each(|b| geometry::orient(b, soup.dim, &ids, &local));
-        comm.agree(checked)?;
+        let dim = soup.dim;
+        let curve = along_curve.then(|| Curve::new(low, high, dim));
+        let looked =
+            soup.blocks.iter_mut().map(|b| geometry::orient(b, dim, &ids, &local, curve.as_ref())).collect();
+        let keys: Vec<Vec<u64>> = comm.agree(looked)?;
         let mut draft = Draft {
             comm: comm.clone(),
             soup,
+            cells: Vec::new(),
+            numbers: Numbers::new(1, 0, 0),
+            points: Vec::new(),
             coordinates,
             ranges,
             merged: None,
             periodic: periodic.to_vec(),
         };
         if along_curve {
-            let mut keys = Vec::new();
-            for block in &draft.soup.blocks {
-                let n = block.geometry.n_nodes(block.shape);
-                let corners = block.shape.n_vertices();
-                for nodes in block.nodes.chunks_exact(n) {
-                    let mut center = [0.0; 3];
-                    for &node in &nodes[..corners] {
-                        let x = local[ids.local(node) as usize];
-                        (0..3).for_each(|d| center[d] += x[d] / corners as f64);
-                    }
-                    keys.push(hilbert::key(center, low, high, draft.soup.dim));
-                }
-            }
-            drop((ids, local));
-            draft.follow_curve(&keys);
+            curve::follow(&mut draft, keys, &ids);
+        } else {
+            curve::stay(&mut draft, &ids);
         }
+        draft.points = if comm.size() == 1 || !along_curve {
+            // The cells that were looked at are the cells that are here.
+            draft.numbers.ids().iter().map(|&id| local[ids.local(id) as usize]).collect()
+        } else {
+            drop((ids, local));
+            let found = draft.coordinates.get(comm, draft.numbers.ids());
+            comm.agree(found.map_err(|node| MeshError::MissingNode { node }))?
+        };
         if !periodic.is_empty() {
             draft.merged = Some(periodic::merge(&draft, periodic)?);
         }
         Ok(draft)
     }
 
-    /// Redistributes the cells so that ranks hold equal stretches of the curve, in its order.
-    fn follow_curve(&mut self, keys: &[u64]) {
-        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        #[repr(C)]
-        struct From {
-            rank: u32,
-            block: u32,
-            cell: u64,
-        }
-        let rank = self.comm.rank() as u32;
-        let mut items = Vec::with_capacity(keys.len());
-        for (b, block) in self.soup.blocks.iter().enumerate() {
-            items.extend((0..block.ids.len() as u64).map(|cell| From { rank, block: b as u32, cell }));
-        }
-        let (_, items) = sort::redistribute(&self.comm, keys, &items);
-        for b in 0..self.soup.blocks.len() {
-            let wanted: Vec<From> = items.iter().filter(|i| i.block == b as u32).copied().collect();
-            let sources: Vec<u32> = wanted.iter().map(|i| i.rank).collect();
-            let cells: Vec<u64> = wanted.iter().map(|i| i.cell).collect();
-            let asked = self.comm.exchange(&Buckets::from_destinations(&sources, &cells));
-            let order =
-                Buckets::from_destinations(&sources, &(0..wanted.len() as u32).collect::<Vec<_>>()).data;
-            let block = &mut self.soup.blocks[b];
-            let n = block.geometry.n_nodes(block.shape);
-            let nodes = reply(&self.comm, &asked, &block.nodes, n, &order);
-            let ids = reply(&self.comm, &asked, &block.ids, 1, &order);
-            let sets = reply(&self.comm, &asked, &block.sets, 1, &order);
-            *block = CellBlock { shape: block.shape, geometry: block.geometry, nodes, ids, sets };
-        }
-        self.merge_duplicates();
+    /// The topological vertex of a local node.
+    #[inline]
+    pub(super) fn label(&self, node: u32) -> u32 {
+        self.merged.as_ref().map_or(node, |merged| merged.label[node as usize])
     }
 
-    /// Merges cells with the same nodes into one that belongs to the groups of both: MSH 2 writes an
-    /// element once for each physical group. They have the same key, so they are neighbours here.
-    fn merge_duplicates(&mut self) {
-        let mut found = std::collections::BTreeSet::new();
-        let n_of = |block: &CellBlock| block.geometry.n_nodes(block.shape);
-        for block in &self.soup.blocks {
-            let n = n_of(block);
-            for cell in 1..block.ids.len() {
-                if block.nodes[cell * n..][..n] == block.nodes[(cell - 1) * n..][..n] {
-                    found.insert((block.sets[cell - 1], block.sets[cell]));
-                }
-            }
-        }
-        if !self.comm.any(!found.is_empty()) {
-            return;
-        }
-        // Sets are agreed on: every rank adds every union, until none is new.
-        loop {
-            let pairs: Vec<[u16; 2]> = found.iter().map(|p| [p.0, p.1]).collect();
-            let mut all: Vec<[u16; 2]> = self.comm.all_gather_varied(&pairs).0;
-            all.sort_unstable();
-            all.dedup();
-            let before = self.soup.sets.len();
-            for [a, b] in all {
-                let union = union(&self.soup.sets, a, b);
-                if !self.soup.sets.contains(&union) {
-                    self.soup.sets.push(union);
-                }
-            }
-            found.clear();
-            for block in &mut self.soup.blocks {
-                let n = block.geometry.n_nodes(block.shape);
-                for cell in 1..block.ids.len() {
-                    if block.nodes[cell * n..][..n] == block.nodes[(cell - 1) * n..][..n] {
-                        let merged = union(&self.soup.sets, block.sets[cell - 1], block.sets[cell]);
-                        match self.soup.sets.iter().position(|s| *s == merged) {
-                            Some(set) => block.sets[cell] = set as u16,
-                            None => {
-                                found.insert((block.sets[cell - 1], block.sets[cell]));
-                            }
-                        }
-                    }
-                }
-            }
-            if !self.comm.any(!found.is_empty()) && self.soup.sets.len() == before {
-                break;
-            }
-        }
-        for block in &mut self.soup.blocks {
-            let n = n_of(block);
-            let last = block.ids.len().saturating_sub(1);
-            let keep: Vec<usize> = (0..block.ids.len())
-                .filter(|&c| c == last || block.nodes[c * n..][..n] != block.nodes[(c + 1) * n..][..n])
-                .collect();
-            block.nodes = keep.iter().flat_map(|&c| block.nodes[c * n..][..n].to_vec()).collect();
-            block.ids = keep.iter().map(|&c| block.ids[c]).collect();
-            block.sets = keep.iter().map(|&c| block.sets[c]).collect();
-        }
+    /// The identifiers of topological vertices.
+    pub(super) fn vertex_ids(&self) -> &[u64] {
+        self.merged.as_ref().map_or(self.numbers.ids(), |merged| &merged.ids)
     }
 
-    /// The topological vertices of block `b`: flat, `shape.n_vertices()` a cell.
-    pub(super) fn vertices(&self, b: usize) -> std::borrow::Cow<'_, [u64]> {
-        let block = &self.soup.blocks[b];
-        let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
-        match &self.merged {
-            Some(merged) => (&merged[b]).into(),
-            None if n == corners => (&block.nodes).into(),
-            None => block.nodes.chunks_exact(n).flat_map(|nodes| nodes[..corners].iter().copied()).collect(),
-        }
+    /// The identifiers of the nodes of block `b`'s cells, flat.
+    pub fn cell_nodes(&self, b: usize) -> Vec<u64> {
+        let ids = self.numbers.ids();
+        self.cells[b].iter().map(|&node| ids[node as usize]).collect()
     }
 
     /// The number of cells held here, over all blocks.
@@ -203,7 +136,8 @@ impl Draft {
         self.soup.blocks.iter().map(|b| b.ids.len()).sum()
     }
 
-    /// The groups, for looking up names before the mesh is built.
+    /// What the draft was made of: groups, sets, entities, and of each block all but the nodes, for which
+    /// see [`Draft::cell_nodes`].
     pub fn soup(&self) -> &Soup {
         &self.soup
     }
@@ -213,9 +147,21 @@ impl Draft {
         self.coordinates.entries()
     }
 
-    /// The dual graph: a vertex a cell (block after block on each rank), an edge a shared facet.
+    /// The dual graph: a vertex a cell (block after block on each rank), an edge a shared facet. For
+    /// measures; [`Draft::partition`] does without. Collective.
+    ///
+    /// # Errors
+    /// Too many cells on a rank.
     pub fn graph(&self) -> Result<Graph, MeshError> {
         dual::graph(self)
+    }
+
+    /// An owner for each cell, block after block. Collective.
+    ///
+    /// # Errors
+    /// Those of the partitioner, the same on every rank.
+    pub fn partition(&self, n_parts: usize, options: &Options) -> Result<Dealt, MeshError> {
+        dual::partition(self, n_parts, options)
     }
 
     /// Sends each cell to its owner (`owners` in the order of [`Draft::graph`]'s vertices) and builds
@@ -226,32 +172,4 @@ impl Draft {
     pub fn distribute(self, owners: &[u32]) -> Result<Mesh, MeshError> {
         distribute::distribute(self, owners)
     }
-}
-
-fn union(sets: &[Vec<u16>], a: u16, b: u16) -> Vec<u16> {
-    let mut union: Vec<u16> = sets[a as usize].iter().chain(&sets[b as usize]).copied().collect();
-    union.sort_unstable();
-    union.dedup();
-    union
-}
-
-/// Answers `asked` (rows of `data`, `width` wide) and returns what this rank asked for, in its order.
-fn reply<T: bytemuck::Pod>(
-    comm: &Comm,
-    asked: &Buckets<u64>,
-    data: &[T],
-    width: usize,
-    order: &[u32],
-) -> Vec<T> {
-    let mut rows = Vec::with_capacity(asked.data.len() * width);
-    for &row in &asked.data {
-        rows.extend_from_slice(&data[row as usize * width..][..width]);
-    }
-    let offsets = asked.offsets.iter().map(|o| o * width).collect();
-    let received = comm.exchange(&Buckets { ranks: asked.ranks.clone(), offsets, data: rows }).data;
-    let mut out = vec![T::zeroed(); received.len()];
-    for (row, &place) in received.chunks_exact(width).zip(order) {
-        out[place as usize * width..][..width].copy_from_slice(row);
-    }
-    out
 }

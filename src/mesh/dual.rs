@@ -1,217 +1,490 @@
-//! The dual graph of a draft: cells joined by the facets they share.
+//! Owners for the cells of a draft, by the graph of cells joined by the facets they share.
+//!
+//! Start at [`partition`]. That graph is never made whole: cells that follow one another on the curve are
+//! taken together as clusters, of which the partitioner gets the graph; then it gets that of the cells near
+//! the interfaces, to smooth them. [`graph`] is the whole one, for small meshes and for measures.
 
-use cluster::Buckets;
-use partition::Graph;
+use cluster::{Buckets, Comm};
+use partition::{Graph, Options};
 
 use super::MeshError;
 use super::draft::Draft;
 use super::entities::mix;
-use super::ids::IdSet;
 use crate::element::Shape;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Facet {
-    vertices: [u64; 4],
-    cell: u64,
+const NONE: u32 = u32::MAX;
+
+/// The most cells of a cluster, and how many clusters there should be for each vertex that METIS is to see.
+///
+/// More cells a cluster take less time and make rougher interfaces, which only layers of cells smooth.
+const MOST_CELLS: u64 = 16;
+const CLUSTERS_PER_VERTEX: u64 = 4;
+
+/// Layers of clusters near an interface whose cells are looked at one by one.
+const NEAR: u32 = 2;
+
+/// Owners of cells, and what there is to say of them.
+pub struct Dealt {
+    /// A part for each cell held here, block after block.
+    pub owner: Vec<u32>,
+    /// How they were found, as [`partition::Partition::method`].
+    pub method: String,
+    /// The number of facets between parts.
+    pub edge_cut: u64,
+    /// The cells of the largest part over the mean.
+    pub imbalance: f64,
+    /// How many vertices METIS was given.
+    pub n_clusters: u64,
 }
 
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Pair {
-    cell: u64,
-    other: u64,
+/// A facet of which one side is known: its vertices but the greatest, ascending and padded.
+#[derive(Clone, Copy)]
+struct Open {
+    rest: [u32; 3],
+    cell: u32,
+    next: u32,
 }
 
-/// Where a block's facets begin in the list of all facets of this rank's cells.
-struct Slots {
-    shape: Shape,
-    first_slot: usize,
-    first_cell: usize,
+/// Pairs the two sides of facets as they are met.
+///
+/// Facets that wait for their other side hang in a list at their greatest vertex, which is the one met
+/// last. Along the curve few wait at a time, so that all of them stay in a cache.
+struct Matcher {
+    head: Vec<u32>,
+    pool: Vec<Open>,
+    free: u32,
 }
 
-/// Every facet of every cell, as a slot: what is needed to find its cell and its vertices.
-struct Facets {
-    blocks: Vec<Slots>,
-    /// Local vertices of all cells, block after block.
-    corners: Vec<Vec<u32>>,
-    dim: usize,
-}
-
-impl Facets {
-    fn n_facets(&self, block: usize) -> usize {
-        self.blocks[block].shape.n_entities(self.dim - 1)
+impl Matcher {
+    /// The cell on the other side, if it was met before.
+    #[inline]
+    fn meet(&mut self, top: u32, rest: [u32; 3], cell: u32) -> Option<u32> {
+        let first = self.head[top as usize];
+        let (mut before, mut at) = (NONE, first);
+        while at != NONE {
+            let open = self.pool[at as usize];
+            if open.rest == rest {
+                match before {
+                    NONE => self.head[top as usize] = open.next,
+                    _ => self.pool[before as usize].next = open.next,
+                }
+                self.pool[at as usize].next = self.free;
+                self.free = at;
+                return Some(open.cell);
+            }
+            (before, at) = (at, open.next);
+        }
+        let open = Open { rest, cell, next: first };
+        if self.free == NONE {
+            self.head[top as usize] = self.pool.len() as u32;
+            self.pool.push(open);
+        } else {
+            let place = self.free as usize;
+            self.head[top as usize] = self.free;
+            self.free = self.pool[place].next;
+            self.pool[place] = open;
+        }
+        None
     }
+}
 
-    /// The cell of a slot, and its facet's vertices, ascending and padded.
-    fn look(&self, slot: usize) -> (usize, [u32; 4]) {
-        let b = self.blocks.iter().rposition(|b| b.first_slot <= slot).expect("slots begin at 0");
-        let Slots { shape, first_slot, first_cell } = self.blocks[b];
-        let n = self.n_facets(b);
-        let (cell, f) = ((slot - first_slot) / n, (slot - first_slot) % n);
-        let corners = &self.corners[b][cell * shape.n_vertices()..];
-        (first_cell + cell, facet_key(shape, self.dim, f, corners))
+/// A facet without another side on this rank: its vertices' local labels, padded, and its cell.
+struct Single {
+    vertices: [u32; 4],
+    cell: u32,
+}
+
+/// Calls `joined` with the cells on both sides of each facet of `chosen` cells (ascending; all, if `None`);
+/// returns facets of which the other side was not found.
+fn match_facets(draft: &Draft, chosen: Option<&[u32]>, mut joined: impl FnMut(u32, u32)) -> Vec<Single> {
+    let mut matcher = Matcher { head: vec![NONE; draft.vertex_ids().len()], pool: Vec::new(), free: NONE };
+    let mut first = 0;
+    for (block, nodes) in draft.soup.blocks.iter().zip(&draft.cells) {
+        let n_cells = block.ids.len();
+        let cells = first..first + n_cells as u32;
+        let width = block.geometry.n_nodes(block.shape);
+        let mut look = |cell: u32| {
+            let nodes = &nodes[(cell - first) as usize * width..][..width];
+            meet_cell(draft, &mut matcher, block.shape, cell, nodes, &mut joined);
+        };
+        match chosen {
+            None => cells.for_each(&mut look),
+            Some(chosen) => {
+                let begin = chosen.partition_point(|&c| c < cells.start);
+                let end = chosen.partition_point(|&c| c < cells.end);
+                chosen[begin..end].iter().for_each(|&cell| look(cell));
+            }
+        }
+        first += n_cells as u32;
     }
+    let mut singles = Vec::new();
+    for (top, &head) in matcher.head.iter().enumerate() {
+        let mut at = head;
+        while at != NONE {
+            let Open { rest: [a, b, c], cell, next } = matcher.pool[at as usize];
+            singles.push(Single { vertices: [top as u32, a, b, c], cell });
+            at = next;
+        }
+    }
+    singles
 }
 
 #[inline]
-fn facet_key(shape: Shape, dim: usize, f: usize, corners: &[u32]) -> [u32; 4] {
-    let mut key = [u32::MAX; 4];
-    let entity = shape.entity_vertices(dim - 1, f);
-    for (k, &v) in key.iter_mut().zip(entity) {
-        *k = corners[v as usize];
+fn meet_cell(
+    draft: &Draft,
+    matcher: &mut Matcher,
+    shape: Shape,
+    cell: u32,
+    nodes: &[u32],
+    joined: &mut impl FnMut(u32, u32),
+) {
+    let mut meet = |top, rest| {
+        if let Some(other) = matcher.meet(top, rest, cell)
+            && other != cell
+        {
+            joined(other, cell);
+        }
+    };
+    if shape == Shape::Tetrahedron {
+        // Sorted once, a facet is what is left without one vertex.
+        let [mut a, mut b, mut c, mut d] = std::array::from_fn(|k| draft.label(nodes[k]));
+        (a, b) = (a.min(b), a.max(b));
+        (c, d) = (c.min(d), c.max(d));
+        (a, c) = (a.min(c), a.max(c));
+        (b, d) = (b.min(d), b.max(d));
+        (b, c) = (b.min(c), b.max(c));
+        meet(d, [a, b, NONE]);
+        meet(d, [a, c, NONE]);
+        meet(d, [b, c, NONE]);
+        meet(c, [a, b, NONE]);
+        return;
     }
-    key[..entity.len()].sort_unstable();
-    key
+    let dim = shape.dim() - 1;
+    for f in 0..shape.n_entities(dim) {
+        let entity = shape.entity_vertices(dim, f);
+        let mut key = [NONE; 4];
+        for (k, &v) in key.iter_mut().zip(entity) {
+            *k = draft.label(nodes[v as usize]);
+        }
+        let n = entity.len();
+        key[..n].sort_unstable();
+        let top = std::mem::replace(&mut key[n - 1], NONE);
+        meet(top, [key[0], key[1], key[2]]);
+    }
 }
 
-/// Joins cells by facets: first those that meet on this rank, by the facet's least vertex; what is left
-/// (the surface of this rank's part) through a rendezvous at a rank chosen by the facet's key.
-pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
+/// Half of a facet, on its way to where the other half will be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Half {
+    vertices: [u64; 4],
+    cell: u64,
+    cluster: u64,
+}
+
+/// A cell here, and the one on another rank that shares a facet with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Across {
+    cell: u64,
+    other: u64,
+    other_cluster: u64,
+}
+
+/// Joins what is left on the ranks' surfaces, through a rendezvous at a rank that the facet's vertices
+/// choose. Sorted. Collective.
+fn match_across(draft: &Draft, singles: &[Single], half: impl Fn(u32) -> (u64, u64)) -> Vec<Across> {
     let comm = &draft.comm;
-    let n_cells = draft.n_cells();
-    let offset = comm.exclusive_sum(n_cells as u64);
-    let n_blocks = draft.soup.blocks.len();
-    let dim = draft.soup.dim;
-    let mut facets = Facets { blocks: Vec::new(), corners: Vec::new(), dim };
-    let ids = {
-        let vertices: Vec<_> = (0..n_blocks).map(|b| draft.vertices(b)).collect();
-        let ids = IdSet::new(vertices.iter().flat_map(|v| v.iter()));
-        for v in &vertices {
-            facets.corners.push(v.iter().map(|&v| ids.local(v)).collect());
+    if comm.size() == 1 {
+        return Vec::new();
+    }
+    let ids = draft.vertex_ids();
+    let halves = singles.iter().map(|single| {
+        let mut vertices = single.vertices.map(|v| if v == NONE { u64::MAX } else { ids[v as usize] });
+        vertices.sort_unstable();
+        let to = vertices.iter().fold(0, |h, &v| mix(h ^ v)) % comm.size() as u64;
+        let (cell, cluster) = half(single.cell);
+        (to as u32, Half { vertices, cell, cluster })
+    });
+    let received = comm.exchange(&Buckets::from_pairs(halves.collect()));
+    let mut all: Vec<(Half, u32)> = Vec::with_capacity(received.data.len());
+    for (rank, halves) in received.iter() {
+        all.extend(halves.iter().map(|&half| (half, rank)));
+    }
+    all.sort_unstable();
+    let mut replies = Vec::new();
+    // More than two cells on a facet (a sheet of three in 2D, say) are joined in a chain.
+    for run in all.chunk_by(|a, b| a.0.vertices == b.0.vertices) {
+        for pair in run.windows(2) {
+            let ((a, to_a), (b, to_b)) = (pair[0], pair[1]);
+            replies.push((to_a, Across { cell: a.cell, other: b.cell, other_cluster: b.cluster }));
+            replies.push((to_b, Across { cell: b.cell, other: a.cell, other_cluster: a.cluster }));
         }
-        ids
+    }
+    let mut across = comm.exchange(&Buckets::from_pairs(replies)).data;
+    across.sort_unstable();
+    across
+}
+
+/// A graph of `n` vertices on this rank from pairs of local numbers (each edge once) and pairs of a local
+/// and a global number (each edge on both ranks); an edge weighs as much as there are pairs, or 1.
+/// Collective.
+fn build(
+    comm: &Comm,
+    n: usize,
+    pairs: &[(u32, u32)],
+    across: &[(u32, u64)],
+    weighted: bool,
+) -> Result<Graph, partition::Error> {
+    let offset = comm.exclusive_sum(n as u64);
+    let mut begin = vec![0usize; n + 1];
+    for &(a, b) in pairs {
+        begin[a as usize + 1] += 1;
+        begin[b as usize + 1] += 1;
+    }
+    for &(a, _) in across {
+        begin[a as usize + 1] += 1;
+    }
+    for v in 0..n {
+        begin[v + 1] += begin[v];
+    }
+    let mut next = begin.clone();
+    let mut ends = vec![0u64; begin[n]];
+    let mut put = |a: u32, end: u64| {
+        ends[next[a as usize]] = end;
+        next[a as usize] += 1;
     };
-    let (mut n_slots, mut first_cell) = (0, 0);
-    for (b, block) in draft.soup.blocks.iter().enumerate() {
-        facets.blocks.push(Slots { shape: block.shape, first_slot: n_slots, first_cell });
-        n_slots += facets.n_facets(b) * block.ids.len();
-        first_cell += block.ids.len();
+    for &(a, b) in pairs {
+        put(a, offset + u64::from(b));
+        put(b, offset + u64::from(a));
     }
-    // Slots by the facet's least vertex.
-    let mut starts = vec![0u32; ids.len() + 1];
-    let mut by_vertex = vec![0u32; n_slots];
-    for pass in 0..2 {
-        let mut slot = 0u32;
-        for (b, block) in draft.soup.blocks.iter().enumerate() {
-            for corners in facets.corners[b].chunks_exact(block.shape.n_vertices()) {
-                for f in 0..facets.n_facets(b) {
-                    let entity = block.shape.entity_vertices(dim - 1, f);
-                    let least =
-                        entity.iter().map(|&v| corners[v as usize]).min().expect("a facet has vertices");
-                    if pass == 0 {
-                        starts[least as usize + 1] += 1;
-                    } else {
-                        by_vertex[starts[least as usize] as usize] = slot;
-                        starts[least as usize] += 1;
-                    }
-                    slot += 1;
+    for &(a, end) in across {
+        put(a, end);
+    }
+    drop(next);
+    let mut ptr = Vec::with_capacity(n + 1);
+    ptr.push(0);
+    let mut weights = Vec::new();
+    let mut kept = 0;
+    // Parallel edges become one, in place.
+    for v in 0..n {
+        ends[begin[v]..begin[v + 1]].sort_unstable();
+        let row = kept;
+        for k in begin[v]..begin[v + 1] {
+            if kept > row && ends[kept - 1] == ends[k] {
+                if weighted {
+                    weights[kept - 1] += 1;
                 }
-            }
-        }
-        if pass == 0 {
-            for v in 0..ids.len() {
-                starts[v + 1] += starts[v];
-            }
-        }
-    }
-    // Filling moved every start to its end: bucket v is now starts[v - 1]..starts[v].
-    const NONE: u64 = u64::MAX;
-    let mut across = vec![NONE; n_slots];
-    let mut single: Vec<Facet> = Vec::new();
-    let mut extra: Vec<(usize, u64)> = Vec::new();
-    let mut bucket: Vec<([u32; 4], u32, u32)> = Vec::new();
-    let mut begin = 0;
-    for v in 0..ids.len() {
-        let end = starts[v] as usize;
-        bucket.clear();
-        for &slot in &by_vertex[begin..end] {
-            let (cell, key) = facets.look(slot as usize);
-            bucket.push((key, slot, cell as u32));
-        }
-        begin = end;
-        bucket.sort_unstable();
-        for run in bucket.chunk_by(|a, b| a.0 == b.0) {
-            if let [(key, slot, cell)] = run {
-                let vertices = key.map(|v| if v == u32::MAX { u64::MAX } else { ids.ids()[v as usize] });
-                single.push(Facet { vertices, cell: offset + u64::from(*cell) });
-                debug_assert_eq!(across[*slot as usize], NONE);
                 continue;
             }
-            // More than two cells on a facet (a sheet of three in 2D, say) are joined in a chain.
-            for (k, pair) in run.windows(2).enumerate() {
-                let ((_, a, cell_a), (_, b, cell_b)) = (pair[0], pair[1]);
-                let (cell_a, cell_b) = (offset + u64::from(cell_a), offset + u64::from(cell_b));
-                across[b as usize] = cell_a;
-                if k == 0 {
-                    across[a as usize] = cell_b;
-                } else {
-                    extra.push(((cell_a - offset) as usize, cell_b));
-                }
+            ends[kept] = ends[k];
+            kept += 1;
+            if weighted {
+                weights.push(1);
             }
+        }
+        ptr.push(kept);
+    }
+    ends.truncate(kept);
+    let graph = Graph::new(comm, ptr, ends)?;
+    if weighted { graph.with_edge_weights(comm, weights) } else { Ok(graph) }
+}
+
+fn failed(error: partition::Error) -> MeshError {
+    MeshError::Partition(error.to_string())
+}
+
+/// The whole dual graph. Collective.
+pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
+    let offset = draft.comm.exclusive_sum(draft.n_cells() as u64);
+    let mut pairs = Vec::new();
+    let singles = match_facets(draft, None, |a, b| pairs.push((a, b)));
+    let across = match_across(draft, &singles, |cell| (offset + u64::from(cell), 0));
+    let across: Vec<(u32, u64)> =
+        across.iter().map(|pair| ((pair.cell - offset) as u32, pair.other)).collect();
+    build(&draft.comm, draft.n_cells(), &pairs, &across, false).map_err(failed)
+}
+
+/// Consecutive cells taken together.
+struct Clusters {
+    /// The cells' clusters, and the first cell of each cluster; one more entry than clusters.
+    of_cell: Vec<u32>,
+    first: Vec<u32>,
+}
+
+impl Clusters {
+    fn new(draft: &Draft, size: usize) -> Clusters {
+        let mut clusters = Clusters { of_cell: Vec::with_capacity(draft.n_cells()), first: vec![0] };
+        for block in &draft.soup.blocks {
+            let n = block.ids.len();
+            for begin in (0..n).step_by(size) {
+                let number = clusters.first.len() as u32 - 1;
+                let end = clusters.of_cell.len() + size.min(n - begin);
+                clusters.of_cell.resize(end, number);
+                clusters.first.push(end as u32);
+            }
+        }
+        clusters
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() - 1
+    }
+
+    fn cells(&self, cluster: usize) -> std::ops::Range<u32> {
+        self.first[cluster]..self.first[cluster + 1]
+    }
+}
+
+/// An owner for each cell. Collective.
+pub(super) fn partition(draft: &Draft, n_parts: usize, options: &Options) -> Result<Dealt, MeshError> {
+    let comm = &draft.comm;
+    let n_global = comm.sum(draft.n_cells() as u64);
+    let wanted = CLUSTERS_PER_VERTEX * options.target(n_parts);
+    let size = (n_global / wanted).min(MOST_CELLS);
+    let mut dealt = if size < 2 || n_parts == 1 {
+        let graph = graph(draft)?;
+        let made = partition::partition(comm, &graph, n_parts, options).map_err(failed)?;
+        let measured = partition::quality(comm, &graph, &made.owner, n_parts);
+        Dealt {
+            owner: made.owner,
+            method: made.method,
+            edge_cut: measured.edge_cut,
+            imbalance: measured.imbalance,
+            n_clusters: made.n_clusters,
+        }
+    } else {
+        by_clusters(draft, n_parts, options, size as usize)?
+    };
+    if n_parts == comm.size() {
+        stay_where_possible(comm, &mut dealt.owner, n_parts);
+    }
+    Ok(dealt)
+}
+
+/// Partitions clusters of `size` cells, then moves single cells near the interfaces.
+fn by_clusters(draft: &Draft, n_parts: usize, options: &Options, size: usize) -> Result<Dealt, MeshError> {
+    let comm = &draft.comm;
+    let clusters = Clusters::new(draft, size);
+    let first_cell = comm.exclusive_sum(draft.n_cells() as u64);
+    let first_cluster = comm.exclusive_sum(clusters.len() as u64);
+    let mut pairs = Vec::new();
+    let singles = match_facets(draft, None, |a, b| {
+        let (a, b) = (clusters.of_cell[a as usize], clusters.of_cell[b as usize]);
+        if a != b {
+            pairs.push((a, b));
+        }
+    });
+    let cluster_of = |cell: u32| clusters.of_cell[cell as usize];
+    let across = match_across(draft, &singles, |cell| {
+        (first_cell + u64::from(cell), first_cluster + u64::from(cluster_of(cell)))
+    });
+    drop(singles);
+    let outer: Vec<(u32, u64)> =
+        across.iter().map(|pair| (cluster_of((pair.cell - first_cell) as u32), pair.other_cluster)).collect();
+    let weights = (0..clusters.len()).map(|c| clusters.cells(c).len() as i32).collect();
+    let graph = build(comm, clusters.len(), &pairs, &outer, true)
+        .and_then(|graph| graph.with_vertex_weights(comm, weights))
+        .map_err(failed)?;
+    drop((pairs, outer));
+    let made = partition::partition(comm, &graph, n_parts, options).map_err(failed)?;
+
+    // The cells near the interfaces, by whole clusters. Those of the outermost layer stay: only their
+    // neighbours inwards are known.
+    let distance = partition::distances(comm, &graph, &made.owner, NEAR);
+    drop(graph);
+    let mut outside = vec![0i64; n_parts];
+    let mut near: Vec<u32> = Vec::new();
+    let mut fixed: Vec<bool> = Vec::new();
+    let mut first_near = vec![NONE; clusters.len()];
+    for c in 0..clusters.len() {
+        if distance[c] < NEAR {
+            first_near[c] = near.len() as u32;
+            near.extend(clusters.cells(c));
+            fixed.resize(near.len(), distance[c] + 1 == NEAR);
+        } else {
+            outside[made.owner[c] as usize] += clusters.cells(c).len() as i64;
         }
     }
-    drop((by_vertex, starts, bucket));
-    let mut edges = extra;
-    if comm.size() > 1 {
-        let meet: Vec<u32> = single
-            .iter()
-            .map(|f| (f.vertices.iter().fold(0, |h, &v| mix(h ^ v)) % comm.size() as u64) as u32)
-            .collect();
-        let received = comm.exchange(&Buckets::from_destinations(&meet, &single));
-        let mut all: Vec<(Facet, u32)> = Vec::with_capacity(received.data.len());
-        for (rank, facets) in received.iter() {
-            all.extend(facets.iter().map(|&f| (f, rank)));
-        }
-        all.sort_unstable();
-        let mut replies = Vec::new();
-        for run in all.chunk_by(|a, b| a.0.vertices == b.0.vertices) {
-            for pair in run.windows(2) {
-                let ((a, to_a), (b, to_b)) = (pair[0], pair[1]);
-                replies.push((to_a, Pair { cell: a.cell, other: b.cell }));
-                replies.push((to_b, Pair { cell: b.cell, other: a.cell }));
-            }
-        }
-        for pair in comm.exchange(&Buckets::from_pairs(replies)).data {
-            edges.push(((pair.cell - offset) as usize, pair.other));
+    comm.sum_slice(&mut outside);
+    let place = |cell: u32| {
+        let cluster = cluster_of(cell) as usize;
+        (first_near[cluster] != NONE).then(|| first_near[cluster] + cell - clusters.first[cluster])
+    };
+    let known = |cell: u32| place(cell).expect("a cell near an interface");
+    let mut pairs = Vec::new();
+    match_facets(draft, Some(&near), |a, b| pairs.push((known(a), known(b))));
+    let outer = near_across(comm, &across, first_cell, place, comm.exclusive_sum(near.len() as u64));
+    let graph = build(comm, near.len(), &pairs, &outer, false).map_err(failed)?;
+    drop((pairs, outer));
+    let mut owner: Vec<u32> = near.iter().map(|&cell| made.owner[cluster_of(cell) as usize]).collect();
+    let improved = partition::improve(comm, &graph, &fixed, &mut owner, &outside, options);
+
+    let mut of_cell: Vec<u32> = clusters.of_cell.iter().map(|&c| made.owner[c as usize]).collect();
+    for (&cell, &part) in near.iter().zip(&owner) {
+        of_cell[cell as usize] = part;
+    }
+    Ok(Dealt {
+        owner: of_cell,
+        method: made.method,
+        edge_cut: improved.edge_cut,
+        imbalance: improved.imbalance,
+        n_clusters: made.n_clusters,
+    })
+}
+
+/// Edges between cells near interfaces on different ranks: the place of the cell here, and the other's
+/// global number among such cells. Collective.
+fn near_across(
+    comm: &Comm,
+    across: &[Across],
+    first_cell: u64,
+    place: impl Fn(u32) -> Option<u32>,
+    first_near: u64,
+) -> Vec<(u32, u64)> {
+    let firsts = comm.all_gather(first_cell);
+    let mut told = Vec::new();
+    for pair in across {
+        if let Some(k) = place((pair.cell - first_cell) as u32) {
+            // Ranks without cells begin where the next one does.
+            let rank = firsts.partition_point(|&first| first <= pair.other) - 1;
+            told.push((rank as u32, [pair.other, first_near + u64::from(k)]));
         }
     }
-    edges.sort_unstable();
-    let mut ptr = Vec::with_capacity(n_cells + 1);
-    ptr.push(0);
-    // The slots of a cell are consecutive, so its neighbours are compressed in place.
-    let (mut adjacent, mut kept) = (across, 0);
-    let mut added = Vec::new();
-    let mut next_edge = 0;
-    let mut of_cell: Vec<u64> = Vec::new();
-    for (b, block) in draft.soup.blocks.iter().enumerate() {
-        let n = facets.n_facets(b);
-        for c in 0..block.ids.len() {
-            let cell = facets.blocks[b].first_cell + c;
-            let slots = facets.blocks[b].first_slot + c * n;
-            of_cell.clear();
-            of_cell.extend(adjacent[slots..slots + n].iter().filter(|&&other| other != NONE));
-            while let Some(&(_, other)) = edges.get(next_edge).filter(|e| e.0 == cell) {
-                of_cell.push(other);
-                next_edge += 1;
+    let told = comm.exchange(&Buckets::from_pairs(told)).data;
+    told.iter().filter_map(|&[cell, other]| Some((place((cell - first_cell) as u32)?, other))).collect()
+}
+
+/// Renames parts so that cells change ranks as little as possible: the part that has most of its cells
+/// on a rank gets that rank's name, largest overlaps first. Collective.
+fn stay_where_possible(comm: &Comm, owner: &mut [u32], n_parts: usize) {
+    let mut counts = vec![0u64; n_parts];
+    for &part in owner.iter() {
+        counts[part as usize] += 1;
+    }
+    let rank = comm.rank() as u64;
+    let mine: Vec<[u64; 3]> = (0..n_parts as u64)
+        .map(|part| [counts[part as usize], part, rank])
+        .filter(|overlap| overlap[0] > 0)
+        .collect();
+    let mut names = Vec::new();
+    if let Some((mut overlaps, _)) = comm.gather_varied(0, &mine) {
+        overlaps.sort_unstable_by_key(|o| (std::cmp::Reverse(o[0]), o[1], o[2]));
+        let mut taken = vec![false; n_parts];
+        names = vec![NONE; n_parts];
+        for [_, part, rank] in overlaps {
+            if names[part as usize] == NONE && !taken[rank as usize] {
+                names[part as usize] = rank as u32;
+                taken[rank as usize] = true;
             }
-            // A cell may meet another in two facets (tiny periodic meshes), or itself: one edge, or none.
-            of_cell.sort_unstable();
-            of_cell.dedup();
-            of_cell.retain(|&other| other != offset + cell as u64);
-            // Edges to other ranks stand for facets that were alone here, so there is room; only chains
-            // of more than two cells on a facet may overflow it.
-            let room = (slots + n).saturating_sub(kept).min(of_cell.len());
-            if added.is_empty() && room == of_cell.len() {
-                adjacent[kept..kept + room].copy_from_slice(&of_cell);
-            } else {
-                added.extend_from_slice(&of_cell);
-            }
-            kept += of_cell.len();
-            ptr.push(kept);
+        }
+        let mut free = (0..n_parts as u32).filter(|&rank| !taken[rank as usize]);
+        for name in names.iter_mut().filter(|name| **name == NONE) {
+            *name = free.next().expect("as many ranks as parts");
         }
     }
-    adjacent.truncate(kept - added.len());
-    adjacent.append(&mut added);
-    Graph::new(comm, ptr, adjacent).map_err(|e| MeshError::Partition(e.to_string()))
+    comm.broadcast(0, &mut names);
+    for part in owner {
+        *part = names[*part as usize];
+    }
 }

@@ -5,9 +5,12 @@
 //! owned elsewhere are asked for by (cell, entity within the cell), which both sides know without any
 //! global key.
 
-use cluster::{Buckets, Comm, Halo, IndexMap};
+use std::collections::HashMap;
 
-use super::Block;
+use cluster::{Buckets, Comm, Halo, IndexMap};
+use rayon::prelude::*;
+
+use super::{Block, Table};
 
 /// Entities of one dimension: vertices, edges, faces or cells.
 pub struct Entities {
@@ -16,7 +19,7 @@ pub struct Entities {
     /// Moves values from owners to ghosts.
     pub halo: Halo,
     /// Per block: local entity numbers, `n_cells * shape.n_entities(dim)`.
-    pub cell_to_entity: Vec<Vec<u32>>,
+    pub cell_to_entity: Vec<Table>,
 }
 
 /// Mixes the bits of a key (the finalizer of splitmix64), so that ownership along an interface falls
@@ -42,185 +45,186 @@ struct Answer {
     owner: u64,
 }
 
-/// Distinct entities of one dimension on this rank, before they have an owner.
-pub(super) struct Found {
-    /// Per block: numbers from 0 in the order in which the cells meet them.
-    pub cell_to_entity: Vec<Vec<u32>>,
-    /// A key that every rank computes alike.
-    pub keys: Vec<u64>,
+/// A ghost cell that has an entity: its owner, what to ask there, and its local number here.
+struct Around {
+    entity: u32,
+    rank: u32,
+    question: Question,
+    cell: u32,
 }
 
-/// Above this many instances round one vertex (a pole, a hub) sorting beats comparing all pairs.
-const LONG_BUCKET: usize = 96;
+/// Distinct entities of one dimension on this rank, before they have an owner.
+pub(super) struct Found {
+    /// Per block: numbers from 0 in the order in which the cells meet them, owned cells of all blocks
+    /// before ghosts.
+    pub cell_to_entity: Vec<Vec<u32>>,
+    /// How many there are, and how many of them owned cells have.
+    pub n: usize,
+    pub n_touched: usize,
+}
 
-/// Finds the distinct entities of dimension `dim` by the vertices they join. `corner(block, cell)` gives
-/// local numbers, `global` their globally agreed ones.
+/// Cells as numbering meets them: block and range, owned cells of all blocks before ghosts.
+pub(super) fn met(blocks: &[Block]) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+    let owned = blocks.iter().enumerate().map(|(b, block)| (b, 0..block.n_owned));
+    owned.chain(blocks.iter().enumerate().map(|(b, block)| (b, block.n_owned..block.n_cells)))
+}
+
+/// Entities of one greatest vertex that are kept in a list; further ones are hashed.
+const LONG_LIST: usize = 48;
+
+/// Finds the distinct entities of dimension `dim` by the vertices they join: `corners(block, cell)` are
+/// their local numbers, less than `n_corners`.
 pub(super) fn find<'a>(
     blocks: &'a [Block],
     dim: usize,
     n_corners: usize,
     corners: impl Fn(&'a Block, usize) -> &'a [u32],
-    global: impl Fn(u32) -> u64,
 ) -> Found {
-    // Instances bucketed by their least vertex, then matched within the bucket: no hashing, and the
-    // buckets are short (an edge's least vertex begins a handful of edges).
-    let mut starts = vec![0u32; n_corners + 1];
-    let mut instances: Vec<[u32; 4]> = Vec::new();
-    for block in blocks {
+    // Entities hang in a list at their greatest vertex. The lists are short (a handful of edges), and cells
+    // along the curve come back to vertices met lately, so all this stays in a cache.
+    const END: u32 = u32::MAX;
+    let mut head = vec![END; n_corners];
+    let mut entities: Vec<([u32; 3], u32)> = Vec::new();
+    let mut hubs: HashMap<[u32; 4], u32> = HashMap::new();
+    let mut cell_to_entity: Vec<Vec<u32>> =
+        blocks.iter().map(|b| vec![0; b.n_cells * b.shape.n_entities(dim)]).collect();
+    let mut n_touched = None;
+    for (turn, (b, cells)) in met(blocks).enumerate() {
+        if turn == blocks.len() {
+            n_touched = Some(entities.len());
+        }
+        let block = &blocks[b];
         let n = block.shape.n_entities(dim);
-        instances.reserve(n * block.n_cells);
-        for cell in 0..block.n_cells {
+        for cell in cells {
             let vertices = corners(block, cell);
-            for i in 0..n {
-                let mut key = [u32::MAX; 4];
+            for (i, number) in cell_to_entity[b][cell * n..][..n].iter_mut().enumerate() {
                 let entity = block.shape.entity_vertices(dim, i);
-                for (k, &v) in key.iter_mut().zip(entity) {
-                    *k = vertices[v as usize];
+                let (top, rest) = match entity {
+                    [p, q] => {
+                        let (p, q) = (vertices[*p as usize], vertices[*q as usize]);
+                        (p.max(q), [p.min(q), END, END])
+                    }
+                    _ => {
+                        let mut key = [END; 4];
+                        for (k, &v) in key.iter_mut().zip(entity) {
+                            *k = vertices[v as usize];
+                        }
+                        key[..entity.len()].sort_unstable();
+                        let top = std::mem::replace(&mut key[entity.len() - 1], END);
+                        (top, [key[0], key[1], key[2]])
+                    }
+                };
+                let first = head[top as usize];
+                let (mut at, mut length) = (first, 0);
+                while at != END && length < LONG_LIST && entities[at as usize].0 != rest {
+                    at = entities[at as usize].1;
+                    length += 1;
                 }
-                key[..entity.len()].sort_unstable();
-                starts[key[0] as usize + 1] += 1;
-                instances.push(key);
-            }
-        }
-    }
-    for v in 0..n_corners {
-        starts[v + 1] += starts[v];
-    }
-    let mut next = starts.clone();
-    let mut by_vertex = vec![0u32; instances.len()];
-    for (k, key) in instances.iter().enumerate() {
-        let place = &mut next[key[0] as usize];
-        by_vertex[*place as usize] = k as u32;
-        *place += 1;
-    }
-    // The representative of each instance is the first one with its key.
-    let mut representative = vec![0u32; instances.len()];
-    for v in 0..n_corners {
-        let bucket = &mut by_vertex[starts[v] as usize..starts[v + 1] as usize];
-        if bucket.len() > LONG_BUCKET {
-            bucket.sort_unstable_by_key(|&k| (instances[k as usize], k));
-            for run in bucket.chunk_by(|&a, &b| instances[a as usize] == instances[b as usize]) {
-                for &k in run {
-                    representative[k as usize] = run[0];
+                if at != END && length < LONG_LIST {
+                    *number = at;
+                    continue;
+                }
+                let new = entities.len() as u32;
+                *number = if length == LONG_LIST {
+                    *hubs.entry([top, rest[0], rest[1], rest[2]]).or_insert(new)
+                } else {
+                    head[top as usize] = new;
+                    new
+                };
+                if *number == new {
+                    entities.push((rest, first));
                 }
             }
-            continue;
-        }
-        for (k, &a) in bucket.iter().enumerate() {
-            let first = bucket[..k].iter().find(|&&b| instances[b as usize] == instances[a as usize]);
-            representative[a as usize] = first.map_or(a, |&b| representative[b as usize]);
         }
     }
-    let mut numbers = vec![u32::MAX; instances.len()];
-    let mut keys = Vec::new();
-    let mut cell_to_entity = Vec::with_capacity(blocks.len());
-    let mut k = 0;
-    for block in blocks {
-        let n = block.shape.n_entities(dim) * block.n_cells;
-        let mut table = Vec::with_capacity(n);
-        for _ in 0..n {
-            let r = representative[k] as usize;
-            if r == k {
-                numbers[k] = keys.len() as u32;
-                // The numbers' order, unlike their values, may differ between ranks.
-                let mut vertices = instances[k].map(|v| if v == u32::MAX { u64::MAX } else { global(v) });
-                vertices.sort_unstable();
-                keys.push(vertices.iter().fold(0, |hash, &v| mix(hash ^ v)));
-            }
-            table.push(numbers[r]);
-            k += 1;
-        }
-        cell_to_entity.push(table);
-    }
-    Found { cell_to_entity, keys }
+    let n = entities.len();
+    Found { cell_to_entity, n, n_touched: n_touched.unwrap_or(n) }
 }
 
 /// The cells themselves as entities: no two share one.
 pub(super) fn cells(blocks: &[Block]) -> Found {
+    let mut cell_to_entity: Vec<Vec<u32>> = blocks.iter().map(|_| Vec::new()).collect();
     let mut n = 0;
-    let mut next = |block: &Block| {
-        let first = n;
-        n += block.n_cells as u32;
-        (first..n).collect()
-    };
-    let cell_to_entity: Vec<Vec<u32>> = blocks.iter().map(&mut next).collect();
-    Found { cell_to_entity, keys: vec![0; n as usize] }
+    for (b, cells) in met(blocks) {
+        cell_to_entity[b].extend(n as u32..(n + cells.len()) as u32);
+        n += cells.len();
+    }
+    Found { cell_to_entity, n, n_touched: blocks.iter().map(|b| b.n_owned).sum() }
 }
 
-/// Gives every found entity an owner and a global number. Collective.
-pub(super) fn number(comm: &Comm, blocks: &[Block], found: Found) -> Entities {
-    let Found { mut cell_to_entity, keys } = found;
-    let n = keys.len();
+/// Gives every found entity an owner and a global number. `key(entity, block, cell, local)`, of an entity
+/// and a cell that has it, is a number that every rank computes alike. Ghosts come in ascending order
+/// of their global numbers. Also returns the new number of each entity found, unless all keep theirs
+/// (then nothing). Collective.
+pub(super) fn number(
+    comm: &Comm,
+    blocks: &[Block],
+    found: Found,
+    key: impl Fn(u32, usize, usize, usize) -> u64,
+) -> (Entities, Vec<u32>) {
+    let Found { mut cell_to_entity, n, n_touched } = found;
     let rank = comm.rank() as u32;
     let per_cell = |b: usize| cell_to_entity[b].len() / blocks[b].n_cells.max(1);
-    // Which entities touch an owned cell (their star is complete), and which touch a ghost.
-    const MINE: u32 = u32::MAX;
-    let mut touches_owned = vec![false; n];
-    let mut owner = vec![MINE; n];
-    for (b, block) in blocks.iter().enumerate() {
-        for &e in &cell_to_entity[b][..block.n_owned * per_cell(b)] {
-            touches_owned[e as usize] = true;
-        }
-    }
-    // Pairs of (entity, rank of a ghost cell around it), for the few entities at an interface.
-    let mut around: Vec<(u32, u32, Question)> = Vec::new();
+    // Every (entity, rank of a ghost cell around it): few, at interfaces.
+    let mut around: Vec<Around> = Vec::new();
     for (b, block) in blocks.iter().enumerate() {
         let n_local = per_cell(b);
         for cell in block.n_owned..block.n_cells {
-            let (ghost_rank, ghost_cell) = block.ghosts[cell - block.n_owned];
+            let (rank, ghost_cell) = block.ghosts[cell - block.n_owned];
             for local in 0..n_local {
+                let entity = cell_to_entity[b][cell * n_local + local];
                 let question = Question { block: b as u32, cell: ghost_cell, local: local as u32 };
-                around.push((cell_to_entity[b][cell * n_local + local], ghost_rank, question));
+                around.push(Around { entity, rank, question, cell: cell as u32 });
             }
         }
     }
-    around.sort_unstable_by_key(|a| (a.0, a.1));
+    around.sort_unstable_by_key(|a| (a.entity, a.rank));
+    // Entities owned elsewhere, with their owners, ascending; and whom to ask about them.
+    let mut elsewhere: Vec<(u32, u32)> = Vec::new();
     let mut candidates = Vec::new();
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    for run in around.chunk_by(|a, b| a.0 == b.0) {
-        let e = run[0].0 as usize;
-        if !touches_owned[e] {
-            owner[e] = run[0].1;
-            second.push((run[0].1, (run[0].0, run[0].2)));
+    for run in around.chunk_by(|a, b| a.entity == b.entity) {
+        let e = run[0].entity;
+        if e as usize >= n_touched {
+            second.push((run[0].rank, (elsewhere.len() as u32, run[0].question)));
+            elsewhere.push((e, run[0].rank));
             continue;
         }
         candidates.clear();
         candidates.push(rank);
-        candidates.extend(run.iter().map(|a| a.1));
+        candidates.extend(run.iter().map(|a| a.rank));
         candidates.sort_unstable();
         candidates.dedup();
-        let chosen = candidates[(keys[e] % candidates.len() as u64) as usize];
+        let Question { block, local, .. } = run[0].question;
+        let key = key(e, block as usize, run[0].cell as usize, local as usize);
+        let chosen = candidates[(key % candidates.len() as u64) as usize];
         if chosen != rank {
-            owner[e] = chosen;
-            let asked = run.iter().find(|a| a.1 == chosen).expect("a candidate comes from a cell");
-            first.push((chosen, (run[0].0, asked.2)));
+            let asked = run.iter().find(|a| a.rank == chosen).expect("a candidate comes from a cell");
+            first.push((chosen, (elsewhere.len() as u32, asked.question)));
+            elsewhere.push((e, chosen));
         }
     }
     drop(around);
-    // Owned entities first, then ghosts, both in the order in which cells meet them.
-    let mut renumber = vec![0u32; n];
-    let (mut n_owned, mut n_ghost) = (0u32, 0u32);
-    for e in 0..n {
-        if owner[e] == MINE {
-            renumber[e] = n_owned;
-            n_owned += 1;
-        }
-    }
-    for e in 0..n {
-        if owner[e] != MINE {
-            renumber[e] = n_owned + n_ghost;
-            n_ghost += 1;
-        }
-    }
-    for table in &mut cell_to_entity {
-        for e in table.iter_mut() {
-            *e = renumber[*e as usize];
-        }
-    }
+    // Owned entities keep their order; those owned elsewhere drop out.
+    let n_owned = (n - elsewhere.len()) as u32;
     let offset = comm.exclusive_sum(u64::from(n_owned));
     let n_global = comm.sum(u64::from(n_owned));
-    let mut ghosts = vec![u64::MAX; n_ghost as usize];
-    let mut owners = vec![0u32; n_ghost as usize];
+    let mut ghosts = vec![u64::MAX; elsewhere.len()];
+    let mut owners: Vec<u32> = elsewhere.iter().map(|e| e.1).collect();
+    let mut renumber = Vec::new();
+    if !elsewhere.is_empty() {
+        renumber.reserve_exact(n);
+        let (mut next, mut ghost) = (0, elsewhere.iter().zip(n_owned..).peekable());
+        for e in 0..n as u32 {
+            renumber.push(match ghost.next_if(|g| g.0.0 == e) {
+                Some((_, number)) => number,
+                None => {
+                    next += 1;
+                    next - 1
+                }
+            });
+        }
+    }
     for questions in [first, second] {
         let asked: Vec<(u32, Question)> = questions.iter().map(|q| (q.0, q.1.1)).collect();
         let sent: Vec<(u32, u32)> = questions.iter().map(|q| (q.0, q.1.0)).collect();
@@ -233,6 +237,7 @@ pub(super) fn number(comm: &Comm, blocks: &[Block], found: Found) -> Entities {
                 let table = &cell_to_entity[q.block as usize];
                 let n_local = table.len() / blocks[q.block as usize].n_cells.max(1);
                 let e = table[q.cell as usize * n_local + q.local as usize];
+                let e = renumber.get(e as usize).copied().unwrap_or(e);
                 match e.checked_sub(n_owned) {
                     None => Answer { global: offset + u64::from(e), owner: u64::from(rank) },
                     Some(g) => Answer { global: ghosts[g as usize], owner: u64::from(owners[g as usize]) },
@@ -241,14 +246,26 @@ pub(super) fn number(comm: &Comm, blocks: &[Block], found: Found) -> Entities {
             .collect();
         let answers =
             comm.exchange(&Buckets { ranks: received.ranks, offsets: received.offsets, data: answers });
-        for (&e, answer) in sent.data.iter().zip(&answers.data) {
-            let g = (renumber[e as usize] - n_owned) as usize;
-            ghosts[g] = answer.global;
-            owners[g] = answer.owner as u32;
+        for (&g, answer) in sent.data.iter().zip(&answers.data) {
+            ghosts[g as usize] = answer.global;
+            owners[g as usize] = answer.owner as u32;
         }
     }
     debug_assert!(ghosts.iter().all(|&g| g != u64::MAX), "every ghost has a number");
+    let mut order: Vec<u32> = (0..ghosts.len() as u32).collect();
+    order.sort_unstable_by_key(|&g| ghosts[g as usize]);
+    for (place, &g) in order.iter().enumerate() {
+        renumber[elsewhere[g as usize].0 as usize] = n_owned + place as u32;
+    }
+    if !renumber.is_empty() {
+        for table in &mut cell_to_entity {
+            table.par_chunks_mut(1 << 14).flatten().for_each(|e| *e = renumber[*e as usize]);
+        }
+    }
+    let ghosts = order.iter().map(|&g| ghosts[g as usize]).collect();
+    let owners = order.iter().map(|&g| owners[g as usize]).collect();
     let map = IndexMap::from_parts(n_owned as usize, offset, n_global, ghosts, owners);
     let halo = Halo::new(comm, &map);
-    Entities { map, halo, cell_to_entity }
+    let cell_to_entity = cell_to_entity.into_iter().map(Table::from).collect();
+    (Entities { map, halo, cell_to_entity }, renumber)
 }

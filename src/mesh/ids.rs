@@ -1,7 +1,10 @@
 //! Compressing sparse 64-bit identifiers into consecutive local numbers.
 //!
-//! Imports nothing of femdd. Two representations behind one interface: a table over the range of the
-//! identifiers where it is dense (generated meshes, most files), a sorted list where it is not.
+//! Imports nothing of femdd. [`IdSet`] numbers identifiers in ascending order, [`Numbers`] in the order in
+//! which they are met. Both keep a table over the range of the identifiers where it is dense (generated
+//! meshes, most files), something smaller where it is not.
+
+use std::collections::HashMap;
 
 /// A set of distinct identifiers, each with a local number: its rank in ascending order.
 #[derive(Debug, Clone)]
@@ -85,9 +88,73 @@ impl IdSet {
     }
 }
 
+/// Identifiers numbered in the order in which they are met.
+#[derive(Debug, Clone)]
+pub(super) struct Numbers {
+    first: u64,
+    table: Vec<u32>,
+    /// Those outside the table.
+    sparse: HashMap<u64, u32>,
+    ids: Vec<u64>,
+}
+
+impl Numbers {
+    /// None yet. Most of about `n` references will be to identifiers from `first` to `last`.
+    pub fn new(first: u64, last: u64, n: usize) -> Numbers {
+        let range = last.saturating_sub(first).saturating_add(1);
+        let dense = first <= last && range <= (n * MAX_RANGE_PER_REFERENCE) as u64 + 1024;
+        let table = if dense { vec![u32::MAX; range as usize] } else { Vec::new() };
+        Numbers { first, table, sparse: HashMap::new(), ids: Vec::new() }
+    }
+
+    /// The number of `id`, a new one where it was not met before.
+    #[inline]
+    pub fn meet(&mut self, id: u64) -> u32 {
+        let next = self.ids.len() as u32;
+        let slot = match self.table.get_mut(id.wrapping_sub(self.first) as usize) {
+            Some(slot) => slot,
+            None => self.sparse.entry(id).or_insert(u32::MAX),
+        };
+        if *slot == u32::MAX {
+            *slot = next;
+            self.ids.push(id);
+        }
+        *slot
+    }
+
+    /// The number of `id`, if it was met.
+    pub fn get(&self, id: u64) -> Option<u32> {
+        let slot = match self.table.get(id.wrapping_sub(self.first) as usize) {
+            Some(&slot) => slot,
+            None => *self.sparse.get(&id)?,
+        };
+        (slot != u32::MAX).then_some(slot)
+    }
+
+    /// The identifiers, by number.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// How many were met.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_follow_the_order_of_meeting() {
+        let ids = [7u64, 5, 7, 9_000_000_000_000, 5, 3, 9_000_000_000_000];
+        for (first, last) in [(5, 7), (3, 9_000_000_000_000), (u64::MAX, 0)] {
+            let mut numbers = Numbers::new(first, last, ids.len());
+            assert_eq!(ids.map(|id| numbers.meet(id)), [0, 1, 0, 2, 1, 3, 2]);
+            assert_eq!(numbers.ids(), [7, 5, 9_000_000_000_000, 3]);
+        }
+    }
 
     #[test]
     fn dense_and_sparse_agree() {

@@ -7,6 +7,7 @@
 pub mod boxes;
 pub mod bricks;
 mod check;
+mod curve;
 pub mod directory;
 mod distribute;
 pub mod draft;
@@ -20,6 +21,7 @@ pub mod locate;
 pub mod periodic;
 pub mod refine;
 pub mod soup;
+mod table;
 mod tags;
 
 use cluster::Comm;
@@ -30,6 +32,7 @@ pub use check::check_mesh;
 pub use entities::Entities;
 pub use ids::IdSet;
 pub use soup::Group;
+pub use table::Table;
 
 /// What is wrong with a mesh. Travels between ranks.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ pub struct Block {
     /// How many there are, ghosts included.
     pub n_cells: usize,
     /// Topological vertices, local numbers: `n_cells * shape.n_vertices()`.
-    pub cell_to_vertex: Vec<u32>,
+    pub cell_to_vertex: Table,
     /// Geometry nodes, local numbers: `n_cells * nodes per cell`. `None` where nodes are the vertices.
     cell_to_node: Option<Vec<u32>>,
     n_nodes: usize,
@@ -178,7 +181,7 @@ pub struct Mesh {
     pub groups: Vec<Group>,
     /// Distinct sets of groups that cells belong to.
     pub sets: Vec<Vec<u16>>,
-    /// Topological vertices: owned first, ghosts after.
+    /// Topological vertices: owned first, ghosts after, these by ascending global number.
     pub vertices: Entities,
     /// Coordinates of geometry nodes, by local number.
     pub nodes: Vec<[f64; 3]>,

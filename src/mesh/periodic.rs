@@ -8,9 +8,9 @@ use cluster::Buckets;
 
 use super::MeshError;
 use super::directory::Directory;
-use super::draft::Draft;
+use super::draft::{Draft, Merged};
 use super::entities::mix;
-use super::ids::IdSet;
+use super::ids::{IdSet, Numbers};
 
 /// Coordinates that agree to this fraction of the boundary's size are the same.
 const TOLERANCE: f64 = 1e-6;
@@ -23,9 +23,9 @@ struct Point {
     side: u64,
 }
 
-/// Topological vertices by block, corner by corner, with the second of each pair of groups replaced by
-/// the first. Collective.
-pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Vec<Vec<u64>>, MeshError> {
+/// Topological vertices: those of the second of each pair of groups replaced by those of the first.
+/// Collective.
+pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Merged, MeshError> {
     let comm = &draft.comm;
     let mut links: Vec<(u64, u64)> = Vec::new();
     for &(a, b) in pairs {
@@ -35,11 +35,14 @@ pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Vec<Vec<u64>>
     // the chains; boundaries periodic in three directions have chains of three.
     let (slaves, masters): (Vec<u64>, Vec<u64>) = links.into_iter().unzip();
     let directory = LinkDirectory::new(draft, &slaves, &masters);
-    let mut merged: Vec<Vec<u64>> = (0..draft.soup.blocks.len())
-        .map(|b| {
-            let block = &draft.soup.blocks[b];
+    let nodes: Vec<Vec<u64>> = (0..draft.cells.len()).map(|b| draft.cell_nodes(b)).collect();
+    // By block, corner by corner.
+    let mut merged: Vec<Vec<u64>> = nodes
+        .iter()
+        .zip(&draft.soup.blocks)
+        .map(|(nodes, block)| {
             let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
-            block.nodes.chunks_exact(n).flat_map(|x| x[..corners].iter().copied()).collect()
+            nodes.chunks_exact(n).flat_map(|x| x[..corners].iter().copied()).collect()
         })
         .collect();
     for _ in 0..8 {
@@ -55,23 +58,35 @@ pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Vec<Vec<u64>>
             break;
         }
     }
-    check_width(draft, &merged, &masters, pairs)?;
-    Ok(merged)
+    check_width(draft, &nodes, &merged, &masters, pairs)?;
+    let all = || merged.iter().flatten().copied();
+    let mut numbers = Numbers::new(all().min().unwrap_or(1), all().max().unwrap_or(0), all().count());
+    let mut label = vec![0; draft.numbers.len()];
+    for (b, vertices) in merged.iter().enumerate() {
+        let block = &draft.soup.blocks[b];
+        let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
+        for (nodes, vertices) in draft.cells[b].chunks_exact(n).zip(vertices.chunks_exact(corners)) {
+            for (&node, &vertex) in nodes.iter().zip(vertices) {
+                label[node as usize] = numbers.meet(vertex);
+            }
+        }
+    }
+    Ok(Merged { label, ids: numbers.ids().to_vec() })
 }
 
 /// Whether a vertex has edges both to a vertex and to an image of it: 2 cells across. Collective.
 ///
 /// Edges of which one end was merged meet at the rank that their merged ends hash to, with edges that have a
 /// master for one end: the two may stand in cells of different ranks.
-fn meets_both_images(draft: &Draft, merged: &[Vec<u64>], masters: &[u64]) -> bool {
+fn meets_both_images(draft: &Draft, nodes: &[Vec<u64>], merged: &[Vec<u64>], masters: &[u64]) -> bool {
     let comm = &draft.comm;
     let set = IdSet::new(merged.iter().flatten());
     let is_master =
         Directory::new(comm, draft.ranges, masters, masters).get_or(comm, set.ids(), |_| u64::MAX);
     let mut edges: Vec<[u64; 4]> = Vec::new();
-    for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
+    for ((block, nodes), vertices) in draft.soup.blocks.iter().zip(nodes).zip(merged) {
         let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
-        for (nodes, vertices) in block.nodes.chunks_exact(n).zip(vertices.chunks_exact(corners)) {
+        for (nodes, vertices) in nodes.chunks_exact(n).zip(vertices.chunks_exact(corners)) {
             for i in 0..block.shape.n_entities(1) {
                 let ends = block.shape.entity_vertices(1, i);
                 let [a, b] = [0, 1].map(|k| (vertices[ends[k] as usize], nodes[ends[k] as usize]));
@@ -102,11 +117,12 @@ fn meets_both_images(draft: &Draft, merged: &[Vec<u64>], masters: &[u64]) -> boo
 /// fewer than 3 cells across a period.
 fn check_width(
     draft: &Draft,
+    nodes: &[Vec<u64>],
     merged: &[Vec<u64>],
     masters: &[u64],
     pairs: &[(u16, u16)],
 ) -> Result<(), MeshError> {
-    let mut narrow = meets_both_images(draft, merged, masters);
+    let mut narrow = meets_both_images(draft, nodes, merged, masters);
     for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
         for corners in vertices.chunks_exact(block.shape.n_vertices()) {
             let repeated = (1..corners.len()).any(|k| corners[..k].contains(&corners[k]));
@@ -115,9 +131,9 @@ fn check_width(
     }
     // Two edges between the same merged vertices but different nodes: 2 cells across.
     let mut edges: Vec<([u64; 2], [u64; 2])> = Vec::new();
-    for (block, vertices) in draft.soup.blocks.iter().zip(merged) {
+    for ((block, nodes), vertices) in draft.soup.blocks.iter().zip(nodes).zip(merged) {
         let (n, corners) = (block.geometry.n_nodes(block.shape), block.shape.n_vertices());
-        for (nodes, vertices) in block.nodes.chunks_exact(n).zip(vertices.chunks_exact(corners)) {
+        for (nodes, vertices) in nodes.chunks_exact(n).zip(vertices.chunks_exact(corners)) {
             if nodes[..corners] == *vertices {
                 continue;
             }

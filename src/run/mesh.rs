@@ -151,7 +151,7 @@ pub fn load(comm: &Comm, case: &Case, phases: &mut Phases) -> Result<Loaded, Run
     let stored = owners.is_some();
     let (owners, mut report) = match owners {
         Some(owners) => (owners, PartitionReport::default()),
-        None => phases.time("partition", || partition_draft(comm, &draft, comm.size()))?,
+        None => phases.time("partition", || partition_draft(&draft, comm.size()))?,
     };
     let keeping = match &cache {
         Some(cache) if !stored => {
@@ -242,18 +242,14 @@ pub fn partition_of(mesh: &Mesh, method: &str) -> PartitionReport {
 ///
 /// # Errors
 /// When the partitioner fails.
-pub fn partition_draft(
-    comm: &Comm,
-    draft: &Draft,
-    n_parts: usize,
-) -> Result<(Vec<u32>, PartitionReport), RunError> {
+pub fn partition_draft(draft: &Draft, n_parts: usize) -> Result<(Vec<u32>, PartitionReport), RunError> {
     if n_parts == 1 {
         let report = PartitionReport { imbalance: 1.0, edge_cut: 0, method: "none".into() };
         return Ok((vec![0; draft.n_cells()], report));
     }
-    let (found, quality) = partition_measured(comm, draft, n_parts)?;
+    let found = draft.partition(n_parts, &partition::Options::default())?;
     let report =
-        PartitionReport { imbalance: quality.imbalance, edge_cut: quality.edge_cut, method: found.method };
+        PartitionReport { imbalance: found.imbalance, edge_cut: found.edge_cut, method: found.method };
     Ok((found.owner, report))
 }
 

@@ -53,14 +53,14 @@ pub fn stored(draft: &Draft, owners: &[u32], n_parts: usize, hash: &str) -> Stor
     let soup = draft.soup();
     let (ids, points) = draft.nodes();
     let mut begin = 0;
-    let blocks = soup.blocks.iter().map(|block| {
+    let blocks = soup.blocks.iter().enumerate().map(|(b, block)| {
         let mine = &owners[begin..begin + block.ids.len()];
         begin += block.ids.len();
         StoredCells {
             shape: shape_code(block.shape),
             geometry: geometry_code(block.geometry),
             nodes_per_cell: block.geometry.n_nodes(block.shape),
-            nodes: block.nodes.clone(),
+            nodes: draft.cell_nodes(b),
             ids: block.ids.clone(),
             sets: block.sets.clone(),
             owners: mine.to_vec(),

@@ -8,8 +8,8 @@
 use cluster::{Halo, IndexMap};
 
 use crate::element::Lagrange;
-use crate::mesh::Mesh;
 use crate::mesh::lattice::Lattice;
+use crate::mesh::{Mesh, Table};
 
 /// How a rank orders its own nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Order {
 }
 
 /// The bandwidth of the owned part: the greatest distance between two owned nodes of one cell.
-pub fn bandwidth(n_owned: usize, cell_to_node: &[Vec<u32>], n_nodes: &[usize]) -> usize {
+pub fn bandwidth(n_owned: usize, cell_to_node: &[Table], n_nodes: &[usize]) -> usize {
     let mut widest = 0;
     for (table, &n) in cell_to_node.iter().zip(n_nodes) {
         for nodes in table.chunks_exact(n.max(1)) {
@@ -141,7 +141,10 @@ pub(super) fn renumber(mesh: &Mesh, elements: &[Lagrange], lattice: Lattice) -> 
     let cell_to_point = lattice
         .cell_to_point
         .into_iter()
-        .map(|table| table.into_iter().map(|v| order.get(v as usize).copied().unwrap_or(v)).collect())
+        .map(|mut table| {
+            table.to_mut().iter_mut().for_each(|v| *v = order.get(*v as usize).copied().unwrap_or(*v));
+            table
+        })
         .collect();
     let halo = Halo::new(&mesh.comm, &map);
     Lattice { map, halo, cell_to_point }
@@ -161,7 +164,8 @@ pub(super) fn sort_ghosts(mesh: &Mesh, lattice: Lattice) -> Lattice {
     let owners = sorted.iter().map(|&k| lattice.map.ghost_owners()[k]).collect();
     let map = IndexMap::from_parts(n_owned, lattice.map.offset(), lattice.map.n_global(), ghosts, owners);
     let mut cell_to_point = lattice.cell_to_point;
-    for v in cell_to_point.iter_mut().flatten().filter(|v| **v as usize >= n_owned) {
+    let tables = cell_to_point.iter_mut().flat_map(Table::to_mut);
+    for v in tables.filter(|v| **v as usize >= n_owned) {
         *v = place[*v as usize - n_owned];
     }
     let halo = Halo::new(&mesh.comm, &map);

@@ -9,7 +9,7 @@ use cluster::{Halo, IndexMap};
 
 use crate::element::{Lagrange, Nodes};
 use crate::mesh::lattice::{self, Corners};
-use crate::mesh::{Mesh, geometry};
+use crate::mesh::{Mesh, Table, geometry};
 
 pub use bandwidth::{Order, bandwidth};
 
@@ -23,8 +23,9 @@ pub struct Space {
     pub map: IndexMap,
     /// Moves nodal values between owners and ghosts.
     pub halo: Halo,
-    /// Per block: local nodes of each cell, `n_cells * n_nodes`, in the element's order.
-    pub cell_to_node: Vec<Vec<u32>>,
+    /// Per block: local nodes of each cell, `n_cells * n_nodes`, in the element's order. Of degree 1 the
+    /// mesh's own tables, where nodes are in the order of the curve.
+    pub cell_to_node: Vec<Table>,
 }
 
 impl Space {
@@ -41,9 +42,9 @@ impl Space {
             .collect::<Result<Vec<_>, _>>()?;
         let mut lattice = lattice::number(mesh, &elements, Corners::Vertices);
         if order == Order::CuthillMcKee {
-            lattice = bandwidth::renumber(mesh, &elements, lattice);
+            lattice = bandwidth::sort_ghosts(mesh, bandwidth::renumber(mesh, &elements, lattice));
         }
-        let lattice::Lattice { map, halo, cell_to_point } = bandwidth::sort_ghosts(mesh, lattice);
+        let lattice::Lattice { map, halo, cell_to_point } = lattice;
         Ok(Space { degree, elements, map, halo, cell_to_node: cell_to_point })
     }
 

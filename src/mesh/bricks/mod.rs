@@ -187,7 +187,7 @@ impl Plan {
                 geometry: GeometryKind::Linear,
                 n_owned: local.n_owned_cells,
                 n_cells: local.ids.len(),
-                cell_to_vertex: local.cell_to_vertex,
+                cell_to_vertex: local.cell_to_vertex.into(),
                 cell_to_node: local.cell_to_node,
                 n_nodes: self.shape.n_vertices(),
                 sets: vec![1; local.ids.len()],
