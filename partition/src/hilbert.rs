@@ -17,8 +17,8 @@ const STEP: u32 = 3;
 
 /// For each state and each way down `STEP` levels (the orthants' numbers, coarsest first): the position
 /// along the curve, and above it the state there.
-const PLANE: [u16; 8 << 6] = table::<{ 8 << 6 }>(2);
-const SPACE: [u16; 24 << 9] = table::<{ 24 << 9 }>(3);
+static PLANE: [u16; 8 << 6] = table::<{ 8 << 6 }>(2);
+static SPACE: [u16; 24 << 9] = table::<{ 24 << 9 }>(3);
 
 /// One level down: the position among the orthants, and the state in there. A state is the entry corner,
 /// and above it the axis along which the curve leaves.
@@ -39,7 +39,7 @@ const fn descend(n: u32, state: u32, orthant: u32) -> (u32, u32) {
     let enters = even ^ (even >> 1);
     let leaves = if position == 0 {
         0
-    } else if position % 2 == 0 {
+    } else if position.is_multiple_of(2) {
         (position - 1).trailing_ones() % n
     } else {
         position.trailing_ones() % n
