@@ -118,7 +118,8 @@ fn spans(d: &Discretisation, by_nodes: bool) -> Vec<Span> {
             let n = d.space.elements[block].n_nodes();
             let touched = &d.space.cell_to_node[block][cells.start as usize * n..cells.end as usize * n];
             let owned = touched.iter().filter(|&&v| v < n_owned);
-            nodes = owned.fold(u32::MAX..0, |r, &v| r.start.min(v)..r.end.max(v + 1));
+            let (first, end) = owned.fold((u32::MAX, 0), |(first, end), &v| (first.min(v), end.max(v + 1)));
+            nodes = first..end;
         }
         Span { block, cells, nodes }
     };

@@ -286,12 +286,12 @@ impl Group {
             let inverse = self.inverse_at::<D>(q);
             let mut flux = [[Lanes::default(); D]; C];
             for c in 0..C {
-                r.f0[c] = r.f0[c] * weight;
+                r.f0[c] *= weight;
                 for k in 0..D {
                     for d in 0..D {
                         flux[c][k] = inverse[k][d].mul_add(r.f1[c][d], flux[c][k]);
                     }
-                    flux[c][k] = flux[c][k] * weight;
+                    flux[c][k] *= weight;
                 }
             }
             let values = &cells.basis.values[q * n..][..n];

@@ -134,7 +134,7 @@ impl<const C: usize> Lanes<C> {
     ) -> Result<([[Lane; D]; D], Lane), AssemblyError> {
         let (inverse, determinant) = invert::<D>(&jacobian::<D>(table, q, &self.x));
         // As a sum of conditions: a search for the first would go cell by cell.
-        if determinant.iter().any(|&det| !(det > 0.0)) {
+        if determinant.iter().any(|&det| det <= 0.0 || det.is_nan()) {
             return Err(self.inverted(d, b, cells, table, q, &determinant));
         }
         Ok((inverse, determinant))
@@ -150,7 +150,7 @@ impl<const C: usize> Lanes<C> {
         q: usize,
         determinant: &Lane,
     ) -> AssemblyError {
-        let l = determinant.iter().position(|&det| !(det > 0.0)).expect("one is not positive");
+        let l = determinant.iter().position(|&det| det <= 0.0 || det.is_nan()).expect("one is not positive");
         let cell = cells[l.min(cells.len() - 1)] as usize;
         let mut x = Vec::new();
         d.mesh.cell_coordinates(&d.mesh.blocks[b], cell, &mut x);

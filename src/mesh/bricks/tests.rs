@@ -13,7 +13,7 @@ fn spec(cells: &[u64], shape: Shape) -> BoxSpec {
 }
 
 fn plan(cells: &[u64], shape: Shape, periodic: &[(u16, u16)]) -> Plan {
-    Plan::new(&spec(cells, shape)).and_then(|p| Ok(p.with(1.5, periodic).expect("joins"))).expect("a box")
+    Plan::new(&spec(cells, shape)).map(|p| p.with(1.5, periodic).expect("joins")).expect("a box")
 }
 
 /// A cell: its corners' nodes, in order, and its tags as (group, local facet).
