@@ -82,7 +82,8 @@ fn one_rank() {
     }
     let session = cluster::init().expect("MPI starts");
     let comm = session.world();
-    let cases: [(&[u64], Shape, &[(u16, u16)]); 12] = [
+    type Case<'a> = (&'a [u64], Shape, &'a [(u16, u16)]);
+    let cases: [Case; 12] = [
         (&[300], Shape::Interval, &[]),
         (&[9], Shape::Interval, &[(0, 1)]),
         (&[12, 9], Shape::Triangle, &[]),
@@ -137,7 +138,7 @@ fn compare(comm: &Comm, cells: &[u64], shape: Shape, periodic: &[(u16, u16)]) {
     let (ours, dealt) = plan.build(comm).expect("it fits");
     let soup = boxes::generate(comm, &spec).expect("a box");
     let draft = Draft::new(comm, soup, 0.1, periodic, true).expect("a draft");
-    let (owners, report) = partition_draft(comm, &draft, comm.size()).expect("a partition");
+    let (owners, report) = partition_draft(&draft, comm.size()).expect("a partition");
     let other = draft.distribute(&owners).expect("a mesh");
     for (mesh, way) in [(&ours, "directly"), (&other, "by the soup")] {
         if let Err(message) = check_mesh(mesh) {
