@@ -1,6 +1,6 @@
 //! A mesh on its way: cells in the order of a space-filling curve, not yet given to their owners.
 //!
-//! [`Draft::new`] checks the cells and redistributes them along a Hilbert curve ([`super::curve`]),
+//! [`Draft::new`] checks the cells and redistributes them along a Hilbert curve (`curve.rs`),
 //! [`Draft::partition`] finds owners, [`Draft::distribute`] sends every cell to its owner and builds the
 //! [`Mesh`]. All three are collective. Cells are kept with local numbers of their nodes, half the size of
 //! identifiers.
