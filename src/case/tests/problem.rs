@@ -82,7 +82,7 @@ fn sections_and_keys() {
 
 #[test]
 fn several_errors_at_once_in_file_order() {
-    let text = poisson("diffusion = -1\nsorce = 1\n[solver]\nmethod = \"cg+amg\"\ntolerance = 0");
+    let text = poisson("diffusion = -1\nsorce = 1\n[solver]\nmethod = \"cg+agm\"\ntolerance = 0");
     let lines: Vec<Option<usize>> = errors(&text, &[]).iter().map(|e| e.line).collect();
     assert_eq!(lines, [Some(5), Some(6), Some(8), Some(9)]);
 }
