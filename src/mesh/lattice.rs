@@ -54,7 +54,9 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
         })
     };
     let vertices_only = elements.iter().all(|element| element.degree() == 1);
-    if vertices_only && corners == Corners::Vertices && mesh.vertices.map.ghosts().is_sorted() {
+    // What one rank's ghosts allow, all ranks must do: the other way communicates.
+    let as_vertices = vertices_only && corners == Corners::Vertices;
+    if as_vertices && !comm.any(!mesh.vertices.map.ghosts().is_sorted()) {
         // Degree 1 is the mesh's own numbering: shared, not copied.
         let map = mesh.vertices.map.clone();
         let cell_to_point = mesh.blocks.iter().map(|b| b.cell_to_vertex.clone()).collect();
