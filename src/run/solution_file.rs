@@ -243,14 +243,14 @@ impl Solved<'_> {
     ) -> Result<(), OutputError> {
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
-        let n_nodes = self.points.n_points();
+        let nodes = &self.points;
         if elements.is_empty() {
             grid.points(&|rows, out| {
                 for (out, point) in out.as_chunks_mut().0.iter_mut().zip(rows) {
-                    *out = match (points.places.get(point), point.checked_sub(n_nodes)) {
+                    *out = match (points.places.get(point), point.checked_sub(nodes.n_points())) {
                         (Some(&place), _) => place,
                         (None, Some(k)) => points.seam[k].1,
-                        (None, None) => coordinates[self.points.node(points.pair(point)) as usize],
+                        (None, None) => coordinates[nodes.node(points.pair(point)) as usize],
                     };
                 }
             })?;
@@ -285,7 +285,7 @@ impl Solved<'_> {
                 grid.point_field(k, &|rows, out: &mut [f64]| {
                     out.fill(0.0);
                     for (out, point) in out.chunks_exact_mut(*width).zip(rows) {
-                        let row = source.row(&self.points, points.pair(point));
+                        let row = source.row(nodes, points.pair(point));
                         moves.iter().for_each(|&(from, to)| out[to] = row[from]);
                     }
                 })?;

@@ -215,11 +215,7 @@ pub(super) fn products(
     fn difference<N: Number>(a: N, b: N, c: N, d: N) -> N {
         a * b - c * d
     }
-    if minus {
-        blocks!(out, a, b, c, d; difference)
-    } else {
-        blocks!(out, a, b, c, d; sum)
-    }
+    if minus { blocks!(out, a, b, c, d; difference) } else { blocks!(out, a, b, c, d; sum) }
 }
 
 /// The commonest powers have a loop each; the others share one over short arrays.

@@ -216,7 +216,8 @@ impl Tape {
                 }
             });
         }
-        let output = |(k, &root): (usize, &Id)| match (nodes[root as usize], registers.of_node[root as usize]) {
+        let output = |(k, &root): (usize, &Id)| match (nodes[root as usize], registers.of_node[root as usize])
+        {
             (Op::Const(bits), _) => Output::Constant(f64::from_bits(bits)),
             (Op::Var(Var::T), _) => Output::Time,
             (_, Some(Place::Output(at))) if at as usize == k => Output::Computed,
