@@ -113,12 +113,12 @@ fn count_problem(mesh: &Mesh, physics: Physics, degree: usize, out: &mut Counted
     note("error norms", n);
     let quantity = if physics == Physics::Elasticity { Quantity::Stress } else { Quantity::Flux };
     let n = requests(|| {
-        problem.integrate_cells(quantity, 0, &u, &|_, _| true).expect("finite values");
+        problem.integrate_cells(quantity, &u, &|_, _| true).expect("finite values");
     });
     note("integral over cells", n);
     let points = RegionNodes::new(problem.discretisation());
     let n = requests(|| {
-        problem.nodal(&points, quantity, &u).expect("finite values");
+        problem.nodal(&points, &[quantity], &u).expect("finite values");
     });
     note("averages at nodes", n);
     let n = requests(|| {
