@@ -48,6 +48,8 @@ struct Task<'a, L> {
     d: &'a Discretisation<'a>,
     u: &'a [f64],
     constraints: Option<&'a Constraints>,
+    /// Only cells with nodes that these prescribe.
+    only: Option<&'a Constraints>,
     with_matrix: bool,
 }
 
@@ -105,7 +107,10 @@ impl<L> Task<'_, L> {
         for (b, block) in d.mesh.blocks.iter().enumerate() {
             for run in spans.touching(b, piece.rows()) {
                 work.cells.clear();
-                let touched = |&c: &u32| piece.is_touched(d.space.nodes(b, c as usize));
+                let touched = |&c: &u32| {
+                    let nodes = d.space.nodes(b, c as usize);
+                    piece.is_touched(nodes) && self.only.is_none_or(|only| only.touches(nodes))
+                };
                 let cells = Spans::cells(run, block.n_cells);
                 work.cells.extend((cells.start as u32..cells.end as u32).filter(touched));
                 // One material after another: most often there is one.
@@ -273,7 +278,7 @@ impl<L> Task<'_, L> {
 
 /// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
 /// tangent if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
-/// way.
+/// way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
 ///
 /// Bitwise the same for any number of pieces: rows receive cells in one order.
 ///
@@ -286,8 +291,9 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     with_matrix: bool,
     pieces: &mut [Piece],
     constraints: Option<&Constraints>,
+    only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
-    let task = Task { law, d, u, constraints, with_matrix };
+    let task = Task { law, d, u, constraints, only, with_matrix };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
     match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {

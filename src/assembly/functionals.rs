@@ -29,15 +29,20 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
         let curved = usize::from(block.geometry != crate::element::GeometryKind::Linear) * 2;
         let degree = 2 * d.space.degree + 2 + curved;
         let rule = Quadrature::new(block.shape, degree).expect("rules exist for every degree asked for");
-        let parts: Vec<Result<Vec<f64>, AssemblyError>> = (0..block.n_owned.div_ceil(CELLS_PER_TASK))
+        // One sampler a thread, however many tasks.
+        let n_tasks = block.n_owned.div_ceil(CELLS_PER_TASK);
+        let tasks_per_job = n_tasks.div_ceil(rayon::current_num_threads()).max(1);
+        let parts: Vec<Result<Vec<f64>, AssemblyError>> = (0..n_tasks.div_ceil(tasks_per_job))
             .into_par_iter()
-            .map_init(
-                || (Sampler::<L, D, C>::new(law, d, b, &rule.points, &quantities), Vec::new()),
-                |(sampler, cells), task| {
+            .map(|job| {
+                let tasks = job * tasks_per_job..((job + 1) * tasks_per_job).min(n_tasks);
+                let mut sampler = Sampler::<L, D, C>::new(law, d, b, &rule.points, &quantities);
+                let mut cells = Vec::with_capacity(CELLS_PER_TASK);
+                let mut sums = vec![0.0; width * tasks.len()];
+                for (task, sums) in tasks.zip(sums.chunks_exact_mut(width.max(1))) {
                     let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
                     cells.clear();
                     cells.extend((task * CELLS_PER_TASK..end).filter(|&c| keep(b, c)).map(|c| c as u32));
-                    let mut sums = vec![0.0; width];
                     let mut begin = 0;
                     while begin < cells.len() {
                         let n = Sampler::<L, D, C>::run(d, b, &cells[begin..]);
@@ -51,12 +56,14 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
                             }
                         }
                     }
-                    Ok(sums)
-                },
-            )
+                }
+                Ok(sums)
+            })
             .collect();
         for part in parts {
-            total.iter_mut().zip(part?).for_each(|(sum, part)| *sum += part);
+            for part in part?.chunks_exact(width.max(1)) {
+                total.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
         }
     }
     Ok(total)

@@ -3,6 +3,7 @@
 //! Imports the discretisation and `law`'s expressions. Start at [`exact_errors`].
 
 use rayon::prelude::*;
+use wide::f64x8 as Eight;
 
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::lanes::{LANES, Lane, Lanes, add_product, add_scaled};
@@ -21,9 +22,9 @@ pub struct ExactErrors {
 /// Cells a task takes in a sum: fixed, so that sums do not depend on the number of threads.
 const CELLS_PER_TASK: usize = 1 << 12;
 
-/// Points at which the exact solution is evaluated at once, about: what they take stays in the
-/// second-level cache.
-const POINTS_PER_BATCH: usize = 1 << 10;
+/// Points at which the exact solution is evaluated at once, at most: three blocks of an expression's
+/// evaluation, and what they take stays in the second-level cache.
+const POINTS_PER_BATCH: usize = 3 << 8;
 
 /// Squared error norms of this rank's cells: L2, H1 seminorm.
 ///
@@ -137,10 +138,10 @@ struct Work<'a, const D: usize, const C: usize> {
     nodal: Vec<[[Lane; D]; C]>,
     outputs: &'a ExprSet,
     groups: Vec<Group<D, C>>,
-    /// Coordinates of the batch's points, `[group][point]`.
-    x: [Vec<Lane>; 3],
+    /// Coordinates of the batch's points, `[group][point]`, in whole cache lines.
+    x: [Vec<Eight>; 3],
     /// The exact solution and its gradient, `[output][group][point]`.
-    exact: Vec<Lane>,
+    exact: Vec<Eight>,
     scratch: Scratch,
     sums: [Lane; 2],
 }
@@ -165,8 +166,8 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
             nodal: Vec::new(),
             outputs,
             groups,
-            x: std::array::from_fn(|_| vec![zero; n]),
-            exact: vec![zero; n * outputs.len()],
+            x: std::array::from_fn(|_| vec![Eight::new(zero); n]),
+            exact: vec![Eight::new(zero); n * outputs.len()],
             scratch: Scratch::new(),
             sums: [zero; 2],
         }
@@ -195,12 +196,12 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
                     group.maps.push(map.map_err(BadPoint::Cell)?);
                 }
                 let at = group.cells.image(&rules.geometry, q);
-                (0..3).for_each(|k| self.x[k][g * n_points + q] = at[k]);
+                (0..3).for_each(|k| self.x[k][g * n_points + q] = Eight::new(at[k]));
             }
         }
         let n = n_groups * n_points;
-        let [x, y, z] = self.x.each_ref().map(|x| x[..n].as_flattened());
-        let exact = &mut self.exact[..n * self.outputs.len()];
+        let [x, y, z] = self.x.each_ref().map(|x| bytemuck::cast_slice(&x[..n]));
+        let exact: &mut [Lane] = bytemuck::cast_slice_mut(&mut self.exact[..n * self.outputs.len()]);
         self.outputs.eval(&Points { x, y, z, t: d.time }, exact.as_flattened_mut(), &mut self.scratch);
         for (g, group) in self.groups[..n_groups].iter().enumerate() {
             let (cells, exact) = (&group.cells, &exact[g * n_points..]);
@@ -239,6 +240,12 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
     }
 }
 
+/// `out = a - b`.
+#[inline(always)]
+fn subtract(out: &mut Lane, a: &Lane, b: &Lane) {
+    *out = (Eight::new(*a) - Eight::new(*b)).to_array();
+}
+
 /// Adds the squared errors of eight cells. `exact` holds the outputs, `n` apart.
 #[inline(always)]
 fn add_group<const D: usize, const C: usize>(
@@ -258,11 +265,11 @@ fn add_group<const D: usize, const C: usize>(
         for c in 0..C {
             let first = c * (1 + D) * n + q;
             let mut e = [0.0; LANES];
-            (0..LANES).for_each(|l| e[l] = value[c][l] - exact[first][l]);
+            subtract(&mut e, &value[c], &exact[first]);
             add_product(&mut l2, &e, &e);
             for a in 0..D {
                 let exact = &exact[first + (1 + a) * n];
-                (0..LANES).for_each(|l| e[l] = gradient[c][a][l] - exact[l]);
+                subtract(&mut e, &gradient[c][a], exact);
                 add_product(&mut h1, &e, &e);
             }
         }

@@ -171,20 +171,35 @@ impl Work {
             let cells = &self.cells[self.begin[k] as usize..self.begin[k + 1] as usize];
             // Room for every candidate: whether a node is new decides no branch.
             if self.columns.len() <= cells.len() * widest {
-                self.columns.resize(cells.len() * widest + 1, 0);
+                self.columns.resize((cells.len() * widest + 1).max(16), 0);
             }
             let columns = &mut self.columns[..];
-            let (mut n, mut block) = (0, 0);
-            for &cell in cells {
-                while cell >= first_cell[block + 1] {
-                    block += 1;
+            let n = match (&space.cell_to_node[..], widest) {
+                ([table], 3) => distinct(table.as_chunks::<3>().0, cells, row, seen, columns),
+                ([table], 4) => distinct(table.as_chunks::<4>().0, cells, row, seen, columns),
+                ([table], 6) => distinct(table.as_chunks::<6>().0, cells, row, seen, columns),
+                ([table], 10) => distinct(table.as_chunks::<10>().0, cells, row, seen, columns),
+                _ => {
+                    let (mut n, mut block) = (0, 0);
+                    for &cell in cells {
+                        while cell >= first_cell[block + 1] {
+                            block += 1;
+                        }
+                        let nodes = space.nodes(block, (cell - first_cell[block]) as usize);
+                        n = add_distinct(nodes, row, seen, columns, n);
+                    }
+                    n
                 }
-                for &v in space.nodes(block, (cell - first_cell[block]) as usize) {
-                    let seen = &mut seen[v as usize];
-                    columns[n] = v;
-                    n += usize::from(*seen != row);
-                    *seen = row;
-                }
+            };
+            if n <= 16 {
+                let (sorted, split) = sort_16(columns, n, n_rows);
+                // Sixteen at once, of which those that count stay: no call for each short row.
+                let end = out.diag.len() + split;
+                out.diag.extend_from_slice(&sorted);
+                out.diag.truncate(end);
+                out.off.extend_from_slice(&sorted[split..n]);
+                out.lengths.push((split as u32, (n - split) as u32));
+                continue;
             }
             let columns = &mut columns[..n];
             let split = sort(columns, n_rows);
@@ -235,6 +250,44 @@ impl Work {
         self.begin.copy_within(0..rows.len(), 1);
         self.begin[0] = 0;
     }
+}
+
+/// The nodes of `cells`, each once; with their number per cell a constant. Returns how many there are.
+#[inline(always)]
+fn distinct<const N: usize>(
+    table: &[[u32; N]],
+    cells: &[u32],
+    row: u32,
+    seen: &mut [u32],
+    columns: &mut [u32],
+) -> usize {
+    cells.iter().fold(0, |n, &cell| add_distinct(&table[cell as usize], row, seen, columns, n))
+}
+
+/// Puts the nodes that the row has not seen behind the first `n` columns.
+#[inline(always)]
+fn add_distinct(nodes: &[u32], row: u32, seen: &mut [u32], columns: &mut [u32], mut n: usize) -> usize {
+    for &v in nodes {
+        let seen = &mut seen[v as usize];
+        columns[n] = v;
+        n += usize::from(*seen != row);
+        *seen = row;
+    }
+    n
+}
+
+/// Sorts the first `n <= 16` columns, distinct; how many are below `n_rows`. Behind them anything may stand.
+#[inline(always)]
+fn sort_16(columns: &[u32], n: usize, n_rows: u32) -> ([u32; 16], usize) {
+    let window = load(columns, 0);
+    let inside = (1u32 << n) - 1;
+    let below = |v: u32| (window.simd_lt(u32x16::splat(v)).to_bitmask() & inside).count_ones() as usize;
+    let mut sorted = [0; 16];
+    for &v in &columns[..n] {
+        // Distinct columns have less than 16 before them; the mask spares a check.
+        sorted[below(v) & 15] = v;
+    }
+    (sorted, below(n_rows))
 }
 
 /// Sorts distinct columns and returns how many are below `n_rows`.
@@ -328,6 +381,13 @@ mod tests {
             expected.sort_unstable();
             expected.dedup();
             assert_eq!(expected.len(), n, "distinct");
+            if n <= 16 {
+                let mut padded = [7; 16];
+                padded[..n].copy_from_slice(&columns);
+                let (sorted, split) = sort_16(&padded, n, 31);
+                assert_eq!(sorted[..n], expected);
+                assert_eq!(split, expected.iter().filter(|v| **v < 31).count());
+            }
             let split = sort(&mut columns, 31);
             assert_eq!(columns, expected);
             assert_eq!(split, expected.iter().filter(|v| **v < 31).count());

@@ -51,10 +51,26 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         with_matrix: bool,
         pieces: &mut [Piece],
         constraints: Option<&Constraints>,
+        only: Option<&Constraints>,
     ) -> Result<(), AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        cells::visit::<L, D, C>(law, d, u, with_matrix, pieces, constraints)?;
+        cells::visit::<L, D, C>(law, d, u, with_matrix, pieces, constraints, only)?;
         facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
+    }
+
+    fn add_residual(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        residual: &mut [f64],
+        only: Option<&Constraints>,
+    ) -> Result<(), AssemblyError> {
+        let n = rayon::current_num_threads();
+        let mut pieces = matrix::pieces(pattern, None, residual, C, n);
+        self.add_all(u, false, &mut pieces, None, only)?;
+        drop(pieces);
+        self.add_point_loads(residual, None);
+        Ok(())
     }
 
     fn add_point_loads(&self, residual: &mut [f64], constraints: Option<&Constraints>) {
@@ -96,6 +112,16 @@ pub trait Problem {
     /// The residual of owned rows at `u` without elimination, Cartesian: reactions stand in the
     /// prescribed rows.
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError>;
+
+    /// As [`Problem::residual`], in the rows of nodes that the constraints prescribe: only cells round them
+    /// are computed, other rows are left incomplete.
+    fn residual_where_prescribed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError>;
 
     /// How many values a quantity has; `None` when the law does not have it.
     fn n_values(&self, quantity: Quantity) -> Option<usize>;
@@ -148,7 +174,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
     ) -> Result<(), AssemblyError> {
         let n = rayon::current_num_threads();
         let mut pieces = matrix::pieces(pattern, Some(&mut *matrix), residual, C, n);
-        self.add_all(u, true, &mut pieces, Some(constraints))?;
+        self.add_all(u, true, &mut pieces, Some(constraints), None)?;
         drop(pieces);
         self.add_point_loads(residual, Some(constraints));
         constraints.zero_fixed(residual);
@@ -157,12 +183,17 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
-        let n = rayon::current_num_threads();
-        let mut pieces = matrix::pieces(pattern, None, residual, C, n);
-        self.add_all(u, false, &mut pieces, None)?;
-        drop(pieces);
-        self.add_point_loads(residual, None);
-        Ok(())
+        self.add_residual(pattern, u, residual, None)
+    }
+
+    fn residual_where_prescribed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError> {
+        self.add_residual(pattern, u, residual, Some(constraints))
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

@@ -9,12 +9,103 @@ use std::path::Path;
 
 use super::error::{Kind, RunError};
 use super::results::{Solved, Source, quantity, value_of};
+use crate::assembly::{Discretisation, RegionNodes};
 use crate::case::Quantity as Named;
 use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
 use crate::mesh::geometry;
 use crate::output::vtkhdf::{self, Cells, Field, Grid, Outline};
 use crate::output::{OutputError, vtkhdf::Kind as Entries};
+
+/// The points of the file: those of [`RegionNodes`], then those that periodicity takes for one of them
+/// but that lie elsewhere. Without these, cells at a seam would stretch across the domain.
+struct FilePoints<'a> {
+    nodes: &'a RegionNodes,
+    /// With periodicity, places of the first points: where the first cell has them.
+    places: Vec<[f64; 3]>,
+    /// Pair and place of each further point.
+    seam: Vec<(u32, [f64; 3])>,
+    /// Which cells have them: block, cell, node of the cell, further point; ascending.
+    uses: Vec<(u32, u32, u32, u32)>,
+}
+
+impl<'a> FilePoints<'a> {
+    fn new(nodes: &'a RegionNodes, d: &Discretisation) -> FilePoints<'a> {
+        let mut found = FilePoints { nodes, places: Vec::new(), seam: Vec::new(), uses: Vec::new() };
+        if d.mesh.periodic.is_empty() {
+            return found;
+        }
+        found.places.resize(nodes.n_points(), [f64::NAN; 3]);
+        // Pair, then block, cell, node of the cell, and the place there.
+        let mut elsewhere: Vec<(u32, [u32; 3], [f64; 3])> = Vec::new();
+        // What rounding may move a place by: far less than a cell.
+        let mut tolerance = f64::INFINITY;
+        let mut corners = Vec::new();
+        for (b, block) in d.mesh.blocks.iter().enumerate() {
+            let table = geometry::basis(block).tabulate(d.space.elements[b].nodes(), 0);
+            for cell in 0..block.n_owned {
+                corners.clear();
+                d.mesh.cell_coordinates(block, cell, &mut corners);
+                let size = corners[1..].iter().map(|x| largest_step(x, &corners[0])).fold(0.0, f64::max);
+                tolerance = tolerance.min(1e-3 * size);
+                for (k, &v) in d.space.nodes(b, cell).iter().enumerate() {
+                    let x = geometry::image(&table, k, &corners);
+                    let point = nodes.point(v, block.sets[cell]) as usize;
+                    let place = &mut found.places[point];
+                    if place[0].is_nan() {
+                        *place = x;
+                    } else if largest_step(&x, place) > 1e-3 * size {
+                        elsewhere.push((nodes.pairs()[point], [b, cell, k].map(|i| i as u32), x));
+                    }
+                }
+            }
+        }
+        elsewhere.sort_unstable_by_key(|&(pair, place, _)| (pair, place));
+        for alike in elsewhere.chunk_by(|a, b| a.0 == b.0) {
+            let first = found.seam.len();
+            for &(pair, [b, cell, k], x) in alike {
+                let known = found.seam[first..].iter().position(|p| largest_step(&p.1, &x) <= tolerance);
+                let at = known.map_or(found.seam.len(), |known| first + known);
+                if known.is_none() {
+                    found.seam.push((pair, x));
+                }
+                found.uses.push((b, cell, k, at as u32));
+            }
+        }
+        found.uses.sort_unstable();
+        found
+    }
+
+    fn n_points(&self) -> usize {
+        self.nodes.n_points() + self.seam.len()
+    }
+
+    /// The pair of a point.
+    fn pair(&self, point: usize) -> u32 {
+        let pairs = self.nodes.pairs();
+        pairs.get(point).copied().unwrap_or_else(|| self.seam[point - pairs.len()].0)
+    }
+
+    /// The points of a cell, in the order of its nodes.
+    fn of_cell(&self, d: &Discretisation, b: usize, cell: usize, out: &mut Vec<u32>) {
+        let set = d.mesh.blocks[b].sets[cell];
+        out.clear();
+        out.extend(d.space.nodes(b, cell).iter().map(|&v| self.nodes.point(v, set)));
+        if self.uses.is_empty() {
+            return;
+        }
+        let cell = (b as u32, cell as u32);
+        let first = self.uses.partition_point(|u| (u.0, u.1) < cell);
+        for &(.., k, at) in self.uses[first..].iter().take_while(|u| (u.0, u.1) == cell) {
+            out[k as usize] = self.nodes.n_points() as u32 + at;
+        }
+    }
+}
+
+/// The largest difference of two points along an axis.
+fn largest_step(a: &[f64; 3], b: &[f64; 3]) -> f64 {
+    (0..3).map(|k| (a[k] - b[k]).abs()).fold(0.0, f64::max)
+}
 
 /// A field of the points: what it is, and where each of its values goes in a row of the file.
 struct PointField<'a> {
@@ -43,6 +134,7 @@ impl Solved<'_> {
             space.halo.forward(&mut reactions, self.problem.components());
         }
         let fields = self.point_fields(&reactions)?;
+        let points = FilePoints::new(&self.points, d);
         // The file's nodes are equidistant, the space's are not above degree 2.
         let fail = |e: crate::element::Error| RunError::new(Kind::Bug, "output", e.to_string());
         let mut elements = Vec::new();
@@ -75,13 +167,13 @@ impl Solved<'_> {
             &mesh.comm,
             path,
             &Outline {
-                n_points: self.points.n_points(),
+                n_points: points.n_points(),
                 cells: &cells,
                 point_fields: &point_outlines,
                 cell_fields: &cell_outlines,
             },
         )?;
-        let written = self.write_parts(&grid, &fields, &elements, coordinates, region);
+        let written = self.write_parts(&grid, &points, &fields, &elements, coordinates, region);
         Ok(grid.finish(written)?)
     }
 
@@ -143,6 +235,7 @@ impl Solved<'_> {
     fn write_parts(
         &self,
         grid: &Grid,
+        points: &FilePoints,
         fields: &[PointField],
         elements: &[Lagrange],
         coordinates: &[[f64; 3]],
@@ -150,26 +243,30 @@ impl Solved<'_> {
     ) -> Result<(), OutputError> {
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
-        let points = &self.points;
-        let pairs = points.pairs();
+        let nodes = &self.points;
         if elements.is_empty() {
             grid.points(&|rows, out| {
-                for (out, &pair) in out.as_chunks_mut().0.iter_mut().zip(&pairs[rows]) {
-                    *out = coordinates[points.node(pair) as usize];
+                for (out, point) in out.as_chunks_mut().0.iter_mut().zip(rows) {
+                    *out = match (points.places.get(point), point.checked_sub(nodes.n_points())) {
+                        (Some(&place), _) => place,
+                        (None, Some(k)) => points.seam[k].1,
+                        (None, None) => coordinates[nodes.node(points.pair(point)) as usize],
+                    };
                 }
             })?;
         } else {
-            let x = self.equidistant_coordinates(elements);
+            let x = self.equidistant_coordinates(points, elements);
             grid.points(&|rows, out| out.copy_from_slice(x[rows].as_flattened()))?;
         }
         let orders: Vec<_> =
             mesh.blocks.iter().map(|block| vtk_lagrange_order(block.shape, space.degree)).collect();
         grid.cells(&|b, cells, out| {
             let order = &orders[b];
+            let mut of_cell = Vec::with_capacity(order.len());
             for (cell, out) in cells.zip(out.chunks_exact_mut(order.len())) {
-                let (nodes, set) = (space.nodes(b, cell), mesh.blocks[b].sets[cell]);
+                points.of_cell(d, b, cell, &mut of_cell);
                 for (out, &k) in out.iter_mut().zip(order) {
-                    *out = points.point(nodes[k as usize], set);
+                    *out = of_cell[k as usize];
                 }
             }
         })?;
@@ -187,14 +284,14 @@ impl Solved<'_> {
             if elements.is_empty() {
                 grid.point_field(k, &|rows, out: &mut [f64]| {
                     out.fill(0.0);
-                    for (out, &pair) in out.chunks_exact_mut(*width).zip(&pairs[rows]) {
-                        let row = source.row(points, pair);
+                    for (out, point) in out.chunks_exact_mut(*width).zip(rows) {
+                        let row = source.row(nodes, points.pair(point));
                         moves.iter().for_each(|&(from, to)| out[to] = row[from]);
                     }
                 })?;
             } else {
                 let n = source.width();
-                let values = self.to_equidistant(source, elements);
+                let values = self.to_equidistant(points, source, elements);
                 grid.point_field(k, &|rows, out: &mut [f64]| {
                     out.fill(0.0);
                     let from = values[rows.start * n..rows.end * n].chunks_exact(n);
@@ -208,17 +305,17 @@ impl Solved<'_> {
     }
 
     /// Coordinates of the points.
-    fn equidistant_coordinates(&self, elements: &[Lagrange]) -> Vec<[f64; 3]> {
+    fn equidistant_coordinates(&self, points: &FilePoints, elements: &[Lagrange]) -> Vec<[f64; 3]> {
         let d = self.problem.discretisation();
-        let mut x = vec![[0.0; 3]; self.points.n_points()];
-        let mut corners = Vec::new();
+        let mut x = vec![[0.0; 3]; points.n_points()];
+        let (mut corners, mut of_cell) = (Vec::new(), Vec::new());
         for (b, block) in d.mesh.blocks.iter().enumerate() {
             let table = geometry::basis(block).tabulate(elements[b].nodes(), 0);
             for cell in 0..block.n_owned {
                 corners.clear();
                 d.mesh.cell_coordinates(block, cell, &mut corners);
-                for (k, &v) in d.space.nodes(b, cell).iter().enumerate() {
-                    let point = self.points.point(v, block.sets[cell]);
+                points.of_cell(d, b, cell, &mut of_cell);
+                for (k, &point) in of_cell.iter().enumerate() {
                     x[point as usize] = geometry::image(&table, k, &corners);
                 }
             }
@@ -227,10 +324,11 @@ impl Solved<'_> {
     }
 
     /// Values at the points, interpolated cell by cell from the space's nodes.
-    fn to_equidistant(&self, source: &Source, elements: &[Lagrange]) -> Vec<f64> {
+    fn to_equidistant(&self, points: &FilePoints, source: &Source, elements: &[Lagrange]) -> Vec<f64> {
         let d = self.problem.discretisation();
         let w = source.width();
-        let mut out = vec![0.0; self.points.n_points() * w];
+        let mut out = vec![0.0; points.n_points() * w];
+        let mut of_cell = Vec::new();
         for (b, element) in elements.iter().enumerate() {
             let block = &d.mesh.blocks[b];
             let table = d.space.elements[b].tabulate(element.nodes(), 0);
@@ -239,8 +337,9 @@ impl Solved<'_> {
                 let (nodes, set) = (d.space.nodes(b, cell), block.sets[cell]);
                 rows.clear();
                 rows.extend(nodes.iter().map(|&v| source.row(&self.points, self.points.pair(v, set) as u32)));
-                for (k, &v) in nodes.iter().enumerate() {
-                    let to = self.points.point(v, set) as usize * w;
+                points.of_cell(d, b, cell, &mut of_cell);
+                for (k, &point) in of_cell.iter().enumerate() {
+                    let to = point as usize * w;
                     for (value, out) in out[to..to + w].iter_mut().enumerate() {
                         *out = rows.iter().zip(table.values_at(k)).map(|(row, phi)| phi * row[value]).sum();
                     }

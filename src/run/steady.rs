@@ -492,7 +492,8 @@ impl Context<'_> {
             return Ok(Vec::new());
         }
         let mut residual = vec![0.0; self.space.map.n_owned() * c];
-        self.comm.agree(problem.residual(pattern, u, &mut residual)).map_err(|e| self.locate(e))?;
+        let found = problem.residual_where_prescribed(pattern, u, constraints, &mut residual);
+        self.comm.agree(found).map_err(|e| self.locate(e))?;
         Ok(results::reactions(&residual, constraints, c))
     }
 }

@@ -59,14 +59,22 @@ impl Space {
     /// places, one of them.
     pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
         let mut points = vec![[0.0; 3]; self.map.n_local()];
+        let mut done = vec![false; points.len()];
         let mut x = Vec::new();
         for (b, block) in mesh.blocks.iter().enumerate() {
             let table = geometry::basis(block).tabulate(self.elements[b].nodes(), 0);
             for cell in 0..block.n_cells {
+                let nodes = self.nodes(b, cell);
+                // Each node once: most cells have no new one.
+                if nodes.iter().all(|&node| done[node as usize]) {
+                    continue;
+                }
                 x.clear();
                 mesh.cell_coordinates(block, cell, &mut x);
-                for (k, &node) in self.nodes(b, cell).iter().enumerate() {
-                    points[node as usize] = geometry::image(&table, k, &x);
+                for (k, &node) in nodes.iter().enumerate() {
+                    if !std::mem::replace(&mut done[node as usize], true) {
+                        points[node as usize] = geometry::image(&table, k, &x);
+                    }
                 }
             }
         }

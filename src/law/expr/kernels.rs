@@ -1,11 +1,14 @@
 //! The loops behind the instructions: one operation over a block of points.
 //!
-//! May import: `graph`, `functions`. One loop a function: with the function fixed, `apply` folds to
+//! May import: `graph`, `fusion`, `functions`. One loop a function: with the function fixed, `apply` folds to
 //! its one branch.
+
+use std::ops::{Add, Mul, Sub};
 
 use super::functions::{
     Atan, Atan2, Cos, Cosh, Eight, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh, eight, eights,
 };
+use super::fusion::{Inner, Outer};
 use super::graph::{Binary, Unary, powi};
 
 #[inline(always)]
@@ -137,6 +140,82 @@ pub(super) fn binary(f: Binary, a: impl Operand, b: impl Operand, out: &mut [f64
         };
     }
     each!(Pow, Atan2; Div, Min, Max, Mod, Less, LessEqual, Equal, NotEqual, And, Or);
+}
+
+/// What sums and products are made of.
+trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {}
+
+impl Number for f64 {}
+impl Number for Eight {}
+
+/// Eight numbers at a time, or one.
+macro_rules! blocks {
+    ($out:ident, $($operand:ident),*; $value:expr) => {{
+        $(let $operand = Operand::first($operand, $out.len());)*
+        let whole = $out.len() - $out.len() % 8;
+        for i in (0..whole).step_by(8) {
+            $out[i..i + 8].copy_from_slice($value($(Operand::eight($operand, i)),*).as_array());
+        }
+        for (i, o) in $out.iter_mut().enumerate().skip(whole) {
+            *o = $value($(Operand::at($operand, i)),*);
+        }
+    }};
+}
+
+/// `(a ∘ b) ∘ c`, each rounded.
+pub(super) fn three(
+    inner: Inner,
+    outer: Outer,
+    a: impl Operand,
+    b: &[f64],
+    c: impl Operand,
+    out: &mut [f64],
+) {
+    macro_rules! each {
+        ($($inner:ident, $outer:ident: $name:ident = |$a:ident, $b:ident, $c:ident| $value:expr;)*) => {
+            match (inner, outer) {
+                $((Inner::$inner, Outer::$outer) => {
+                    #[inline(always)]
+                    fn $name<N: Number>($a: N, $b: N, $c: N) -> N {
+                        $value
+                    }
+                    blocks!(out, a, b, c; $name)
+                })*
+            }
+        };
+    }
+    each!(
+        Add, Add: add_add = |a, b, c| (a + b) + c;
+        Add, Sub: add_sub = |a, b, c| (a + b) - c;
+        Add, From: add_from = |a, b, c| c - (a + b);
+        Add, Mul: add_mul = |a, b, c| (a + b) * c;
+        Sub, Add: sub_add = |a, b, c| (a - b) + c;
+        Sub, Sub: sub_sub = |a, b, c| (a - b) - c;
+        Sub, From: sub_from = |a, b, c| c - (a - b);
+        Sub, Mul: sub_mul = |a, b, c| (a - b) * c;
+        Mul, Add: mul_add = |a, b, c| a * b + c;
+        Mul, Sub: mul_sub = |a, b, c| a * b - c;
+        Mul, From: mul_from = |a, b, c| c - a * b;
+        Mul, Mul: mul_mul = |a, b, c| (a * b) * c;
+    );
+}
+
+/// `a b + c d`, or with a minus, each rounded.
+pub(super) fn products(
+    minus: bool,
+    (a, b): (impl Operand, &[f64]),
+    (c, d): (impl Operand, &[f64]),
+    out: &mut [f64],
+) {
+    #[inline(always)]
+    fn sum<N: Number>(a: N, b: N, c: N, d: N) -> N {
+        a * b + c * d
+    }
+    #[inline(always)]
+    fn difference<N: Number>(a: N, b: N, c: N, d: N) -> N {
+        a * b - c * d
+    }
+    if minus { blocks!(out, a, b, c, d; difference) } else { blocks!(out, a, b, c, d; sum) }
 }
 
 /// The commonest powers have a loop each; the others share one over short arrays.

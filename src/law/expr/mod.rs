@@ -1,7 +1,7 @@
 //! Expressions of the case file: text in, values at points and symbolic derivatives out.
 //!
 //! What lives here: [`Expr`] and what it is made of. `parse` turns text into a hash-consed graph
-//! (`graph`), so equal subexpressions exist once; `tape` compiles that graph to register code that
+//! (`graph`), so equal subexpressions exist once; `fusion` joins sums and products; `tape` compiles that graph to register code that
 //! runs over blocks of points (`kernels`, `functions`); `set` evaluates several expressions at once;
 //! `derive` differentiates; `names` knows every function and
 //! constant and finds the nearest name for a misspelt one.
@@ -10,6 +10,7 @@
 
 mod derive;
 mod functions;
+mod fusion;
 mod graph;
 mod kernels;
 mod names;

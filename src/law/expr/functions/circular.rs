@@ -1,5 +1,6 @@
 //! Sine, cosine, tangent and its inverse.
 
+use super::number::all_within;
 use super::{Lanes, Number, Pair, ROUND, eight, eights, mul_add, polynomial};
 
 /// Beyond this the three parts of pi/2 no longer reduce an argument to the last bit.
@@ -62,6 +63,11 @@ impl Lanes for Sin {
     }
 
     #[inline(always)]
+    fn all_regular(a: &[f64]) -> bool {
+        all_within(a, TURN_LIMIT)
+    }
+
+    #[inline(always)]
     fn fast(x: f64) -> f64 {
         sin_cos(x).0
     }
@@ -84,6 +90,11 @@ impl Lanes for Cos {
     #[inline(always)]
     fn regular(x: f64) -> bool {
         x.abs() <= TURN_LIMIT
+    }
+
+    #[inline(always)]
+    fn all_regular(a: &[f64]) -> bool {
+        all_within(a, TURN_LIMIT)
     }
 
     #[inline(always)]
@@ -114,8 +125,10 @@ pub(in super::super) fn sin_cos_block(a: &[f64], sin: &mut [f64], cos: &mut [f64
     for i in whole..a.len() {
         (sin[i], cos[i]) = sin_cos(a[i]);
     }
-    Sin::repair(a, sin);
-    Cos::repair(a, cos);
+    if !Sin::all_regular(a) {
+        Sin::repair(a, sin);
+        Cos::repair(a, cos);
+    }
 }
 
 /// pi/2 less its nearest number.

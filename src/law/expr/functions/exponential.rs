@@ -1,5 +1,6 @@
 //! `exp`, `log`, powers and the hyperbolic functions.
 
+use super::number::all_within;
 use super::{Eight, Lanes, Number, Pair, ROUND, eights, mul_add, polynomial, two_product, two_sum};
 
 /// Beyond this `exp` leaves the normal numbers.
@@ -43,6 +44,11 @@ impl Lanes for Exp {
     #[inline(always)]
     fn regular(x: f64) -> bool {
         x.abs() <= EXP_LIMIT
+    }
+
+    #[inline(always)]
+    fn all_regular(a: &[f64]) -> bool {
+        all_within(a, EXP_LIMIT)
     }
 
     #[inline(always)]

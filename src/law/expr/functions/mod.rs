@@ -48,12 +48,16 @@ pub(super) trait Lanes {
         Self::repair(a, out);
     }
 
+    /// Whether `fast` holds for all. No early exit: this pass is a vector loop too.
+    #[inline(always)]
+    fn all_regular(a: &[f64]) -> bool {
+        a.iter().fold(true, |all, &a| all & Self::regular(a))
+    }
+
     /// Replaces what `fast` cannot know.
     #[inline(always)]
     fn repair(a: &[f64], out: &mut [f64]) {
-        // No early exit: this pass is a vector loop too.
-        let all = a.iter().fold(true, |all, &a| all & Self::regular(a));
-        if !all {
+        if !Self::all_regular(a) {
             for (o, &a) in out.iter_mut().zip(a) {
                 if !Self::regular(a) {
                     *o = Self::exact(a);

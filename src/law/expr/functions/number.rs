@@ -110,6 +110,15 @@ pub(in super::super) fn eight(values: &[f64], i: usize) -> Eight {
     Eight::new(v)
 }
 
+/// Whether no number is beyond `limit` in size, and none is NaN.
+///
+/// Without their sign, numbers are ordered as their bits are, NaN beyond infinity.
+#[inline(always)]
+pub(super) fn all_within(values: &[f64], limit: f64) -> bool {
+    let bits = |x: &f64| x.to_bits() & (u64::MAX >> 1);
+    values.iter().fold(0, |most, x| bits(x).max(most)) <= limit.to_bits()
+}
+
 /// Applies `f` to eight numbers at a time and `one` to those that are left.
 #[inline(always)]
 pub(in super::super) fn eights(
