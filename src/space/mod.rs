@@ -9,7 +9,7 @@ use cluster::{Halo, IndexMap};
 
 use crate::element::{Lagrange, Nodes};
 use crate::mesh::lattice::{self, Corners};
-use crate::mesh::{Mesh, Table, geometry};
+use crate::mesh::{Block, Mesh, Table, geometry};
 
 pub use bandwidth::{Order, bandwidth};
 
@@ -58,7 +58,15 @@ impl Space {
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
     /// places, one of them.
     pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
-        let mut points = vec![[0.0; 3]; self.map.n_local()];
+        let shared = |(nodes, block): (&Table, &Block)| std::ptr::eq(&**nodes, &*block.cell_to_vertex);
+        if mesh.nodes_are_vertices
+            && mesh.nodes.len() == self.map.n_local()
+            && self.cell_to_node.iter().zip(&mesh.blocks).all(shared)
+        {
+            return mesh.nodes.clone();
+        }
+        // Cells share nodes: the first one that has a node places it.
+        let mut points = vec![[f64::NAN; 3]; self.map.n_local()];
         let mut x = Vec::new();
         for (b, block) in mesh.blocks.iter().enumerate() {
             let table = geometry::basis(block).tabulate(self.elements[b].nodes(), 0);
@@ -66,7 +74,10 @@ impl Space {
                 x.clear();
                 mesh.cell_coordinates(block, cell, &mut x);
                 for (k, &node) in self.nodes(b, cell).iter().enumerate() {
-                    points[node as usize] = geometry::image(&table, k, &x);
+                    let point = &mut points[node as usize];
+                    if point[0].is_nan() {
+                        *point = geometry::image(&table, k, &x);
+                    }
                 }
             }
         }
