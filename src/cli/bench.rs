@@ -436,6 +436,8 @@ fn small(args: &SmallArgs) -> Result<(), RunError> {
     if args.sides.iter().any(|&n| n < 3) || !(args.seconds >= 0.0 && args.seconds.is_finite()) {
         return Err(wrong("--sides need at least 3 nodes, --seconds a time"));
     }
+    launch::stand_alone();
+    launch::start_threads(1);
     let rows = small::small(&args.sides, Duration::from_secs_f64(args.seconds))?;
     print!("{}", small::text(&rows));
     Ok(())

@@ -72,6 +72,29 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
 ];
 
+/// What Open MPI needs on one host. Told so it does not load the drivers of networks to find out that there is
+/// none, which takes longer than all else in starting it.
+const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
+
+/// Variables of schedulers, and of Open MPI itself, that may give `mpirun` other hosts than this one.
+const HOSTS: [&str; 8] = [
+    "SLURM_JOB_ID",
+    "SLURM_JOBID",
+    "PBS_JOBID",
+    "LSB_JOBID",
+    "PE_HOSTFILE",
+    "COBALT_JOBID",
+    "OMPI_MCA_orte_default_hostfile",
+    "PRTE_MCA_prte_default_hostfile",
+];
+
+/// [`ONE_HOST`] where there is but one host and the user has nothing else in mind.
+fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let set = |name: &&str| std::env::var_os(name).is_some();
+    let free = !HOSTS.iter().any(|name| set(&name)) && !ONE_HOST.iter().any(|(name, _)| set(&name));
+    ONE_HOST.into_iter().filter(move |_| free)
+}
+
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
 /// would end this process is passed on, and ends them all.
 ///
@@ -91,6 +114,7 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
         command.env(name, value);
     }
+    command.envs(one_host());
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
     let this_process = std::process::id();
@@ -162,14 +186,25 @@ fn pass_on_signals() {
     }
 }
 
-/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it, which
-/// takes longer than everything else in starting MPI.
-fn stand_alone() {
+/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it, nor look
+/// for networks, which takes longer than everything else in starting MPI.
+pub fn stand_alone() {
     const NAME: &str = "OMPI_MCA_ess_singleton_isolated";
-    if !cluster::under_launcher() && std::env::var_os(NAME).is_none() {
-        // SAFETY: called by the main thread before it starts MPI or any other thread.
-        unsafe { std::env::set_var(NAME, "1") };
+    if cluster::under_launcher() {
+        return;
     }
+    let isolated = [(NAME, "1")].into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    for (name, value) in isolated.chain(one_host()) {
+        // SAFETY: called by the main thread before it starts MPI or any other thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// Has parallel loops run on `threads` threads, this one among them: a loop on one thread is a plain loop, not
+/// one that another thread is woken for.
+pub fn start_threads(threads: usize) {
+    // The pool may exist already when the library is used in a process of its own making.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global();
 }
 
 /// Starts MPI, does the work and prints, once, why it failed; the exit code.

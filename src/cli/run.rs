@@ -89,8 +89,7 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         }
     };
     let threads = threads(comm, args, &case);
-    // The pool may exist already when the library is used in a process of its own making.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
     let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };

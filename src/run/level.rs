@@ -86,11 +86,7 @@ impl Context<'_> {
         ));
         Ok(free
             .iter()
-            .map(|f| {
-                (0..space.map.n_owned())
-                    .map(|v| f64::from(u8::from(bodies.of_node[v] as usize == f.body)))
-                    .collect()
-            })
+            .map(|f| (0..space.map.n_owned()).map(|v| f64::from(u8::from(bodies.of(v) == f.body))).collect())
             .collect())
     }
 

@@ -12,15 +12,23 @@ use crate::space::Space;
 pub struct Bodies {
     /// How many there are.
     pub n: usize,
-    /// The body of each local node of a space.
-    pub of_node: Vec<u32>,
+    /// The part of this rank's mesh that each local node of a space belongs to.
+    part: Vec<u32>,
+    /// The body of each part.
+    body: Vec<u32>,
 }
 
-/// Finds the connected parts: local searches, then least labels pass between ranks until none changes.
-/// Collective.
-pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
-    let n_local = space.map.n_local();
-    let mut parent: Vec<u32> = (0..n_local as u32).collect();
+impl Bodies {
+    /// The body of a local node.
+    pub fn of(&self, node: usize) -> usize {
+        self.body[self.part[node] as usize] as usize
+    }
+}
+
+/// The parts of this rank's mesh that cells connect: how many, and that of each local node.
+fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
+    // A forest in which every node's parent has a lesser number, but for roots.
+    let mut parent: Vec<u32> = (0..space.map.n_local() as u32).collect();
     fn root(parent: &mut [u32], mut v: u32) -> u32 {
         while parent[v as usize] != v {
             parent[v as usize] = parent[parent[v as usize] as usize];
@@ -31,47 +39,67 @@ pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
     for (b, block) in mesh.blocks.iter().enumerate() {
         for cell in 0..block.n_cells {
             let nodes = space.nodes(b, cell);
+            let known = parent[nodes[0] as usize];
+            if nodes.iter().all(|&v| parent[v as usize] == known) {
+                continue;
+            }
             let mut first = root(&mut parent, nodes[0]);
             for &v in &nodes[1..] {
                 let other = root(&mut parent, v);
                 parent[first.max(other) as usize] = first.min(other);
                 first = first.min(other);
+                parent[v as usize] = first;
             }
         }
     }
-    let roots: Vec<u32> = (0..n_local as u32).map(|v| root(&mut parent, v)).collect();
-    let mut label: Vec<u64> = (0..n_local as u32).map(|v| space.map.local_to_global(v)).collect();
-    loop {
-        let mut least = vec![u64::MAX; n_local];
-        for (v, &r) in roots.iter().enumerate() {
-            least[r as usize] = least[r as usize].min(label[v]);
-        }
+    // Parents come before their children: theirs are numbers of parts already.
+    let mut n = 0;
+    for v in 0..parent.len() {
+        let up = parent[v] as usize;
+        parent[v] = if up == v {
+            n += 1;
+            n - 1
+        } else {
+            parent[up]
+        };
+    }
+    (n as usize, parent)
+}
+
+/// Finds the connected parts: local searches, then least labels pass between ranks until none changes.
+/// Collective.
+pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
+    let (n_parts, part) = parts(mesh, space);
+    let (n_owned, n_local) = (space.map.n_owned(), space.map.n_local());
+    // The least global number of a part's nodes.
+    let mut label = vec![u64::MAX; n_parts];
+    for (v, &p) in part.iter().enumerate() {
+        label[p as usize] = label[p as usize].min(space.map.local_to_global(v as u32));
+    }
+    let mut labels = vec![0u64; if mesh.comm.size() > 1 { n_local } else { 0 }];
+    while mesh.comm.size() > 1 {
+        // Ghosts take their owner's label. The owner of a node has all cells around it, so that a label
+        // that is less on another rank reaches it through the other nodes of those cells.
+        labels.iter_mut().zip(&part).for_each(|(l, &p)| *l = label[p as usize]);
+        space.halo.forward(&mut labels, 1);
         let mut changed = false;
-        for (v, &r) in roots.iter().enumerate() {
-            changed |= label[v] != least[r as usize];
-            label[v] = least[r as usize];
-        }
-        // Ghosts take their owner's label; a label that is less there reaches us next round through
-        // the nodes we share.
-        let before = label.clone();
-        space.halo.forward(&mut label, 1);
-        for (now, before) in label.iter_mut().zip(&before) {
-            changed |= now != before;
-            *now = (*now).min(*before);
+        for (&owners, &p) in labels[n_owned..].iter().zip(&part[n_owned..]) {
+            changed |= owners < label[p as usize];
+            label[p as usize] = label[p as usize].min(owners);
         }
         if !mesh.comm.any(changed) {
             break;
         }
     }
-    // Labels are few; every rank learns them all.
-    let mut mine: Vec<u64> = label[..space.map.n_owned()].to_vec();
+    // Labels are few; every rank learns them all. Each is the number of a node that some rank owns.
+    let mut mine = label.clone();
     mine.sort_unstable();
     mine.dedup();
     let (mut all, _) = mesh.comm.all_gather_varied(&mine);
     all.sort_unstable();
     all.dedup();
-    let of_node = label.iter().map(|l| all.binary_search(l).map_or(0, |k| k as u32)).collect();
-    Bodies { n: all.len(), of_node }
+    let body = label.iter().map(|l| all.binary_search(l).map_or(0, |k| k as u32)).collect();
+    Bodies { n: all.len(), part, body }
 }
 
 /// The rigid motions of a body in `dim` dimensions at a point relative to `center`: translations, then
@@ -141,7 +169,7 @@ pub fn free_motions(
     let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max).max(1e-300);
     let mut gram = vec![0.0; bodies.n * m * m];
     for node in 0..space.map.n_owned() {
-        let body = bodies.of_node[node] as usize;
+        let body = bodies.of(node);
         for direction in constraints.directions(node) {
             let feel: Vec<f64> = if vector {
                 rigid_motions(dim, &x[node], &center)

@@ -279,14 +279,18 @@ impl Context<'_> {
         }
         // Before the expensive part: a probe outside the mesh is an error.
         let places = results::locate_probes(case, mesh)?;
+        let begin = Instant::now();
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+        self.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.progress.phase("assembling");
         let pattern = Rc::new(self.phases.time("pattern", || Pattern::new(space)));
+        let begin = Instant::now();
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
+        self.phases.add("assemble", begin.elapsed().as_secs_f64());
         let assembled = self
             .phases
             .time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));

@@ -6,8 +6,8 @@ use super::{Error, Method, Options, System};
 /// Iterations after which `auto` gives up on a choice that is not its last.
 pub(super) const TRIAL_ITERATIONS: u32 = 300;
 
-/// Up to this size a factorisation is faster than setting up multigrid: in 3D, and in 2D where factors fill
-/// much less.
+/// Up to this size a factorisation is faster than PETSc's multigrid, or ours for a vector law: in 3D, and in 2D
+/// where factors fill much less.
 const DIRECT_3D: u64 = 5_000;
 const DIRECT_2D: u64 = 60_000;
 
@@ -49,15 +49,9 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
     let mut list = Vec::new();
     let mut add = |method: Method, reason: String| list.push(Candidate { method, reason });
     let direct = factorise && system.n_global <= small;
-    if direct {
-        add(
-            Method::Direct,
-            format!("{} unknowns in {}D: a factorisation is fastest", system.n_global, problem.dimension),
-        );
-    }
-    let instead = if direct { "the factorisation failed" } else { "multigrid of our own did not converge" };
     // PETSc takes the matrix over: methods of ours stand first or not at all.
-    if !direct && problem.symmetric && !problem.advective {
+    let ours = problem.symmetric && !problem.advective && !(direct && system.block > 1);
+    if ours {
         let kind = if system.block > 1 { "vector" } else { "scalar" };
         let (preconditioner, what) = if problem.degree == 1 {
             ("amg", "smoothed aggregation".to_owned())
@@ -66,6 +60,16 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
         };
         add(Method::iterative("cg", preconditioner), format!("symmetric {kind} law ({law}): {what}"));
     }
+    if direct {
+        let size = format!("{} unknowns in {}D", system.n_global, problem.dimension);
+        let reason = if ours {
+            format!("multigrid of our own did not converge; {size}: a factorisation is cheap")
+        } else {
+            format!("{size}: a factorisation is fastest")
+        };
+        add(Method::Direct, reason);
+    }
+    let instead = if direct { "the factorisation failed" } else { "multigrid of our own did not converge" };
     if !problem.symmetric || problem.advective {
         add(Method::iterative("gmres", multigrid), format!("nonsymmetric law ({law})"));
         add(Method::iterative("gmres", "ras"), "multigrid did not converge: transport dominates".to_owned());

@@ -18,8 +18,14 @@ use super::smoother::largest_eigenvalue;
 use super::tentative::Tentative;
 use super::{Error, Options, Transfer};
 
-/// Unknowns of a level that is factorised: more would make the set-up longer, fewer the cycle.
+/// Unknowns of a level that is factorised, at most: more would make the set-up longer, fewer the cycle.
 const DENSE: u64 = 400;
+
+/// The same in a problem of `unknowns`: the factorisation takes the cube of its size, and should not be what the
+/// set-up of a small problem costs.
+fn few_enough(unknowns: u64) -> u64 {
+    ((200.0 * unknowns as f64).cbrt() as u64).clamp(100, DENSE)
+}
 
 /// A level with fewer nodes a rank than this is gathered on every rank: messages would cost more than the work.
 const FEW: u64 = 40;
@@ -110,13 +116,14 @@ pub(super) fn levels(
     };
     let mut transfer = transfer;
     let mut levels: Vec<Level> = Vec::new();
+    let factorised = few_enough(map.n_global() * block as u64);
     loop {
         let Start { comm, nodes, block, source, near_null } = start;
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
             dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
         let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, options.degree);
-        if nodes.map.n_global() * block as u64 <= DENSE && transfer.is_none() {
+        if nodes.map.n_global() * block as u64 <= factorised && transfer.is_none() {
             let a = dispatch_square!(block, dense(&comm, &nodes, &source, scale));
             let n = (nodes.map.n_global() * block as u64) as usize;
             level.below = Below::Dense { comm, factor: Cholesky::new(n, a, options.singular) };
@@ -153,7 +160,7 @@ pub(super) fn levels(
         let stalled = !explicit && coarse_nodes as f64 * STALLED > fine_nodes as f64;
         let few = coarse_nodes < FEW * comm.size() as u64 || stalled;
         let unknowns = coarse_nodes * modes as u64;
-        let gather = comm.size() > 1 && few && unknowns > DENSE && unknowns <= GATHERED;
+        let gather = comm.size() > 1 && few && unknowns > factorised && unknowns <= GATHERED;
         start = if gather {
             down.gathered = Some((comm.clone(), vector(below.map.n_local(), modes)));
             everywhere(&comm, &below.map, &matrix, &near_null, modes)
