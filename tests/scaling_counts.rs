@@ -36,20 +36,46 @@ fn check_tables(rows: &[Row]) {
     }
 }
 
-/// How often the counts of the rank with the most may grow from one rung of a weak ladder to a later one.
+/// How much the counts of the rank with the most may grow from one rung of a weak ladder to a later one.
+///
+/// Messages are counted by neighbour: on 8 ranks, two in each direction, nobody can have more than 7, while a
+/// rank inside of 64 has 26. Bytes are compared with what the layer of cubes round a rank's own has to grow by,
+/// from that at a corner of all boxes to that inside.
 struct Growth {
-    messages: f64,
-    bytes: f64,
+    messages_per_neighbour: f64,
+    bytes_per_layer: f64,
 }
 
-fn check_growth(rows: &[Row], from: usize, to: usize, limit: &Growth) {
+/// The cubes round `side`^3 others that lie at a corner (half of the directions), or inside.
+fn layer(side: usize, inside: bool) -> f64 {
+    let cube = |side: usize| side.pow(3) as f64;
+    cube(side + if inside { 2 } else { 1 }) - cube(side)
+}
+
+fn check_growth(rows: &[Row], from: usize, to: usize, layers: f64, limit: &Growth) {
     let at = |ranks| rows.iter().find(|row| row.ranks == ranks).expect("a rung").sum(|_| true);
     let (few, many) = (at(from), at(to));
+    assert!(few.messages > 0 && few.neighbours > 0 && few.bytes > 0, "{few:?}");
     for (what, few, many, limit) in [
-        ("messages", few.messages, many.messages, limit.messages),
-        ("bytes", few.bytes, many.bytes, limit.bytes),
+        (
+            "messages",
+            few.messages,
+            many.messages,
+            limit.messages_per_neighbour * many.neighbours as f64 / few.neighbours as f64,
+        ),
+        ("bytes", few.bytes, many.bytes, limit.bytes_per_layer * layers),
     ] {
         assert!(many as f64 <= limit * few as f64, "{what} of a rank: {few} on {from} ranks, {many} on {to}");
+    }
+}
+
+/// Boxes of degree 1 have the numbers and exchanges of their vertices: the space sends nothing, and the mesh
+/// a question and an answer to each neighbour.
+fn check_boxes(rows: &[Row]) {
+    for row in rows {
+        let (mesh, space) = (&row.phases["mesh"], &row.phases["space"]);
+        assert_eq!(space.messages, 0, "{} ranks: {space:?}", row.ranks);
+        assert!(mesh.messages <= 2 * mesh.neighbours, "{} ranks: {mesh:?}", row.ranks);
     }
 }
 
@@ -57,7 +83,9 @@ fn check_growth(rows: &[Row], from: usize, to: usize, limit: &Growth) {
 fn a_weak_ladder_to_16_ranks() {
     let rows = counted("weak", "1,2,4,8,16", 6);
     check_tables(&rows);
-    check_growth(&rows, 8, 16, &Growth { messages: 2.5, bytes: 2.0 });
+    check_boxes(&rows);
+    let limit = Growth { messages_per_neighbour: 1.5, bytes_per_layer: 1.25 };
+    check_growth(&rows, 8, 16, layer(6, true) / layer(6, false), &limit);
     assert_eq!(rows[0].sum(|_| true).messages, 0, "one rank has nobody to send to");
     assert!(rows[4].sum(|_| true).neighbours <= 15);
 }
@@ -75,14 +103,18 @@ fn a_strong_ladder_to_16_ranks() {
 fn a_weak_ladder_to_64_ranks() {
     let rows = counted("weak", "1,2,4,8,16,32,64", 8);
     check_tables(&rows);
-    // A rank of 8 has 7 neighbours at most; one inside of 64 has three times as many.
-    check_growth(&rows, 8, 64, &Growth { messages: 4.0, bytes: 2.0 });
+    check_boxes(&rows);
+    let limit = Growth { messages_per_neighbour: 1.5, bytes_per_layer: 1.25 };
+    check_growth(&rows, 8, 64, layer(8, true) / layer(8, false), &limit);
+    assert!(rows[6].sum(|_| true).neighbours <= 26);
 }
 
 #[test]
 #[ignore = "64 ranks take their time on few cores"]
 fn a_strong_ladder_to_64_ranks() {
-    check_tables(&counted("strong", "1,2,4,8,16,32,64", 24));
+    let rows = counted("strong", "1,2,4,8,16,32,64", 24);
+    check_tables(&rows);
+    check_boxes(&rows);
 }
 
 /// The mesh of a file, whose nodes lie about in no order, on more and more ranks.

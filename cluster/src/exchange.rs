@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use mpi::ffi;
 
 use crate::buckets::Buckets;
-use crate::comm::{Comm, ItemType, address, address_mut, count};
+use crate::comm::{Comm, ItemType, address, count};
 
 /// Successive exchanges use successive tags, so that a fast rank's next message is not taken for
 /// this round's. Two would do; the cycle is longer than any run-ahead the barrier allows.
@@ -29,13 +29,14 @@ impl Comm {
         let tag = FIRST_TAG + ROUND.fetch_add(1, Ordering::Relaxed).rem_euclid(N_TAGS);
         let item = ItemType::of::<T>();
         let mut requests: Vec<ffi::MPI_Request> = Vec::with_capacity(send.len());
-        let mut received: Vec<(u32, Vec<T>)> = Vec::new();
+        let mut received = Arrivals { ranks: Vec::new(), offsets: vec![0], data: Vec::new() };
+        let mut own: &[T] = &[];
         for (rank, items) in send.iter() {
             if items.is_empty() {
                 continue;
             }
             if rank as usize == self.rank() {
-                received.push((rank, items.to_vec()));
+                own = items;
                 continue;
             }
             self.tally().message(rank, size_of_val(items));
@@ -54,11 +55,15 @@ impl Comm {
                 requests.push(request.assume_init());
             }
         }
+        // Where messages come in the order of their ranks they stay where they were received: with two ranks
+        // always, if the rank's own items stand before or behind.
+        let own_first = self.is_root();
+        if own_first {
+            received.append(self.rank() as u32, own);
+        }
         let mut barrier: Option<ffi::MPI_Request> = None;
         loop {
-            if let Some(message) = self.receive_one(tag, &item) {
-                received.push(message);
-            }
+            self.receive_one(tag, &item, &mut received);
             let mut done: c_int = 0;
             // SAFETY: requests made above, tested until complete; MPI sets completed ones to null.
             unsafe {
@@ -86,35 +91,33 @@ impl Comm {
             }
         }
         self.tally().collective(0);
-        received.sort_by_key(|m| m.0);
-        let mut buckets = Buckets::empty();
-        buckets.data.reserve_exact(received.iter().map(|m| m.1.len()).sum());
-        self.tally().buffer(buckets.data.capacity() * size_of::<T>());
-        for (rank, items) in received {
-            buckets.ranks.push(rank);
-            buckets.data.extend_from_slice(&items);
-            buckets.offsets.push(buckets.data.len());
+        if !own_first {
+            received.append(self.rank() as u32, own);
         }
+        let buckets = received.by_rank();
+        self.tally().buffer(buckets.data.capacity() * size_of::<T>());
         buckets
     }
 
     /// Receives a message with this tag from anyone, if one has arrived.
-    fn receive_one<T: Pod>(&self, tag: c_int, item: &ItemType) -> Option<(u32, Vec<T>)> {
+    fn receive_one<T: Pod>(&self, tag: c_int, item: &ItemType, into: &mut Arrivals<T>) {
         let mut arrived: c_int = 0;
         let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
         // SAFETY: the probe fills `status` when it reports an arrival; the receive that follows is
-        // made by the same (only) communicating thread, so it matches the probed message.
+        // made by the same (only) communicating thread, so it matches the probed message. It fills the `n`
+        // items behind those that are there, for which `reserve` made room.
         unsafe {
             ffi::MPI_Iprobe(ffi::RSMPI_ANY_SOURCE, tag, self.raw(), &mut arrived, status.as_mut_ptr());
             if arrived == 0 {
-                return None;
+                return;
             }
             let status = status.assume_init();
             let mut n: c_int = 0;
             ffi::MPI_Get_count(&status, item.0, &mut n);
-            let mut items = vec![T::zeroed(); n as usize];
+            into.reserve(n as usize);
+            let begin = into.data.len();
             ffi::MPI_Recv(
-                address_mut(&mut items),
+                into.data.as_mut_ptr().add(begin).cast(),
                 n,
                 item.0,
                 status.MPI_SOURCE,
@@ -122,7 +125,56 @@ impl Comm {
                 self.raw(),
                 ffi::RSMPI_STATUS_IGNORE,
             );
-            Some((status.MPI_SOURCE as u32, items))
+            into.data.set_len(begin + n as usize);
+            into.end(status.MPI_SOURCE as u32);
         }
+    }
+}
+
+/// Messages one behind the other, in the order in which they arrived.
+struct Arrivals<T> {
+    ranks: Vec<u32>,
+    offsets: Vec<usize>,
+    data: Vec<T>,
+}
+
+impl<T: Pod> Arrivals<T> {
+    /// Room for `n` more items: exactly so much for the first message, which may be the only one.
+    fn reserve(&mut self, n: usize) {
+        if self.data.is_empty() { self.data.reserve_exact(n) } else { self.data.reserve(n) }
+    }
+
+    /// A rank's message ends here.
+    fn end(&mut self, rank: u32) {
+        self.ranks.push(rank);
+        self.offsets.push(self.data.len());
+    }
+
+    fn append(&mut self, rank: u32, items: &[T]) {
+        if !items.is_empty() {
+            self.reserve(items.len());
+            self.data.extend_from_slice(items);
+            self.end(rank);
+        }
+    }
+
+    /// The messages, ranks ascending: copied only where they arrived in another order.
+    fn by_rank(mut self) -> Buckets<T> {
+        if self.ranks.is_sorted() {
+            if self.data.capacity() - self.data.len() > self.data.len() / 8 {
+                self.data.shrink_to_fit();
+            }
+            return Buckets { ranks: self.ranks, offsets: self.offsets, data: self.data };
+        }
+        let mut order: Vec<u32> = (0..self.ranks.len() as u32).collect();
+        order.sort_unstable_by_key(|&k| self.ranks[k as usize]);
+        let mut buckets = Buckets::empty();
+        buckets.data.reserve_exact(self.data.len());
+        for k in order.into_iter().map(|k| k as usize) {
+            buckets.ranks.push(self.ranks[k]);
+            buckets.data.extend_from_slice(&self.data[self.offsets[k]..self.offsets[k + 1]]);
+            buckets.offsets.push(buckets.data.len());
+        }
+        buckets
     }
 }

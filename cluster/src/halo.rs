@@ -15,7 +15,9 @@ const TAG_REPEATED: i32 = 902;
 
 /// The exchange pattern between the owners of an [`IndexMap`] and its ghosts.
 ///
-/// A local array holds `block` values an index, owned indices first, ghosts after.
+/// A local array holds `block` values an index, owned indices first, ghosts after. Lists are as long as the
+/// interfaces, so a clone costs little, and no message.
+#[derive(Clone)]
 pub struct Halo {
     comm: Comm,
     /// For each neighbour that holds ghosts of ours: the owned local indices it wants.
@@ -36,9 +38,7 @@ pub struct Pending<T> {
 impl Halo {
     /// Finds out who needs what. Collective.
     pub fn new(comm: &Comm, map: &IndexMap) -> Halo {
-        let mut order: Vec<u32> = (0..map.n_ghost() as u32).collect();
-        order.sort_by_key(|&k| (map.ghost_owners()[k as usize], map.ghosts()[k as usize]));
-        let owners: Vec<u32> = order.iter().map(|&k| map.ghost_owners()[k as usize]).collect();
+        let (owners, order) = by_owner(map);
         let wanted: Vec<u64> = order.iter().map(|&k| map.ghosts()[k as usize]).collect();
         let asked = comm.exchange(&Buckets::from_destinations(&owners, &wanted));
         let shared = Buckets {
@@ -46,8 +46,19 @@ impl Halo {
             ranks: asked.ranks,
             offsets: asked.offsets,
         };
-        let positions: Vec<u32> = order.iter().map(|&k| map.n_owned() as u32 + k).collect();
-        let ghost = Buckets::from_destinations(&owners, &positions);
+        let ghost = ghosts(map, &owners, &order);
+        Halo { comm: comm.clone(), shared, ghost, n_local: map.n_local() }
+    }
+
+    /// As [`Halo::new`], where owners know already who holds which of their indices as ghosts: for each such
+    /// rank the owned local indices, each once, in any order. Not collective: nothing is sent.
+    pub fn with_shared(comm: &Comm, map: &IndexMap, mut shared: Buckets<u32>) -> Halo {
+        // The order that the other side takes, of global numbers.
+        for ends in shared.offsets.windows(2) {
+            shared.data[ends[0]..ends[1]].sort_unstable();
+        }
+        let (owners, order) = by_owner(map);
+        let ghost = ghosts(map, &owners, &order);
         Halo { comm: comm.clone(), shared, ghost, n_local: map.n_local() }
     }
 
@@ -152,11 +163,11 @@ impl Halo {
 ///
 /// Owned and ghost values are separate arrays here.
 pub struct Repeated<T> {
-    /// Keeps the communicator as long as the requests.
-    _comm: Comm,
+    /// Kept as long as the requests.
+    comm: Comm,
     block: usize,
     /// Owned indices to send, neighbour by neighbour.
-    out: Vec<u32>,
+    out: Buckets<u32>,
     /// For each value received: the ghost it belongs to, counted from the first ghost.
     into: Vec<u32>,
     send: Vec<T>,
@@ -205,9 +216,9 @@ impl Halo {
             }
         }
         Repeated {
-            _comm: self.comm.clone(),
+            comm: self.comm.clone(),
             block,
-            out: self.shared.data.clone(),
+            out: self.shared.clone(),
             into: self.ghost.data.iter().map(|&local| local - n_owned).collect(),
             send,
             receive,
@@ -215,6 +226,20 @@ impl Halo {
             under_way: false,
         }
     }
+}
+
+/// The ghosts (counted from the first) by owner and global number, and the owner of each.
+fn by_owner(map: &IndexMap) -> (Vec<u32>, Vec<u32>) {
+    let mut order: Vec<u32> = (0..map.n_ghost() as u32).collect();
+    order.sort_by_key(|&k| (map.ghost_owners()[k as usize], map.ghosts()[k as usize]));
+    let owners = order.iter().map(|&k| map.ghost_owners()[k as usize]).collect();
+    (owners, order)
+}
+
+/// The local indices of ghosts by owner.
+fn ghosts(map: &IndexMap, owners: &[u32], order: &[u32]) -> Buckets<u32> {
+    let positions: Vec<u32> = order.iter().map(|&k| map.n_owned() as u32 + k).collect();
+    Buckets::from_destinations(owners, &positions)
 }
 
 impl<T: Pod> Repeated<T> {
@@ -225,8 +250,11 @@ impl<T: Pod> Repeated<T> {
     pub fn begin(&mut self, owned: &[T]) {
         assert!(!self.under_way, "one exchange at a time");
         let block = self.block;
-        for (to, &local) in self.send.chunks_exact_mut(block.max(1)).zip(&self.out) {
+        for (to, &local) in self.send.chunks_exact_mut(block.max(1)).zip(&self.out.data) {
             to.copy_from_slice(&owned[local as usize * block..][..block]);
+        }
+        for (rank, items) in self.out.iter() {
+            self.comm.tally().message(rank, items.len() * block * size_of::<T>());
         }
         self.under_way = true;
         // SAFETY: inactive persistent requests, whose buffers nothing touches before `end`.

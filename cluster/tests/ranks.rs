@@ -32,6 +32,10 @@ const TESTS: &[Test] = &[
     ("index_maps_number_rank_after_rank", index_maps_number_rank_after_rank),
     ("halos_bring_ghosts_their_owners_values", halos_bring_ghosts_their_owners_values),
     ("halos_add_ghosts_in_the_order_of_ranks", halos_add_ghosts_in_the_order_of_ranks),
+    (
+        "halos_are_made_without_a_message_where_owners_know",
+        halos_are_made_without_a_message_where_owners_know,
+    ),
     ("halos_without_ghosts", halos_without_ghosts),
     ("what_is_sent_is_counted", what_is_sent_is_counted),
     ("repeated_exchanges_equal_single_ones", repeated_exchanges_equal_single_ones),
@@ -458,6 +462,23 @@ fn halos_add_ghosts_in_the_order_of_ranks(comm: &Comm) {
     }
 }
 
+fn halos_are_made_without_a_message_where_owners_know(comm: &Comm) {
+    let (map, halo) = ring(comm);
+    let mut shared = halo.shared().clone();
+    for ends in halo.shared().offsets.windows(2) {
+        shared.data[ends[0]..ends[1]].reverse();
+    }
+    comm.take_counters();
+    let again = Halo::with_shared(comm, &map, shared);
+    assert_eq!(comm.take_counters().messages, 0);
+    assert_eq!((again.shared(), again.owners()), (halo.shared(), halo.owners()));
+    let mut values: Vec<u64> = (0..map.n_local() as u32).map(|l| map.local_to_global(l)).collect();
+    let right = values.clone();
+    values[map.n_owned()..].fill(0);
+    again.clone().forward(&mut values, 1);
+    assert_eq!(values, right);
+}
+
 fn halos_without_ghosts(comm: &Comm) {
     let map = IndexMap::new(comm, comm.rank(), Vec::new(), Vec::new());
     let halo = Halo::new(comm, &map);
@@ -513,6 +534,7 @@ fn repeated_exchanges_equal_single_ones(comm: &Comm) {
     let (n, block) = (map.n_owned(), 2);
     let mut pairs = halo.repeated::<f64>(block);
     let mut single = halo.repeated::<f32>(1);
+    comm.take_counters();
     for round in 0..50u64 {
         let value = |l: usize, b: usize| (map.local_to_global(l as u32) * 100 + 10 * round + b as u64) as f64;
         let right: Vec<f64> = (0..map.n_local()).flat_map(|l| (0..block).map(move |b| value(l, b))).collect();
@@ -528,6 +550,9 @@ fn repeated_exchanges_equal_single_ones(comm: &Comm) {
         assert_eq!(ghosts, right[n * block..]);
         assert!(others.iter().enumerate().all(|(k, &x)| x == value(n + k, 1) as f32));
     }
+    let (counted, neighbours) = (comm.take_counters(), halo.shared().len() as u64);
+    assert_eq!((counted.messages, counted.neighbours), (2 * 50 * neighbours, neighbours));
+    assert_eq!(counted.bytes, 50 * (2 * 8 + 4) * halo.shared().data.len() as u64);
     single.begin(&vec![0.0; n]);
     drop(single);
     comm.barrier();

@@ -78,7 +78,7 @@ impl<T: Pod> Directory<T> {
     /// directory does not know. The error is this rank's own: agree on it.
     pub fn get(&self, comm: &Comm, ids: &[u64]) -> Result<Vec<T>, u64> {
         let (known, values) = self.look_up(comm, ids);
-        match known.iter().position(|&k| k == 0) {
+        match known.and_then(|known| known.iter().position(|&k| k == 0)) {
             Some(k) => Err(ids[k]),
             None => Ok(values),
         }
@@ -87,13 +87,16 @@ impl<T: Pod> Directory<T> {
     /// As [`Directory::get`], with `default(id)` for identifiers that are not known.
     pub fn get_or(&self, comm: &Comm, ids: &[u64], default: impl Fn(u64) -> T) -> Vec<T> {
         let (known, mut values) = self.look_up(comm, ids);
-        for (k, value) in values.iter_mut().enumerate().filter(|(k, _)| known[*k] == 0) {
-            *value = default(ids[k]);
+        if let Some(known) = known {
+            for (k, value) in values.iter_mut().enumerate().filter(|(k, _)| known[*k] == 0) {
+                *value = default(ids[k]);
+            }
         }
         values
     }
 
-    fn look_up(&self, comm: &Comm, ids: &[u64]) -> (Vec<u8>, Vec<T>) {
+    /// The values of identifiers, and for each whether it is known; nothing where all ranks' are.
+    fn look_up(&self, comm: &Comm, ids: &[u64]) -> (Option<Vec<u8>>, Vec<T>) {
         let (sent, positions) = self.ranges.buckets(ids);
         let asked = comm.exchange(&sent);
         drop(sent);
@@ -106,27 +109,35 @@ impl<T: Pod> Directory<T> {
                 self.ids.binary_search(&id).ok()
             }
         };
-        let mut known = Vec::with_capacity(asked.data.len());
         let mut values = Vec::with_capacity(asked.data.len());
+        let mut n_unknown = 0;
         for &id in &asked.data {
             let k = find(id);
-            known.push(u8::from(k.is_some()));
+            n_unknown += usize::from(k.is_none());
             values.push(k.map_or(T::zeroed(), |k| self.values[k]));
         }
+        // Unknown ones are rare, so whether they are known is told only then.
+        let known = comm.any(n_unknown > 0).then(|| {
+            let data = asked.data.iter().map(|&id| u8::from(find(id).is_some())).collect();
+            let (ranks, offsets) = (asked.ranks.clone(), asked.offsets.clone());
+            comm.exchange(&Buckets { ranks, offsets, data }).data
+        });
         let Buckets { ranks, offsets, .. } = asked;
-        let known =
-            comm.exchange(&Buckets { ranks: ranks.clone(), offsets: offsets.clone(), data: known }).data;
         let values = comm.exchange(&Buckets { ranks, offsets, data: values }).data;
         if positions.is_sorted() {
             return (known, values);
         }
-        let mut in_order = (vec![0; ids.len()], vec![T::zeroed(); ids.len()]);
-        for ((&k, &known), &value) in positions.iter().zip(&known).zip(&values) {
-            in_order.0[k as usize] = known;
-            in_order.1[k as usize] = value;
-        }
-        in_order
+        (known.map(|known| in_order(&positions, &known)), in_order(&positions, &values))
     }
+}
+
+/// Puts `xs[k]` at `positions[k]`.
+fn in_order<T: Pod>(positions: &[u32], xs: &[T]) -> Vec<T> {
+    let mut all = vec![T::zeroed(); xs.len()];
+    for (&k, &x) in positions.iter().zip(xs) {
+        all[k as usize] = x;
+    }
+    all
 }
 
 impl Directory<[f64; 3]> {

@@ -4,6 +4,8 @@
 //! taken together as clusters, of which the partitioner gets the graph; then it gets that of the cells near
 //! the interfaces, to smooth them. [`graph`] is the whole one, for small meshes and for measures.
 
+use std::collections::HashMap;
+
 use cluster::{Buckets, Comm};
 use partition::{Graph, Options};
 
@@ -48,19 +50,34 @@ struct Open {
 /// Pairs the two sides of facets as they are met.
 ///
 /// Facets that wait for their other side hang in a list at their greatest vertex, which is the one met
-/// last. Along the curve few wait at a time, so that all of them stay in a cache.
+/// last. Along the curve few wait at a time, so that all of them stay in a cache. Where very many meet at a
+/// vertex (the middle of a fan) they are hashed instead.
 struct Matcher {
     head: Vec<u32>,
     pool: Vec<Open>,
     free: u32,
+    /// The cells of facets that wait at vertices whose lists grew too long, by all vertices.
+    hubs: HashMap<[u32; 4], u32>,
 }
 
+/// The most facets that wait in a list.
+const LONG_LIST: u32 = 48;
+/// The head of a vertex whose facets are hashed.
+const HUB: u32 = NONE - 1;
+
 impl Matcher {
+    fn new(n_vertices: usize) -> Matcher {
+        Matcher { head: vec![NONE; n_vertices], pool: Vec::new(), free: NONE, hubs: HashMap::new() }
+    }
+
     /// The cell on the other side, if it was met before.
     #[inline]
     fn meet(&mut self, top: u32, rest: [u32; 3], cell: u32) -> Option<u32> {
         let first = self.head[top as usize];
-        let (mut before, mut at) = (NONE, first);
+        if first == HUB {
+            return self.meet_hashed([top, rest[0], rest[1], rest[2]], cell);
+        }
+        let (mut before, mut at, mut length) = (NONE, first, 0);
         while at != NONE {
             let open = self.pool[at as usize];
             if open.rest == rest {
@@ -73,6 +90,11 @@ impl Matcher {
                 return Some(open.cell);
             }
             (before, at) = (at, open.next);
+            length += 1;
+        }
+        if length == LONG_LIST {
+            self.make_hub(top, before);
+            return self.meet_hashed([top, rest[0], rest[1], rest[2]], cell);
         }
         let open = Open { rest, cell, next: first };
         if self.free == NONE {
@@ -86,6 +108,47 @@ impl Matcher {
         }
         None
     }
+
+    #[cold]
+    fn meet_hashed(&mut self, key: [u32; 4], cell: u32) -> Option<u32> {
+        let other = self.hubs.remove(&key);
+        if other.is_none() {
+            self.hubs.insert(key, cell);
+        }
+        other
+    }
+
+    /// Hashes the facets of the list at `top`, which ends with `last`.
+    #[cold]
+    fn make_hub(&mut self, top: u32, last: u32) {
+        let first = std::mem::replace(&mut self.head[top as usize], HUB);
+        let mut at = first;
+        while at != NONE {
+            let Open { rest: [a, b, c], cell, next } = self.pool[at as usize];
+            self.hubs.insert([top, a, b, c], cell);
+            at = next;
+        }
+        self.pool[last as usize].next = self.free;
+        self.free = first;
+    }
+
+    /// What still waits, vertex by vertex.
+    fn into_singles(self) -> Vec<Single> {
+        let mut singles = Vec::new();
+        for (top, &head) in self.head.iter().enumerate().filter(|(_, head)| **head != HUB) {
+            let mut at = head;
+            while at != NONE {
+                let Open { rest: [a, b, c], cell, next } = self.pool[at as usize];
+                singles.push(Single { vertices: [top as u32, a, b, c], cell });
+                at = next;
+            }
+        }
+        // A hash map's order changes from run to run.
+        let mut hashed: Vec<_> = self.hubs.into_iter().collect();
+        hashed.sort_unstable();
+        singles.extend(hashed.into_iter().map(|(vertices, cell)| Single { vertices, cell }));
+        singles
+    }
 }
 
 /// A facet without another side on this rank: its vertices' local labels, padded, and its cell.
@@ -97,7 +160,7 @@ struct Single {
 /// Calls `joined` with the cells on both sides of each facet of `chosen` cells (ascending; all, if `None`);
 /// returns facets of which the other side was not found.
 fn match_facets(draft: &Draft, chosen: Option<&[u32]>, mut joined: impl FnMut(u32, u32)) -> Vec<Single> {
-    let mut matcher = Matcher { head: vec![NONE; draft.vertex_ids().len()], pool: Vec::new(), free: NONE };
+    let mut matcher = Matcher::new(draft.vertex_ids().len());
     let mut first = 0;
     for (block, nodes) in draft.soup.blocks.iter().zip(&draft.cells) {
         let n_cells = block.ids.len();
@@ -117,16 +180,7 @@ fn match_facets(draft: &Draft, chosen: Option<&[u32]>, mut joined: impl FnMut(u3
         }
         first += n_cells as u32;
     }
-    let mut singles = Vec::new();
-    for (top, &head) in matcher.head.iter().enumerate() {
-        let mut at = head;
-        while at != NONE {
-            let Open { rest: [a, b, c], cell, next } = matcher.pool[at as usize];
-            singles.push(Single { vertices: [top as u32, a, b, c], cell });
-            at = next;
-        }
-    }
-    singles
+    matcher.into_singles()
 }
 
 #[inline]
@@ -486,5 +540,49 @@ fn stay_where_possible(comm: &Comm, owner: &mut [u32], n_parts: usize) {
     comm.broadcast(0, &mut names);
     for part in owner {
         *part = names[*part as usize];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Facets of a fan of `n` cells round vertex `n`, each of two neighbours and the hub; all wait at the hub.
+    fn fan(n: u32) -> (Vec<Option<u32>>, Vec<Single>) {
+        let mut matcher = Matcher::new(n as usize + 1);
+        let first = (0..n).map(|k| (k, k));
+        // Every facet but each seventh is met again, by the cell before, from the far end.
+        let again = (0..n).rev().filter(|k| k % 7 != 0).map(|k| (k, k + n));
+        let met = first.chain(again).map(|(k, cell)| matcher.meet(n, [k, NONE, NONE], cell)).collect();
+        (met, matcher.into_singles())
+    }
+
+    #[test]
+    fn facets_at_a_hub_are_hashed_and_paired() {
+        for n in [5, LONG_LIST, LONG_LIST + 1, 100_000] {
+            let (met, mut singles) = fan(n);
+            let (first, again) = met.split_at(n as usize);
+            assert!(first.iter().all(Option::is_none));
+            let expected = (0..n).rev().filter(|k| k % 7 != 0).map(Some);
+            assert!(again.iter().copied().eq(expected), "{n}");
+            singles.sort_unstable_by_key(|s| s.cell);
+            let left: Vec<u32> = singles.iter().map(|s| s.vertices[1]).collect();
+            assert_eq!(left, (0..n).step_by(7).collect::<Vec<_>>(), "{n}");
+            assert!(singles.iter().all(|s| s.vertices[0] == n && s.cell == s.vertices[1]), "{n}");
+        }
+    }
+
+    #[test]
+    fn places_of_a_list_that_became_a_hub_are_used_again() {
+        let mut matcher = Matcher::new(200);
+        for k in 0..LONG_LIST + 1 {
+            assert_eq!(matcher.meet(150, [k, NONE, NONE], k), None);
+        }
+        for k in 0..LONG_LIST {
+            assert_eq!(matcher.meet(160, [k, NONE, NONE], k), None);
+        }
+        assert_eq!((matcher.pool.len(), matcher.hubs.len()), (LONG_LIST as usize, LONG_LIST as usize + 1));
+        assert_eq!(matcher.meet(160, [3, NONE, NONE], 9), Some(3));
+        assert_eq!(matcher.meet(150, [3, NONE, NONE], 9), Some(3));
     }
 }

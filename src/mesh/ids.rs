@@ -69,10 +69,15 @@ impl IdSet {
     }
 
     /// The local number of `id`, if it is a member.
+    #[inline]
     pub fn get(&self, id: u64) -> Option<u32> {
         match &self.table {
             Some((first, table)) => {
                 let k = id.checked_sub(*first)?;
+                if self.ids.len() == table.len() {
+                    // No gaps: no look at the table, which identifiers in no order would fetch from afar.
+                    return (k < table.len() as u64).then_some(k as u32);
+                }
                 table.get(usize::try_from(k).ok()?).copied().filter(|&local| local != u32::MAX)
             }
             None => self.ids.binary_search(&id).ok().map(|k| k as u32),
@@ -83,6 +88,7 @@ impl IdSet {
     ///
     /// # Panics
     /// When `id` is not a member.
+    #[inline]
     pub fn local(&self, id: u64) -> u32 {
         self.get(id).expect("an identifier of the set")
     }
@@ -166,6 +172,8 @@ mod tests {
         assert_eq!(b.ids(), [5, 6, 9, 7_000_000_000_000]);
         assert_eq!((a.local(9), b.local(9)), (3, 2));
         assert_eq!((a.get(8), b.get(8)), (None, None));
+        let whole = IdSet::new([8u64, 6, 7, 8].iter());
+        assert_eq!([5, 6, 7, 8, 9].map(|id| whole.get(id)), [None, Some(0), Some(1), Some(2), None]);
         assert!(IdSet::new([].iter()).is_empty());
     }
 }

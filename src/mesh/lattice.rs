@@ -60,7 +60,7 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
         // Degree 1 is the mesh's own numbering: shared, not copied.
         let map = mesh.vertices.map.clone();
         let cell_to_point = mesh.blocks.iter().map(|b| b.cell_to_vertex.clone()).collect();
-        return Lattice { halo: Halo::new(comm, &map), map, cell_to_point };
+        return Lattice { halo: mesh.vertices.halo.clone(), map, cell_to_point };
     }
     let mut levels: Vec<(usize, Entities)> = Vec::new();
     for dim in 0..=mesh.dim {
@@ -69,8 +69,7 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
         }
         if dim == 0 && corners == Corners::Vertices {
             let cell_to_entity = mesh.blocks.iter().map(|b| b.cell_to_vertex.clone()).collect();
-            let map = mesh.vertices.map.clone();
-            let halo = Halo::new(comm, &map);
+            let (map, halo) = (mesh.vertices.map.clone(), mesh.vertices.halo.clone());
             levels.push((0, Entities { map, halo, cell_to_entity }));
             continue;
         }

@@ -4,6 +4,8 @@
 //! ghosts lie in the first, and who owns their farthest vertices depends on the second. Who owns a vertex
 //! is decided as for all entities (see `entities`), by a hash of its number over the ranks round it.
 
+use rayon::prelude::*;
+
 use super::super::entities::mix;
 use super::super::{EntityTag, MeshError, boxes};
 use super::Plan;
@@ -231,6 +233,34 @@ impl Local {
             table: Vec::new(),
             window: Window { axes: [Axis { first: 0, len: 0, period: None }; 3] },
         }
+    }
+
+    /// Puts ghost vertices in the order of their global numbers, so that a space of degree 1 is numbered as
+    /// the vertices are. `numbers` has one a ghost.
+    pub fn sort_ghosts(&mut self, numbers: &mut [u64]) {
+        let n_owned = self.n_owned_vertices;
+        let mut order: Vec<u32> = (0..numbers.len() as u32).collect();
+        order.sort_unstable_by_key(|&g| numbers[g as usize]);
+        let mut place = vec![0u32; order.len()];
+        for (&g, k) in order.iter().zip(n_owned as u32..) {
+            place[g as usize] = k;
+        }
+        let pick = |g: &u32| *g as usize;
+        let sorted: Vec<u64> = order.iter().map(|g| numbers[pick(g)]).collect();
+        numbers.copy_from_slice(&sorted);
+        self.ghosts = order.iter().map(|g| self.ghosts[pick(g)]).collect();
+        if self.cell_to_node.is_none() {
+            // Nodes are the vertices.
+            let nodes: Vec<[f64; 3]> = order.iter().map(|g| self.nodes[n_owned + pick(g)]).collect();
+            self.nodes[n_owned..].copy_from_slice(&nodes);
+            let ids: Vec<u64> = order.iter().map(|g| self.node_ids[n_owned + pick(g)]).collect();
+            self.node_ids[n_owned..].copy_from_slice(&ids);
+        }
+        self.cell_to_vertex.par_chunks_mut(1 << 14).flatten().for_each(|vertex| {
+            if let Some(&k) = (*vertex as usize).checked_sub(n_owned).and_then(|g| place.get(g)) {
+                *vertex = k;
+            }
+        });
     }
 
     /// The local number of an owned vertex.

@@ -149,7 +149,7 @@ impl Plan {
     /// More cells or vertices on a rank than 32-bit numbers hold.
     pub fn build(&self, comm: &Comm) -> Result<(Mesh, Dealt), MeshError> {
         let bisection = Bisection::new(self.lattice.cells, self.wraps, comm.size());
-        let local = comm.agree(Local::new(self, &bisection, comm.rank()))?;
+        let mut local = comm.agree(Local::new(self, &bisection, comm.rank()))?;
         let n_cells_global = self.lattice.cells.iter().product::<u64>() * self.parts.len() as u64;
         let dealt = Dealt {
             imbalance: comm.max(local.n_owned_cells as u64) as f64 * comm.size() as f64
@@ -164,21 +164,26 @@ impl Plan {
         let order: Vec<(u32, u32)> =
             local.ghosts.iter().enumerate().map(|(k, g)| (g.owner, k as u32)).collect();
         let questions = comm.exchange(&Buckets::from_pairs(asked));
-        let answers = questions.data.iter().map(|&id| offset + u64::from(local.owned_vertex(self, id)));
+        let shared = Buckets {
+            data: questions.data.iter().map(|&id| local.owned_vertex(self, id)).collect(),
+            ranks: questions.ranks,
+            offsets: questions.offsets,
+        };
         let answers = Buckets {
-            data: answers.collect(),
-            ranks: questions.ranks.clone(),
-            offsets: questions.offsets.clone(),
+            data: shared.data.iter().map(|&vertex| offset + u64::from(vertex)).collect(),
+            ranks: shared.ranks.clone(),
+            offsets: shared.offsets.clone(),
         };
         let answers = comm.exchange(&answers);
         let mut numbers = vec![0u64; local.ghosts.len()];
         for (&k, &number) in Buckets::from_pairs(order).data.iter().zip(&answers.data) {
             numbers[k as usize] = number;
         }
+        local.sort_ghosts(&mut numbers);
         let owners = local.ghosts.iter().map(|g| g.owner).collect();
         let n_global = self.vertices().iter().product();
         let map = IndexMap::from_parts(n_owned, offset, n_global, numbers, owners);
-        let halo = Halo::new(comm, &map);
+        let halo = Halo::with_shared(comm, &map, shared);
         let mesh = Mesh {
             comm: comm.clone(),
             dim: self.dim(),

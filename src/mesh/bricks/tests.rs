@@ -217,6 +217,37 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
+fn ghosts_take_the_order_of_their_numbers() {
+    for periodic in [&[][..], &[(0, 1)]] {
+        let plan = plan(&[9, 8, 7], Shape::Tetrahedron, periodic);
+        let bisection = Bisection::new(plan.lattice.cells, plan.wraps, 3);
+        let mut part = Local::new(&plan, &bisection, 1).expect("it fits");
+        let n_owned = part.n_owned_vertices;
+        let nodes_of = |part: &Local| -> Vec<(u64, [u64; 3])> {
+            let nodes = part.cell_to_node.as_ref().unwrap_or(&part.cell_to_vertex);
+            nodes
+                .iter()
+                .map(|&k| k as usize)
+                .map(|k| (part.node_ids[k], part.nodes[k].map(f64::to_bits)))
+                .collect()
+        };
+        let vertices_of = |part: &Local, numbers: &[u64]| -> Vec<u64> {
+            let number = |&v: &u32| (v as usize).checked_sub(n_owned).map_or(u64::from(v), |g| numbers[g]);
+            part.cell_to_vertex.iter().map(number).collect()
+        };
+        // Numbers in an order that has nothing to do with that of the ghosts.
+        let mut numbers: Vec<u64> = part.ghosts.iter().map(|g| 1_000_000 + g.id * 7919 % 10_007).collect();
+        assert!(!numbers.is_sorted() && numbers.len() > 50);
+        let before = (nodes_of(&part), vertices_of(&part, &numbers));
+        let ids: BTreeMap<u64, u64> = numbers.iter().copied().zip(part.ghosts.iter().map(|g| g.id)).collect();
+        part.sort_ghosts(&mut numbers);
+        assert!(numbers.is_sorted());
+        assert!(before == (nodes_of(&part), vertices_of(&part, &numbers)), "{periodic:?}");
+        assert!(part.ghosts.iter().map(|g| g.id).eq(ids.into_values()));
+    }
+}
+
+#[test]
 fn impossible_plans_are_refused() {
     let with = |cells: &[u64], periodic: &[(u16, u16)]| {
         let shape = [Shape::Interval, Shape::Triangle, Shape::Hexahedron][cells.len() - 1];

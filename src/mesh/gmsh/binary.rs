@@ -122,6 +122,18 @@ impl Layout {
         }
     }
 
+    /// All of a piece's 64-bit numbers, unless one of them is none of a node or an element: then records are
+    /// looked at one by one, to say where.
+    fn numbers(&self, bytes: &[u8]) -> Option<Vec<u64>> {
+        let words = bytes.chunks_exact(8).map(|word| word.try_into().expect("8 bytes"));
+        let words: Vec<u64> = match self.big {
+            true => words.map(u64::from_be_bytes).collect(),
+            false => words.map(u64::from_le_bytes).collect(),
+        };
+        let least = words.iter().fold(i64::MAX, |least, &word| least.min(word as i64));
+        (least >= 1).then_some(words)
+    }
+
     /// Node numbers of MSH 4: `bytes` stands at `byte` of the file, its first record is number `index`.
     fn node_ids(
         &self,
@@ -131,6 +143,10 @@ impl Layout {
         index: u64,
         sink: &mut impl Sink,
     ) -> Result<()> {
+        if let Some(ids) = self.numbers(bytes) {
+            sink.node_ids(index, &ids);
+            return Ok(());
+        }
         for k in 0..bytes.len() / 8 {
             sink.node_id(index + k as u64, self.identifier(block, bytes, 8 * k, byte, NODE_NUMBER)?);
         }
@@ -147,6 +163,13 @@ impl Layout {
         sink: &mut impl Sink,
     ) -> Result<()> {
         let stride = self.stride(block);
+        if self.version == 4
+            && block.element_type != 0
+            && let Some(words) = self.numbers(bytes)
+        {
+            sink.elements(index, block.element_type as u8, block.key, &words);
+            return Ok(());
+        }
         let mut nodes = [0; types::MAX_NODES];
         let nodes = &mut nodes[..types::n_nodes(block.element_type as u8)];
         // Element records: number, tags, nodes; each number of this many bytes.
@@ -227,6 +250,15 @@ pub(super) fn read_share(
     }
     let path: &Path = &layout.path;
     let file = File::open(path).map_err(|e| GmshError::io(path, "open", &e))?;
+    let mut begin = 0;
+    let mut coming = [0usize; types::N_TYPES];
+    for block in blocks {
+        let end = begin + block.count;
+        let n = share.end.min(end).saturating_sub(share.start.max(begin));
+        coming[block.element_type as usize] += n as usize;
+        begin = end;
+    }
+    coming.iter().zip(0..).filter(|n| *n.0 > 0).for_each(|(&n, element_type)| sink.reserve(element_type, n));
     let mut begin = 0;
     for block in blocks {
         let end = begin + block.count;

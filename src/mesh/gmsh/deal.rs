@@ -21,6 +21,19 @@ pub(super) trait Sink {
     fn node(&mut self, index: u64, id: u64, x: [f64; 3]);
     /// An element; `key` is its entity's tag (MSH 4) or its physical group's (MSH 2).
     fn element(&mut self, index: u64, element_type: u8, key: i32, id: u64, nodes: &[u64]);
+    /// Room for so many nodes (type 0) or elements, which are coming.
+    fn reserve(&mut self, _element_type: u8, _n: usize) {}
+    /// Several identifiers of nodes, the first of them number `index`.
+    fn node_ids(&mut self, index: u64, ids: &[u64]) {
+        ids.iter().zip(index..).for_each(|(&id, index)| self.node_id(index, id));
+    }
+    /// Several elements of one type and entity, the first of them number `index`: for each its identifier and
+    /// its nodes.
+    fn elements(&mut self, index: u64, element_type: u8, key: i32, words: &[u64]) {
+        for (element, index) in words.chunks_exact(1 + types::n_nodes(element_type)).zip(index..) {
+            self.element(index, element_type, key, element[0], &element[1..]);
+        }
+    }
     /// A node and the one it is periodic with.
     fn pair(&mut self, index: u64, slave: u64, master: u64);
 }
@@ -71,6 +84,29 @@ impl Sink for Parts {
         elements.ids.push(id);
         elements.keys.push(key);
         elements.nodes.extend_from_slice(nodes);
+    }
+    fn reserve(&mut self, element_type: u8, n: usize) {
+        if element_type == 0 {
+            self.node_ids.reserve_exact(n);
+            self.points.reserve_exact(n);
+            return;
+        }
+        let elements = &mut self.elements[element_type as usize];
+        elements.ids.reserve_exact(n);
+        elements.keys.reserve_exact(n);
+        elements.nodes.reserve_exact(n * types::n_nodes(element_type));
+    }
+    fn node_ids(&mut self, _: u64, ids: &[u64]) {
+        self.node_ids.extend_from_slice(ids);
+    }
+    fn elements(&mut self, _: u64, element_type: u8, key: i32, words: &[u64]) {
+        let elements = &mut self.elements[element_type as usize];
+        let width = 1 + types::n_nodes(element_type);
+        elements.ids.extend(words.iter().step_by(width));
+        elements.keys.resize(elements.ids.len(), key);
+        for element in words.chunks_exact(width) {
+            elements.nodes.extend_from_slice(&element[1..]);
+        }
     }
     fn pair(&mut self, _: u64, slave: u64, master: u64) {
         self.pairs.push((slave, master));
