@@ -44,11 +44,11 @@ pub(super) struct Ended {
 const DIVERGENCE: f64 = 1e5;
 
 /// Improves `x` until the norm of the residual is at most `target`; `work.r` is the residual of `x`, of norm
-/// `norm`. `null` is an orthonormal basis of the null space; the iteration stays out of it. Collective.
+/// `norm`. `precondition` is given a residual and its norm. `null` is an orthonormal basis of the null space; the iteration stays out of it. Collective.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn iterate(
     operator: &mut Operator,
-    precondition: &mut dyn FnMut(&[f64], &mut [f64]),
+    precondition: &mut dyn FnMut(&[f64], f64, &mut [f64]),
     null: &[Vec<f64>],
     work: &mut Work,
     x: &mut [f64],
@@ -76,7 +76,7 @@ pub(super) fn iterate(
         if iterations == max_iterations {
             break Reason::DivergedIterations;
         }
-        precondition(r, z);
+        precondition(r, norm, z);
         remove(null, sums, z);
         let previous = std::mem::replace(&mut rho, sums.dot(r, z));
         if !rho.is_finite() {
@@ -86,8 +86,8 @@ pub(super) fn iterate(
             break Reason::DivergedIndefinitePreconditioner;
         }
         combine(1.0, z, if iterations == 0 { 0.0 } else { rho / previous }, p);
-        operator.apply(p, q);
-        let curvature = sums.dot(p, q);
+        let part = operator.apply(p, q);
+        let curvature = sums.all(part);
         if !curvature.is_finite() {
             break Reason::DivergedNotANumber;
         }

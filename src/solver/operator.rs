@@ -9,6 +9,7 @@ use std::rc::Rc;
 use cluster::{Halo, Repeated};
 use rayon::prelude::*;
 
+use super::vectors::dot;
 use crate::assembly::{Matrix, Pattern};
 
 /// Rows a task takes: some hundred microseconds of work.
@@ -23,6 +24,8 @@ pub(super) struct Operator {
     ghosts: Vec<f64>,
     /// Rows that have ghost columns.
     coupled: Vec<u32>,
+    /// Per task: its part of a scalar product.
+    sums: Vec<f64>,
 }
 
 impl Operator {
@@ -34,7 +37,8 @@ impl Operator {
             .collect();
         let exchange = halo.repeated(matrix.block);
         let ghosts = vec![0.0; n_ghost * matrix.block];
-        Operator { pattern, matrix, exchange, ghosts, coupled }
+        let sums = vec![0.0; pattern.n_rows.div_ceil(ROWS_PER_TASK)];
+        Operator { pattern, matrix, exchange, ghosts, coupled, sums }
     }
 
     /// The matrix.
@@ -47,8 +51,9 @@ impl Operator {
         self.matrix
     }
 
-    /// `y = A x` over owned DOFs. Collective.
-    pub(super) fn apply(&mut self, x: &[f64], y: &mut [f64]) {
+    /// `y = A x` over owned DOFs; returns this rank's part of `x . y`, summed in an order that does not depend on
+    /// the number of threads. Collective.
+    pub(super) fn apply(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         match self.matrix.block {
             1 => self.product::<1>(x, y),
             2 => self.product::<2>(x, y),
@@ -57,7 +62,7 @@ impl Operator {
         }
     }
 
-    fn product<const B: usize>(&mut self, x: &[f64], y: &mut [f64]) {
+    fn product<const B: usize>(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         self.exchange.begin(x);
         let p = &*self.pattern;
         let (x, _) = x.as_chunks::<B>();
@@ -65,11 +70,15 @@ impl Operator {
         let values = &self.matrix.diag[..];
         if parallel(y.len()) {
             y.par_chunks_mut(ROWS_PER_TASK)
+                .zip(&mut self.sums)
                 .enumerate()
-                .for_each(|(task, y)| rows(p, values, task * ROWS_PER_TASK, x, y));
+                .for_each(|(task, (y, sum))| *sum = rows(p, values, task * ROWS_PER_TASK, x, y));
         } else {
-            rows(p, values, 0, x, y);
+            for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
+                *sum = rows(p, values, task * ROWS_PER_TASK, x, y);
+            }
         }
+        let mut product: f64 = self.sums.iter().sum();
         self.exchange.end(&mut self.ghosts);
         let (ghosts, _) = self.ghosts.as_chunks::<B>();
         // Few rows, at the interface only.
@@ -78,8 +87,12 @@ impl Operator {
             let entries = p.off_ptr[row]..p.off_ptr[row + 1];
             let values = &self.matrix.off[entries.start * B * B..entries.end * B * B];
             let sum = row_product(values, &p.off_col[entries], ghosts, p.n_rows as u32);
-            (0..B).for_each(|a| y[row][a] += sum[a]);
+            for a in 0..B {
+                y[row][a] += sum[a];
+                product += sum[a] * x[row][a];
+            }
         }
+        product
     }
 }
 
@@ -88,13 +101,20 @@ pub(super) fn parallel(n: usize) -> bool {
     n >= 4 * ROWS_PER_TASK && rayon::current_num_threads() > 1
 }
 
-/// The product's rows from `first` on, with owned columns.
-fn rows<const B: usize>(p: &Pattern, values: &[f64], first: usize, x: &[[f64; B]], y: &mut [[f64; B]]) {
+/// The product's rows from `first` on, with owned columns, and their part of `x . y`.
+fn rows<const B: usize>(
+    p: &Pattern,
+    values: &[f64],
+    first: usize,
+    x: &[[f64; B]],
+    y: &mut [[f64; B]],
+) -> f64 {
     for (k, y) in y.iter_mut().enumerate() {
         let entries = p.diag_ptr[first + k]..p.diag_ptr[first + k + 1];
         let values = &values[entries.start * B * B..entries.end * B * B];
         *y = row_product(values, &p.diag_col[entries], x, 0);
     }
+    dot(x[first..first + y.len()].as_flattened(), y.as_flattened())
 }
 
 /// One node's row times `x`, whose first entry belongs to column `first`. The values are those of one
@@ -104,23 +124,22 @@ fn row_product<const B: usize>(values: &[f64], columns: &[u32], x: &[[f64; B]], 
     let mut sum = [0.0; B];
     let (blocks, _) = values.as_chunks::<B>();
     let n = columns.len();
+    let (fours, left) = columns.as_chunks::<4>();
     for a in 0..B {
-        // Two sums: one alone would wait for its own additions.
-        let mut partial = [0.0; 2];
-        let mut row = blocks[a * n..(a + 1) * n].chunks_exact(2);
-        let mut pairs = columns.chunks_exact(2);
-        for (v, c) in row.by_ref().zip(pairs.by_ref()) {
-            let (x0, x1) = (&x[(c[0] - first) as usize], &x[(c[1] - first) as usize]);
-            for b in 0..B {
-                partial[0] += v[0][b] * x0[b];
-                partial[1] += v[1][b] * x1[b];
+        // Four sums: one alone would wait for its own additions.
+        let mut partial = [[0.0; B]; 4];
+        let (values, values_left) = blocks[a * n..(a + 1) * n].as_chunks::<4>();
+        for (v, c) in values.iter().zip(fours) {
+            for k in 0..4 {
+                let x = &x[(c[k] - first) as usize];
+                (0..B).for_each(|b| partial[k][b] += v[k][b] * x[b]);
             }
         }
-        if let ([v], [c]) = (row.remainder(), pairs.remainder()) {
+        for (v, c) in values_left.iter().zip(left) {
             let x = &x[(c - first) as usize];
-            (0..B).for_each(|b| partial[0] += v[b] * x[b]);
+            (0..B).for_each(|b| partial[0][b] += v[b] * x[b]);
         }
-        sum[a] = partial[0] + partial[1];
+        sum[a] = (0..B).map(|b| (partial[0][b] + partial[1][b]) + (partial[2][b] + partial[3][b])).sum();
     }
     sum
 }

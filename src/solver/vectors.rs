@@ -30,6 +30,11 @@ impl Sums {
         self.comm.sum(self.pieces.iter().sum::<f64>())
     }
 
+    /// The sum over the ranks. Collective.
+    pub(super) fn all(&self, part: f64) -> f64 {
+        self.comm.sum(part)
+    }
+
     /// The scalar product. Collective.
     pub(super) fn dot(&mut self, a: &[f64], b: &[f64]) -> f64 {
         if parallel(a.len()) {
@@ -92,7 +97,7 @@ pub(super) fn combine(alpha: f64, x: &[f64], beta: f64, y: &mut [f64]) {
 }
 
 /// The product of two pieces, in eight interleaved sums so that it vectorises.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a, a_rest) = a.as_chunks::<8>();
     let (b, b_rest) = b.as_chunks::<8>();
     let mut sums = [0.0; 8];

@@ -64,6 +64,8 @@ pub(super) struct Csr {
     pub boundary: Vec<u32>,
     /// Columns from here on are ghosts.
     pub n_owned_cols: u32,
+    /// One more than the largest column; columns do not change once they are here.
+    width: usize,
 }
 
 impl Csr {
@@ -77,7 +79,9 @@ impl Csr {
                 col[range].last().is_some_and(|&c| c >= n_owned_cols)
             })
             .collect();
-        Csr { ptr, col, val, boundary, n_owned_cols }
+        assert!(ptr.windows(2).all(|p| p[0] <= p[1]) && ptr.last().is_some_and(|&p| p as usize == col.len()));
+        let width = col.iter().max().map_or(0, |&c| c as usize + 1);
+        Csr { ptr, col, val, boundary, n_owned_cols, width }
     }
 
     /// The number of rows.
@@ -102,9 +106,21 @@ impl Csr {
         let range = self.range(row);
         let mut y = [0.0; R];
         if R == 1 && C == 1 {
-            let mut sum = 0.0;
-            for (&v, &c) in self.val[range.clone()].iter().zip(&self.col[range]) {
-                sum += v * x[c as usize];
+            assert!(x.len() >= self.width);
+            // SAFETY: `width` is more than every column.
+            let x = |c: u32| unsafe { *x.get_unchecked(c as usize) };
+            let (values, values_left) = self.val[range.clone()].as_chunks::<4>();
+            let (columns, columns_left) = self.col[range].as_chunks::<4>();
+            // Four sums: one alone would wait for its own additions.
+            let mut sums = [0.0; 4];
+            for (v, c) in values.iter().zip(columns) {
+                for k in 0..4 {
+                    sums[k] += v[k] * x(c[k]);
+                }
+            }
+            let mut sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            for (&v, &c) in values_left.iter().zip(columns_left) {
+                sum += v * x(c);
             }
             y[0] = sum;
             return y;

@@ -20,6 +20,8 @@ pub(super) struct Nodes {
 /// A level: its matrix, its smoother, and the vectors of the cycle.
 pub(super) struct Level {
     pub block: usize,
+    /// The degree of the smoothing polynomial.
+    pub degree: usize,
     pub nodes: Arc<Nodes>,
     /// Whether other ranks have rows of this level.
     pub distributed: bool,
@@ -34,7 +36,7 @@ pub(super) struct Level {
     pub e: Vec<f32>,
     /// The residual.
     pub t: Vec<f32>,
-    /// The residual as a polynomial of degree 3 or more sees it; empty for degree 2.
+    /// The residual as a polynomial of degree 3 or more sees it; empty for lower degrees.
     pub r: Vec<f32>,
     pub below: Below,
 }
@@ -76,7 +78,7 @@ impl Level {
         let [x, b, d, e, t] = std::array::from_fn(|_| vector(n, block));
         let r = if degree > 2 { vector(n, block) } else { Vec::new() };
         let below = Below::Nothing;
-        Level { block, nodes, distributed, csr, inverse, lambda: 1.0, x, b, d, e, t, r, below }
+        Level { block, degree, nodes, distributed, csr, inverse, lambda: 1.0, x, b, d, e, t, r, below }
     }
 
     /// Bytes that it takes on this rank.
@@ -95,7 +97,7 @@ impl Level {
 }
 
 /// One V-cycle: `x` of the first level from its `b`. Collective.
-pub(super) fn cycle(levels: &mut [Level], degree: usize) {
+pub(super) fn cycle(levels: &mut [Level]) {
     let Some((level, rest)) = levels.split_first_mut() else { return };
     let n = level.block;
     if let Below::Dense { comm, factor } = &level.below {
@@ -107,7 +109,7 @@ pub(super) fn cycle(levels: &mut [Level], degree: usize) {
         level.x.iter_mut().zip(&all[begin..begin + own]).for_each(|(x, v)| *x = *v as f32);
         return;
     }
-    dispatch_square!(n, before(level, degree));
+    dispatch_square!(n, before(level));
     if let Below::Coarse(down) = &mut level.below {
         let (modes, owned) = (down.modes, down.nodes.map.n_owned() * down.modes);
         let (p, residual) = (&mut down.p, &mut down.residual);
@@ -117,19 +119,19 @@ pub(super) fn cycle(levels: &mut [Level], degree: usize) {
             let mine: Vec<f32> = residual[..owned].iter().map(|&v| v as f32).collect();
             let (all, offsets) = comm.all_gather_varied(&mine);
             rest[0].b[..all.len()].copy_from_slice(&all);
-            cycle(rest, degree);
+            cycle(rest);
             let begin = offsets[comm.rank()];
             part[..owned].copy_from_slice(&rest[0].x[begin..begin + owned]);
             down.nodes.halo.forward(part, modes);
             dispatch!(n, modes, prolong(p, part, &mut level.x));
         } else {
             rest[0].b.iter_mut().zip(&residual[..owned]).for_each(|(b, v)| *b = *v as f32);
-            cycle(rest, degree);
+            cycle(rest);
             down.nodes.halo.forward(&mut rest[0].x, modes);
             dispatch!(n, modes, prolong(p, &rest[0].x, &mut level.x));
         }
     }
-    dispatch_square!(n, after(level, degree));
+    dispatch_square!(n, after(level));
 }
 
 fn restrict<const R: usize, const C: usize, const L: usize>(

@@ -39,9 +39,11 @@ use level::{Below, Level};
 pub struct Options {
     /// Nodes couple strongly if `|a_ij| > threshold sqrt(|a_ii| |a_jj|)`; halved from level to level.
     pub threshold: f64,
-    /// The degree of the smoothing polynomial, 2 to 4: products with the matrix on either side of the coarse
+    /// The degree of the smoothing polynomial, 1 to 4: products with the matrix on either side of the coarse
     /// correction.
     pub degree: usize,
+    /// The same on the first level.
+    pub first_degree: usize,
     /// Aggregates with fewer nodes than this grow beyond the neighbours of one node.
     pub aggregate: usize,
     /// Whether the matrix has a null space.
@@ -50,7 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threshold: 0.05, degree: 2, aggregate: 30, singular: false }
+        Options { threshold: 0.05, degree: 2, first_degree: 2, aggregate: 30, singular: false }
     }
 }
 
@@ -86,7 +88,7 @@ pub struct Input<'a> {
     pub matrix: &'a Matrix,
     /// Vectors that the operator without conditions maps to zero, on owned DOFs, zero where prescribed; empty: a
     /// constant for each component.
-    pub near_null: &'a [Vec<f64>],
+    pub near_null: Vec<Vec<f64>>,
     /// The first prolongation, if it is not to be found here.
     pub transfer: Option<Transfer>,
     /// Choices.
@@ -151,7 +153,6 @@ pub struct Summary {
 pub struct Multigrid {
     comm: Comm,
     levels: Vec<Level>,
-    degree: usize,
     scale: f64,
     summary: Summary,
 }
@@ -164,12 +165,14 @@ impl Multigrid {
     pub fn new(input: Input) -> Result<Multigrid, Error> {
         let comm = input.comm;
         comm.agree(check(&input))?;
-        let options = Options { degree: input.options.degree.clamp(2, 4), ..input.options };
+        let [degree, first_degree] =
+            [input.options.degree, input.options.first_degree].map(|degree| degree.clamp(1, 4));
+        let options = Options { degree, first_degree, ..input.options };
         let assembled = rows::Assembled { pattern: input.pattern, matrix: input.matrix };
         let (levels, scale) =
             setup::levels(comm, input.map, assembled, input.near_null, input.transfer, &options)?;
         let summary = summarise(comm, &levels);
-        Ok(Multigrid { comm: comm.clone(), levels, degree: options.degree, scale, summary })
+        Ok(Multigrid { comm: comm.clone(), levels, scale, summary })
     }
 
     /// `z = M r` by one V-cycle from zero. Collective.
@@ -179,18 +182,26 @@ impl Multigrid {
     /// # Panics
     /// When a length is not that of the owned DOFs.
     pub fn apply(&mut self, r: &[f64], z: &mut [f64]) {
+        let largest = parallel::max(&self.comm, parallel::largest(r));
+        self.apply_to(r, largest, z);
+    }
+
+    /// As [`Multigrid::apply`], for an `r` whose size is known: a norm of it, the same on every rank. Collective.
+    ///
+    /// # Panics
+    /// When a length is not that of the owned DOFs.
+    pub fn apply_to(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
         let Some(level) = self.levels.first_mut() else { return };
         let n = level.nodes.map.n_owned() * level.block;
         assert!(r.len() == n && z.len() == n, "vectors of the owned DOFs");
-        // A power of two brings the vector into the range of single precision and rounds nothing.
-        let largest = parallel::max(&self.comm, parallel::largest(r));
-        if !(largest > 0.0 && largest.is_finite()) {
-            z.fill(if largest == 0.0 { 0.0 } else { f64::NAN });
+        if !(norm > 0.0 && norm.is_finite()) {
+            z.fill(if norm == 0.0 { 0.0 } else { f64::NAN });
             return;
         }
-        let factor = (-largest.log2().floor()).exp2();
+        // A power of two brings the vector into the range of single precision and rounds nothing.
+        let factor = (-norm.log2().floor()).exp2();
         parallel::convert(r, &mut level.b[..n], |r| (r * factor) as f32);
-        level::cycle(&mut self.levels, self.degree);
+        level::cycle(&mut self.levels);
         let back = self.scale / factor;
         parallel::convert(&self.levels[0].x[..n], z, |x| f64::from(x) * back);
     }
@@ -225,7 +236,7 @@ fn check(input: &Input) -> Result<(), Error> {
             chain.push(t.block);
             chain.push(modes(&t.near_null, t.block, t.map.n_owned())?);
         }
-        None => chain.push(modes(input.near_null, block, n)?),
+        None => chain.push(modes(&input.near_null, block, n)?),
     }
     chain.push(chain[chain.len() - 1]);
     for pair in chain.windows(2) {

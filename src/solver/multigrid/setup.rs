@@ -94,7 +94,7 @@ pub(super) fn levels(
     comm: &Comm,
     map: &IndexMap,
     assembled: Assembled,
-    near_null: &[Vec<f64>],
+    near_null: Vec<Vec<f64>>,
     transfer: Option<Transfer>,
     options: &Options,
 ) -> Result<(Vec<Level>, f64), Error> {
@@ -107,13 +107,8 @@ pub(super) fn levels(
     // A power of two, so that scaling rounds nothing; it keeps single precision in range.
     let scale = if diagonal > 0.0 { (-diagonal.log2().floor()).exp2() } else { 1.0 };
     let nodes = Arc::new(Nodes { map: map.clone(), halo: Halo::new(comm, map) });
-    let mut start = Start {
-        comm: comm.clone(),
-        nodes,
-        block,
-        source: Source::Assembled(assembled),
-        near_null: near_null.to_vec(),
-    };
+    let mut start =
+        Start { comm: comm.clone(), nodes, block, source: Source::Assembled(assembled), near_null };
     let mut transfer = transfer;
     let mut levels: Vec<Level> = Vec::new();
     let factorised = few_enough(map.n_global() * block as u64);
@@ -122,7 +117,8 @@ pub(super) fn levels(
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
             dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
-        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, options.degree);
+        let degree = if levels.is_empty() { options.first_degree } else { options.degree };
+        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, degree);
         if nodes.map.n_global() * block as u64 <= factorised && transfer.is_none() {
             let a = dispatch_square!(block, dense(&comm, &nodes, &source, scale));
             let n = (nodes.map.n_global() * block as u64) as usize;
@@ -134,9 +130,8 @@ pub(super) fn levels(
         let first = transfer.take();
         let explicit = first.is_some();
         let made = match first {
-            Some(transfer) => {
-                let Transfer { block: modes, near_null, .. } = &transfer;
-                let (modes, near_null) = (*modes, near_null.clone());
+            Some(mut transfer) => {
+                let (modes, near_null) = (transfer.block, std::mem::take(&mut transfer.near_null));
                 Some((raw_of(transfer), modes, near_null))
             }
             None => {
