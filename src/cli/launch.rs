@@ -90,8 +90,8 @@ const HOSTS: [&str; 8] = [
 
 /// [`ONE_HOST`] where there is but one host and the user has nothing else in mind.
 fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let set = |name: &&str| std::env::var_os(name).is_some();
-    let free = !HOSTS.iter().any(|name| set(&name)) && !ONE_HOST.iter().any(|(name, _)| set(&name));
+    let set = |name: &str| std::env::var_os(name).is_some();
+    let free = !HOSTS.iter().any(|name| set(name)) && !ONE_HOST.iter().any(|(name, _)| set(name));
     ONE_HOST.into_iter().filter(move |_| free)
 }
 

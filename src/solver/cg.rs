@@ -43,12 +43,15 @@ pub(super) struct Ended {
 /// How far the residual may grow beyond where it began.
 const DIVERGENCE: f64 = 1e5;
 
+/// A preconditioner: sets the last argument from a residual and its norm.
+pub(super) type Precondition<'a> = dyn FnMut(&[f64], f64, &mut [f64]) + 'a;
+
 /// Improves `x` until the norm of the residual is at most `target`; `work.r` is the residual of `x`, of norm
-/// `norm`. `precondition` is given a residual and its norm. `null` is an orthonormal basis of the null space; the iteration stays out of it. Collective.
+/// `norm`. `null` is an orthonormal basis of the null space; the iteration stays out of it. Collective.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn iterate(
     operator: &mut Operator,
-    precondition: &mut dyn FnMut(&[f64], f64, &mut [f64]),
+    precondition: &mut Precondition,
     null: &[Vec<f64>],
     work: &mut Work,
     x: &mut [f64],

@@ -44,7 +44,7 @@ pub(super) struct Level {
 /// What corrects the smooth error of a level.
 pub(super) enum Below {
     /// The next level.
-    Coarse(Down),
+    Coarse(Box<Down>),
     /// A factorisation, the same on all of these ranks; nothing is smoothed.
     Dense { comm: Comm, factor: Cholesky },
     /// Nothing: no node couples to another, or none that can be aggregated.

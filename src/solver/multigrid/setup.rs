@@ -163,7 +163,7 @@ pub(super) fn levels(
             let source = Source::Wide(matrix);
             Start { comm: comm.clone(), nodes: below, block: modes, source, near_null }
         };
-        level.below = Below::Coarse(down);
+        level.below = Below::Coarse(Box::new(down));
         levels.push(level);
         if (stalled && !gather) || levels.len() + 1 == MOST_LEVELS {
             // Smoothing is all that the last level gets.
