@@ -59,7 +59,7 @@ fn the_machine_is_measured_and_floors_follow() {
     assert_eq!(left.len(), 2, "only the case and the cache stay: {left:?}");
 
     let floors = succeeds(bench(scratch.path(), &["floors", "cube.toml", "--ranks", "2", "--repeat", "1"]));
-    for phase in ["mesh", "partition", "pattern", "assemble", "solve", "output", "sum"] {
+    for phase in ["mesh", "pattern", "assemble", "solve", "output", "sum"] {
         assert!(floors.stdout.lines().any(|l| l.starts_with(phase)), "{phase}: {}", floors.text());
     }
     // Where the machine is known, a measurement shows them too.

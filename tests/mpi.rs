@@ -106,7 +106,7 @@ struct Job {
 impl Job {
     fn start(ranks: usize) -> Job {
         let scratch = Scratch::new();
-        let case = scratch.write("case.toml", &linear(60));
+        let case = scratch.write("case.toml", &linear(150));
         let mut command = femdd();
         command.arg("run").arg(&case).args(["--ranks", &ranks.to_string(), "--threads", "1"]);
         let waiting = std::thread::spawn(move || finish(command, Duration::from_secs(100)));

@@ -34,6 +34,7 @@ impl Drop for Scratch {
 fn cells_at_a_seam_stay_small() {
     let session = cluster::init().expect("MPI starts");
     let comm = session.world();
+    let _petsc = femdd::solver::start(&comm).expect("PETSc starts");
     let alone = Scratch::new("alone");
     let given = std::env::var_os(INSIDE).map(PathBuf::from);
     let directory = given.as_deref().unwrap_or(&alone.0);

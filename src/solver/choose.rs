@@ -11,6 +11,10 @@ pub(super) const TRIAL_ITERATIONS: u32 = 300;
 const DIRECT_3D: u64 = 5_000;
 const DIRECT_2D: u64 = 60_000;
 
+/// Up to this size a factorisation costs nothing that anyone waits for, and its answer is exact on any number of
+/// ranks.
+const TINY: u64 = 1_000;
+
 /// Up to this size a factorisation is worth its memory when everything else failed.
 const LAST_RESORT_3D: u64 = 200_000;
 const LAST_RESORT_2D: u64 = 2_000_000;
@@ -50,7 +54,8 @@ pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate
     let mut add = |method: Method, reason: String| list.push(Candidate { method, reason });
     let direct = factorise && system.n_global <= small;
     // PETSc takes the matrix over: methods of ours stand first or not at all.
-    let ours = problem.symmetric && !problem.advective && !(direct && system.block > 1);
+    let tiny = system.n_global <= TINY;
+    let ours = problem.symmetric && !problem.advective && !(direct && (system.block > 1 || tiny));
     if ours {
         let kind = if system.block > 1 { "vector" } else { "scalar" };
         let (preconditioner, what) = if problem.degree == 1 {

@@ -150,10 +150,6 @@ pub(super) fn run(
 fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multigrid, String> {
     let transfer = (method.preconditioner() == Some("pmg")).then(|| (system.problem.transfer)());
     let near_null = if transfer.is_some() { Vec::new() } else { (system.problem.near_null)() };
-    // Between degrees 2 and 1, one step of smoothing has half the products with the finest matrix of two, and takes
-    // hardly more iterations where cells are well shaped, half as many again where they are not; from degree 3 on it
-    // takes almost twice as many everywhere.
-    let first_degree = if transfer.is_some() && system.problem.degree == 2 { 1 } else { 2 };
     let operator = stored.borrow();
     let made = Multigrid::new(multigrid::Input {
         comm: system.comm,
@@ -167,7 +163,6 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
             singular: !system.problem.null.is_empty(),
             // Three nodes across.
             aggregate: if system.problem.dimension < 3 { 9 } else { 30 },
-            first_degree,
             ..multigrid::Options::default()
         },
     });

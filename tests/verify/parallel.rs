@@ -38,8 +38,9 @@ fn agrees(text: &str, ranks: &[usize]) {
         assert_eq!(ran.report()["boundary"], alone.report()["boundary"], "facets on {n} ranks");
         let found = numbers(&ran);
         for ((name, w), (_, f)) in wanted.iter().zip(&found) {
-            // Reactions that cancel are compared with the loads, which are of size 1.
-            let scale = if name == "l2" || name == "h1" { w.abs() } else { w.abs().max(1.0) };
+            // Reactions that cancel are compared with the loads, which are of size 1. Errors are differences of
+            // values of size 1: round-off there is more of them, where they are small.
+            let scale = if name == "l2" || name == "h1" { w.abs().max(1e-4) } else { w.abs().max(1.0) };
             assert!((w - f).abs() <= 1e-10 * scale, "{name} on {n} ranks: {f:e} instead of {w:e}\n{text}");
         }
     }
