@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::constraints::Constraints;
 use super::pattern::{Pattern, find, find_all};
 
@@ -20,15 +22,19 @@ pub struct Matrix {
     pub off: Vec<f64>,
 }
 
+/// Zeros that are written, by all threads. Left to the system, each page would be read as the shared page of
+/// zeros first and be copied at its first write, with an interrupt of every other thread.
+fn zeros(n: usize) -> Vec<f64> {
+    let mut values = vec![0.0; n];
+    values.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
+    values
+}
+
 impl Matrix {
     /// All zero.
     pub fn new(pattern: &Pattern, block: usize) -> Matrix {
         let size = block * block;
-        Matrix {
-            block,
-            diag: vec![0.0; pattern.diag_col.len() * size],
-            off: vec![0.0; pattern.off_col.len() * size],
-        }
+        Matrix { block, diag: zeros(pattern.diag_col.len() * size), off: zeros(pattern.off_col.len() * size) }
     }
 
     /// Sets the diagonal entry of each DOF whose row holds nothing else to 1 where it vanishes: see
