@@ -1,16 +1,16 @@
 //! What essential conditions leave free: the null space of a case's problem, and what follows from it.
 //!
-//! Imports its siblings `steady` and `singular`. A scalar problem without a level is solved up to a
+//! Imports its siblings `stage` and `singular`. A scalar problem without a level is solved up to a
 //! constant if its loads balance; a body that can move is an error.
 
 use super::conditions::Conditions;
 use super::error::RunError;
 use super::materials::Materials;
 use super::singular;
-use super::steady::Context;
+use super::stage::Stage;
 use crate::assembly::Constraints;
 
-impl Context<'_> {
+impl Stage<'_, '_> {
     /// The null space of the constrained problem: empty when the conditions hold every body. A scalar
     /// problem without any is solved up to a constant; a body that can move is an error.
     pub(super) fn null_space(
@@ -75,7 +75,7 @@ impl Context<'_> {
             let error = case.error(case.physics.place, "boundary", message, Some(help.to_string()));
             return Err(RunError { what: "supports".into(), ..RunError::at(error, &case.text) });
         }
-        self.report.warnings.push(format!(
+        self.run.report.warnings.push(format!(
             "no condition fixes the level of {} in {}: it is solved up to a constant, with mean value zero",
             case.physics.law.field(),
             if free.len() == 1 && bodies.n == 1 {

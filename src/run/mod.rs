@@ -12,6 +12,7 @@ mod results;
 pub mod singular;
 pub mod sizes;
 mod solution_file;
+mod stage;
 mod steady;
 
 pub use error::{Kind, RunError};

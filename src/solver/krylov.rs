@@ -35,6 +35,8 @@ pub(super) struct Task<'a> {
     /// The right-hand side, without a part in the null space.
     pub(super) b: &'a [f64],
     /// Its norm.
+    pub(super) norm_b: f64,
+    /// The norm that the tolerance is relative to.
     pub(super) norm: f64,
     /// An orthonormal basis of the null space.
     pub(super) null: &'a [Vec<f64>],
@@ -195,7 +197,7 @@ fn ours(
     work.r.copy_from_slice(task.b);
     let mut restarts = Restarts::new(task);
     let mut iterations = 0;
-    let mut norm = task.norm;
+    let mut norm = task.norm_b;
     loop {
         let before = iterations;
         let ended = cg::iterate(

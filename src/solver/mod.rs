@@ -79,6 +79,9 @@ pub struct Problem<'a> {
     /// DOFs; need not be orthonormal. None means the constant. Called by methods that use them. Not
     /// collective.
     pub near_null: &'a dyn Fn() -> Vec<Vec<f64>>,
+    /// What is known of the solution, in owned DOFs, if anything is: `b` is then the residual there, and the
+    /// tolerance is relative to the norm of the right-hand side without it, `b + A given`.
+    pub given: Option<&'a [f64]>,
     /// Makes the prolongation from degree 1, for p-multigrid. Collective.
     pub transfer: &'a dyn Fn() -> multigrid::Transfer,
 }
@@ -99,7 +102,7 @@ struct System<'a> {
 }
 
 /// Solves `A x = b` to `||b - A x|| <= tolerance ||b||`, from zero; returns owned entries of `x` and how it
-/// went.
+/// went. With a part of the solution given ([`Problem::given`]), `x` is what is missing.
 ///
 /// With a null space, `b` is first projected on its complement and the solution has no part in it. `progress`
 /// gets the iteration and the relative residual.
@@ -137,10 +140,10 @@ pub fn solve(
     }
     let null = orthonormal(comm, problem.null.to_vec());
     remove(&null, &mut sums, &mut b);
-    let norm = if null.is_empty() { whole_norm } else { sums.norm(&b) };
-    let inconsistent = !null.is_empty() && norm <= whole_norm * (1.0 - 1e-8);
+    let norm_b = if null.is_empty() { whole_norm } else { sums.norm(&b) };
+    let inconsistent = !null.is_empty() && norm_b <= whole_norm * (1.0 - 1e-8);
     // A right-hand side that is all null space has round-off for a remainder.
-    if norm <= if null.is_empty() { 0.0 } else { 1e-14 * whole_norm } {
+    if norm_b <= if null.is_empty() { 0.0 } else { 1e-14 * whole_norm } {
         let mut report = Report::trivial(candidates.remove(0));
         report.note_inconsistent(inconsistent);
         b.fill(0.0);
@@ -148,6 +151,16 @@ pub fn solve(
     }
 
     let mut stored = Stored::new(&system, pattern, matrix);
+    let norm = match problem.given {
+        None => norm_b,
+        Some(given) => {
+            let mut whole = vec![0.0; n_owned];
+            stored.borrow().apply(given, &mut whole);
+            whole.iter_mut().zip(&b).for_each(|(whole, b)| *whole += b);
+            remove(&null, &mut sums, &mut whole);
+            sums.norm(&whole)
+        }
+    };
     let mut best: Option<(Report, Vec<f64>)> = None;
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
@@ -164,7 +177,7 @@ pub fn solve(
             options.max_iterations
         };
         let mut x = vec![0.0; n_owned];
-        let task = Task { b: &b, norm, null: &null, options, max_iterations: limit };
+        let task = Task { b: &b, norm_b, norm, null: &null, options, max_iterations: limit };
         let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, progress)?;
         remove(&null, &mut sums, &mut x);
         set_up += outcome.set_up;

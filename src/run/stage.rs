@@ -1,0 +1,473 @@
+//! One problem on one mesh: from the mesh to a solution and to what is reported of it.
+//!
+//! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and
+//! [`Stage::finish`] are what drivers call then.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use cluster::Comm;
+
+use super::conditions::{self, Conditions};
+use super::error::{Kind, RunError};
+use super::level::rigid_modes;
+use super::materials::{self, Materials};
+use super::results::{self, Solved};
+use super::singular;
+use super::sizes::Sizes;
+use super::steady::Options;
+use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
+use crate::case::{Case, Law, Place};
+use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
+use crate::mesh::Mesh;
+use crate::mesh::locate::Location;
+use crate::output::phases::Phases;
+use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
+use crate::output::terminal::Progress;
+use crate::solver;
+use crate::space::{Order, Space};
+
+/// What a driver has at hand from start to end.
+pub(super) struct Run<'a> {
+    pub(super) comm: &'a Comm,
+    pub(super) case: &'a Case,
+    pub(super) options: &'a Options,
+    pub(super) report: &'a mut RunReport,
+    pub(super) phases: &'a mut Phases,
+    pub(super) progress: Progress,
+}
+
+/// What the run came to.
+pub(super) struct Solution {
+    /// At owned nodes.
+    pub(super) u: Vec<f64>,
+    /// The owned nodes.
+    pub(super) nodes: Vec<[f64; 3]>,
+    pub(super) failure: Option<RunError>,
+}
+
+/// A solved problem.
+pub(super) struct State {
+    /// The solution, ghosts included, Cartesian.
+    pub(super) u: Vec<f64>,
+    pub(super) constraints: Constraints,
+    pub(super) pattern: Rc<Pattern>,
+    /// Of all local nodes.
+    pub(super) coordinates: Vec<[f64; 3]>,
+    /// Where the case's probes lie.
+    places: Vec<Location>,
+    /// When the solver did not converge.
+    pub(super) failure: Option<RunError>,
+}
+
+/// Incomplete factorisations depend on the order of unknowns and like a small bandwidth; all else likes
+/// neighbours near in memory.
+fn order(case: &Case) -> Order {
+    let method = case.solver.method.as_str();
+    let factorises = ["asm", "ras", "ilu", "icc", "bjacobi", "sor"].iter().any(|p| method.ends_with(p));
+    let auto = method == "auto" && case.physics.law == Law::ConvectionDiffusion;
+    if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
+}
+
+/// How long a rank on which PETSc failed waits for the others to fail too.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A case bound to a mesh and a space.
+pub(super) struct Stage<'r, 'a> {
+    pub(super) run: &'r mut Run<'a>,
+    pub(super) comm: &'a Comm,
+    pub(super) case: &'a Case,
+    pub(super) mesh: &'r Mesh,
+    pub(super) space: &'r Space,
+}
+
+/// What a driver does with a bound problem.
+pub(super) type Then<'t> =
+    dyn FnMut(&mut Stage, &dyn Problem, &Materials, &Conditions) -> Result<(), RunError> + 't;
+
+/// Binds the case to a mesh, with a space for it, and calls `then`. Collective.
+///
+/// # Errors
+/// A name, a condition or a coefficient that does not fit the mesh; what `then` returns.
+pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(), RunError> {
+    let (comm, case) = (run.comm, run.case);
+    run.report.mesh = MeshReport {
+        cells: mesh.n_cells_global,
+        vertices: mesh.vertices.map.n_global(),
+        dimension: mesh.dim as u32,
+    };
+    let law = case.physics.law;
+    let c = law.n_components(mesh.dim);
+    let space = run
+        .phases
+        .time("space", || Space::new(mesh, case.degree, order(case)))
+        .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
+    run.report.dofs = space.map.n_global() * c as u64;
+    tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
+    let materials = run.phases.time("space", || materials::build(case, mesh))?;
+    let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
+    run.report.boundary.clone_from(&conditions.report);
+    let elasticity = Elasticity {
+        plane: match case.physics.plane {
+            crate::case::Plane::Strain => Plane::Strain,
+            crate::case::Plane::Stress => Plane::Stress,
+        },
+    };
+    let mut stage = Stage { run, comm, case, mesh, space: &space };
+    match (law, mesh.dim) {
+        (Law::Elasticity, 1) => stage.with::<_, 1, 1>(elasticity, &materials, conditions, then),
+        (Law::Elasticity, 2) => stage.with::<_, 2, 2>(elasticity, &materials, conditions, then),
+        (Law::Elasticity, _) => stage.with::<_, 3, 3>(elasticity, &materials, conditions, then),
+        (Law::ConvectionDiffusion, 1) => {
+            stage.with::<_, 1, 1>(ConvectionDiffusion, &materials, conditions, then)
+        }
+        (Law::ConvectionDiffusion, 2) => {
+            stage.with::<_, 2, 1>(ConvectionDiffusion, &materials, conditions, then)
+        }
+        (Law::ConvectionDiffusion, _) => {
+            stage.with::<_, 3, 1>(ConvectionDiffusion, &materials, conditions, then)
+        }
+        (Law::Poisson | Law::Heat, 1) => stage.with::<_, 1, 1>(Diffusion, &materials, conditions, then),
+        (Law::Poisson | Law::Heat, 2) => stage.with::<_, 2, 1>(Diffusion, &materials, conditions, then),
+        (Law::Poisson | Law::Heat, _) => stage.with::<_, 3, 1>(Diffusion, &materials, conditions, then),
+    }
+}
+
+impl Stage<'_, '_> {
+    fn with<L: Physics<D, C>, const D: usize, const C: usize>(
+        &mut self,
+        law: L,
+        materials: &Materials,
+        mut conditions: Conditions,
+        then: &mut Then,
+    ) -> Result<(), RunError> {
+        let discretisation = Discretisation::new(
+            self.mesh,
+            self.space,
+            &materials.materials,
+            &materials.of_set,
+            L::TERMS,
+            materials.tangent_constant,
+            materials.lower_order,
+            0.0,
+        );
+        let forces = self.comm.agree(self.point_forces(&mut conditions)).map_err(|e| self.locate(e))?;
+        let loads = std::mem::take(&mut conditions.loads);
+        let problem = Operator::<L, D, C>::new(law, discretisation, loads, forces);
+        then(self, &problem, materials, &conditions)
+    }
+
+    /// Forces at the owned nodes of tagged vertices. Not collective: ranks may differ in what they return.
+    fn point_forces(&self, conditions: &mut Conditions) -> Result<Vec<(u32, [f64; 3])>, AssemblyError> {
+        let n_owned = self.space.map.n_owned() as u32;
+        let mut forces = Vec::new();
+        for (tags, exprs, key) in conditions.forces.drain(..) {
+            let mut nodes: Vec<(u32, [f64; 3])> = Vec::new();
+            for tag in &tags {
+                let (b, cell) = (tag.block as usize, tag.cell as usize);
+                let node = self.space.nodes(b, cell)[tag.local as usize];
+                if node < n_owned {
+                    let at = self.mesh.blocks[b].nodes(cell)[tag.local as usize];
+                    nodes.push((node, self.mesh.nodes[at as usize]));
+                }
+            }
+            nodes.sort_by_key(|n| n.0);
+            nodes.dedup_by_key(|n| n.0);
+            for (node, x) in nodes {
+                let mut force = [0.0; 3];
+                for (f, expr) in force.iter_mut().zip(&exprs) {
+                    *f = expr.eval_point(x, 0.0);
+                    if !f.is_finite() {
+                        let (text, value) = (expr.text().to_string(), f.to_string());
+                        return Err(AssemblyError::NotFinite { key, text, value, x: x[0], y: x[1], z: x[2] });
+                    }
+                }
+                forces.push((node, force));
+            }
+        }
+        Ok(forces)
+    }
+
+    /// Assembles and solves. `start` is what is known of the solution, at all local nodes. Collective.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the problem or the machine, the same on every rank. A solver that does not
+    /// converge is a [`State`] with a failure.
+    pub(super) fn solve(
+        &mut self,
+        problem: &dyn Problem,
+        materials: &Materials,
+        conditions: &Conditions,
+        start: Option<Vec<f64>>,
+    ) -> Result<State, RunError> {
+        let (comm, case, mesh, space) = (self.comm, self.case, self.mesh, self.space);
+        let c = problem.components();
+        let d = problem.discretisation();
+        let n_owned = space.map.n_owned();
+        let constraints = self
+            .run
+            .phases
+            .time("space", || Constraints::new(d, c, &conditions.essential))
+            .map_err(|e| self.locate(e))?;
+        let overruled = comm.sum(constraints.overruled);
+        if overruled > 0 {
+            self.run.report.warnings.push(format!(
+                "{overruled} degrees of freedom are prescribed by two headings with different values: the later one holds"
+            ));
+        }
+        // Before the expensive part: a probe outside the mesh is an error.
+        let places = results::locate_probes(case, mesh)?;
+        let begin = Instant::now();
+        let coordinates = space.coordinates(mesh);
+        let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+        self.run.phases.add("space", begin.elapsed().as_secs_f64());
+
+        let line = self.run.progress.phase("assembling");
+        let pattern = Rc::new(self.run.phases.time("pattern", || Pattern::new(space)));
+        let begin = Instant::now();
+        let mut matrix = Matrix::new(&pattern, c);
+        let mut residual = vec![0.0; n_owned * c];
+        let mut u = constraints.lift();
+        let start = start.map(|mut start| {
+            start.iter_mut().zip(&u).for_each(|(start, lift)| *start -= lift);
+            constraints.to_frames(&mut start);
+            constraints.zero_fixed(&mut start);
+            let mut given = start[..n_owned * c].to_vec();
+            given.shrink_to_fit();
+            constraints.to_cartesian(&mut start);
+            u.iter_mut().zip(&start).for_each(|(u, start)| *u += start);
+            given
+        });
+        self.run.phases.add("assemble", begin.elapsed().as_secs_f64());
+        let assembled = self
+            .run
+            .phases
+            .time("assemble", || problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual));
+        comm.agree(assembled).map_err(|e| self.locate(e))?;
+        let sizes = serde_json::to_value(Sizes::of(mesh, space, &pattern, c)).unwrap_or_default();
+        self.run.report.extra.insert("sizes".to_owned(), sizes);
+        tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
+        residual.iter_mut().for_each(|r| *r = -*r);
+        let rhs = residual;
+        if !null.is_empty() {
+            self.check_compatible(&rhs, &null)?;
+        }
+
+        drop(line);
+        let line = self.run.progress.phase("solving");
+        let elastic = case.physics.law == Law::Elasticity;
+        let (low, high) = mesh.bounds();
+        let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
+        let motion = |k: usize, x: &[f64; 3]| {
+            if elastic { singular::rigid_motion(mesh.dim, k, x, &center) } else { [1.0, 0.0, 0.0] }
+        };
+        let n_modes = if elastic { singular::motion_names(mesh.dim).len() } else { 1 };
+        let modes = solver::Modes { n: n_modes, at: &motion };
+        let near_null = || {
+            if elastic {
+                rigid_modes(mesh.dim, &coordinates, &center, &constraints, n_owned)
+            } else {
+                Vec::new()
+            }
+        };
+        let solved = solver::solve(
+            comm,
+            (&space.map, &space.halo),
+            &pattern,
+            matrix,
+            &solver::Problem {
+                symmetric: materials.symmetric,
+                law: case.physics.law.name(),
+                advective: case.physics.law == Law::ConvectionDiffusion,
+                dimension: mesh.dim,
+                degree: case.degree as u32,
+                null: &null,
+                near_null: &near_null,
+                given: start.as_deref(),
+                transfer: &|| solver::to_vertices(mesh, space, &constraints, c, &modes),
+            },
+            rhs,
+            &self.solver_options(),
+            &mut |iteration, residual| {
+                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
+            },
+        );
+        let (change, how) = match solved {
+            Ok(solved) => solved,
+            Err(error) => {
+                // PETSc may have failed on this rank alone, with the others waiting inside it for ever.
+                if matches!(error, solver::Error::Petsc(_)) && !comm.all_within(PATIENCE) {
+                    eprintln!("error: rank {}: {error}", comm.rank());
+                    comm.abort(Kind::Environment.exit_code());
+                }
+                return Err(self.solver_error(error));
+            }
+        };
+        if !self.solver_options().petsc.trim().is_empty() {
+            let unused = solver::unused_options().map_err(|e| self.solver_error(e))?;
+            if !unused.is_empty() {
+                let warning = format!("PETSc options that nothing used (misspelt?): {}", unused.join(", "));
+                self.run.report.warnings.push(warning);
+            }
+        }
+        self.run.phases.add("pc_setup", how.setup_seconds);
+        self.run.phases.add("solve", how.solve_seconds);
+        self.run.phases.count("solve");
+        let (method, residual) = (how.method.as_str(), how.relative_residual);
+        tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
+        let mut change = change;
+        change.resize(space.map.n_local() * c, 0.0);
+        space.halo.forward(&mut change, c);
+        constraints.to_cartesian(&mut change);
+        u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
+        self.run.report.solver = Some(SolverReport {
+            method: how.method.clone(),
+            reason: how.reason.clone(),
+            iterations: u64::from(how.iterations),
+            relative_residual: how.relative_residual,
+            converged: how.converged,
+            attempts: how.attempts.iter().map(|a| a.as_str().into()).collect(),
+            ..SolverReport::default()
+        });
+        let failure = (!how.converged).then(|| {
+            let diagnosis = how.diagnosis.clone().unwrap_or_else(|| "no reason is known".into());
+            let message = format!(
+                "the solver {} did not converge: relative residual {:.3e} after {} iterations, wanted {:.1e}",
+                how.method, how.relative_residual, how.iterations, case.solver.tolerance
+            );
+            let error = case.error(Place::Default, "solver", message, Some(diagnosis));
+            RunError { kind: Kind::NotConverged, what: "solver".into(), ..RunError::at(error, &case.text) }
+        });
+
+        Ok(State { u, constraints, pattern, coordinates, places, failure })
+    }
+
+    /// Errors against the exact solution, where there is one. Collective.
+    ///
+    /// # Errors
+    /// An expression that is not a number somewhere, the same error on every rank.
+    pub(super) fn errors(
+        &self,
+        problem: &dyn Problem,
+        u: &[f64],
+    ) -> Result<Option<ErrorsReport>, RunError> {
+        let Some(exact) = &self.case.exact else { return Ok(None) };
+        let found = problem.exact_errors(&exact.key, &exact.components, u).map_err(|e| self.locate(e))?;
+        Ok(Some(ErrorsReport { l2: found.l2, h1: found.h1, ..ErrorsReport::default() }))
+    }
+
+    /// Errors, probes, integrals and files of a solution. Collective.
+    ///
+    /// # Errors
+    /// As [`Stage::solve`], and a file that cannot be written.
+    pub(super) fn finish(&mut self, problem: &dyn Problem, state: State) -> Result<Solution, RunError> {
+        let (comm, case, space) = (self.comm, self.case, self.space);
+        let c = problem.components();
+        let n_owned = space.map.n_owned();
+        let State { mut u, constraints, pattern, coordinates, places, failure } = state;
+        let _line = self.run.progress.phase("output");
+        self.run.phases.count("between");
+        let begin = Instant::now();
+        let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
+        // What the output needs room for.
+        drop(pattern);
+        self.run.report.errors = self.errors(problem, &u)?;
+        let results = Solved::new(case, problem, &u, &reactions, !self.run.options.no_files)?;
+        self.run.report.probes = results.probes(&places)?;
+        self.run.report.integrals = results.integrals()?;
+        if !self.run.options.no_files {
+            results.write(&case.output_dir.join("solution.hdf"), &coordinates)?;
+        }
+        let writes = !self.run.options.no_files && comm.is_root();
+        let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
+        comm.agree(written)?;
+        self.run.phases.add("output", begin.elapsed().as_secs_f64());
+        self.run.phases.count("output");
+        u.truncate(n_owned * c);
+        let mut nodes = coordinates;
+        nodes.truncate(n_owned);
+        Ok(Solution { u, nodes, failure })
+    }
+
+    /// Points an assembly error into the case file where its key stands there.
+    fn locate(&self, error: AssemblyError) -> RunError {
+        let plain = RunError::from(error);
+        let Some(key) = plain.key.clone() else { return plain.in_mesh(self.case) };
+        let place = self.place_of(&key);
+        let help = Some("check the expression at this point of the mesh".to_string());
+        let located = RunError::at(self.case.error(place, &key, plain.message, help), &self.case.text);
+        RunError { what: plain.what, ..located }
+    }
+
+    /// Points an error of the solver into the case file. What PETSc refuses of the user's own options is
+    /// bad input.
+    fn solver_error(&self, error: solver::Error) -> RunError {
+        let case = self.case;
+        let refused = error.is_refused_option();
+        let plain = RunError::from(error);
+        let (of_case, of_line) = (case.solver.petsc.trim(), self.run.options.petsc.trim());
+        if refused && !of_line.is_empty() {
+            let message = format!("the PETSc options `{of_line}` after `--` are refused: {}", plain.message);
+            return RunError::new(Kind::Input, "solver", message);
+        }
+        let (kind, key, message) = if refused && !of_case.is_empty() {
+            (Kind::Input, "solver.petsc", format!("the PETSc options are refused: {}", plain.message))
+        } else {
+            (plain.kind, "solver.method", plain.message)
+        };
+        let located = RunError::at(case.error(Place::Default, key, message, None), &case.text);
+        RunError { kind, what: plain.what, ..located }
+    }
+
+    fn place_of(&self, key: &str) -> Place {
+        let case = self.case;
+        let coefficients =
+            case.physics.coefficients.iter().chain(case.regions.iter().flat_map(|r| &r.coefficients));
+        let conditions = case.boundaries.iter().flat_map(|b| &b.conditions);
+        coefficients
+            .filter(|c| c.key == key)
+            .map(|c| c.place)
+            .chain(conditions.filter(|c| c.key == key).map(|c| c.place))
+            .chain(case.exact.iter().filter(|e| e.key == key).map(|e| e.place))
+            .next()
+            .unwrap_or_default()
+    }
+
+    fn solver_options(&self) -> solver::Options {
+        let s = &self.case.solver;
+        solver::Options {
+            method: s.method.clone(),
+            tolerance: s.tolerance,
+            max_iterations: s.max_iterations as u32,
+            petsc: self.petsc_options(),
+            overlap: s.overlap.map(|o| o as u32),
+        }
+    }
+
+    /// PETSc options: those that keys of `[solver]` stand for, then the case's own, then the command line's.
+    fn petsc_options(&self) -> String {
+        let s = &self.case.solver;
+        let keys = [("restart", "-ksp_gmres_restart"), ("subdomains", "-pc_asm_local_blocks")];
+        let given = keys.iter().filter_map(|(key, option)| Some(format!("{option} {} ", s.option(key)?)));
+        format!("{}{} {}", given.collect::<String>(), s.petsc, self.run.options.petsc)
+    }
+
+    fn reactions(
+        &self,
+        problem: &dyn Problem,
+        pattern: &Pattern,
+        constraints: &Constraints,
+        u: &[f64],
+    ) -> Result<Vec<f64>, RunError> {
+        let c = problem.components();
+        let wanted = self.case.integrals.iter().any(|i| i.of.quantity == crate::case::Quantity::Reaction)
+            || self.case.output.fields.iter().any(|f| f.quantity == crate::case::Quantity::Reaction);
+        if !wanted {
+            return Ok(Vec::new());
+        }
+        let mut residual = vec![0.0; self.space.map.n_owned() * c];
+        let found = problem.residual_where_prescribed(pattern, u, constraints, &mut residual);
+        self.comm.agree(found).map_err(|e| self.locate(e))?;
+        Ok(results::reactions(&residual, constraints, c))
+    }
+}
