@@ -407,6 +407,8 @@ pub struct Adapt {
     pub rebalance: Rebalance,
     /// Rebalance above this ratio of largest to mean load.
     pub imbalance: f64,
+    /// Whether owners depend on nothing that is measured, so that they are the same each time.
+    pub deterministic: bool,
     /// Of the heading.
     pub place: Place,
 }

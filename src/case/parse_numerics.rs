@@ -271,6 +271,10 @@ pub(super) fn adapt(root: &Section) -> Option<Adapt> {
             &[("steal", Rebalance::Steal), ("metis", Rebalance::Metis), ("none", Rebalance::None)],
         ),
         imbalance: section.number_or("imbalance", 1.05, Bound::AtLeast(1.0)),
+        deterministic: section
+            .get("deterministic")
+            .and_then(|e| reader.boolean("adapt.deterministic", &e.node))
+            .unwrap_or(false),
         place: section.place,
     };
     section.finish();

@@ -249,6 +249,7 @@ fn write_adapt(adapt: &Adapt, out: &mut Writer) {
     }
     out.line("rebalance", word(REBALANCES, adapt.rebalance));
     out.line("imbalance", &number(adapt.imbalance));
+    out.line("deterministic", &adapt.deterministic.to_string());
 }
 
 /// Lines of TOML, one blank line before each heading.
