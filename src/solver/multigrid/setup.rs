@@ -117,8 +117,7 @@ pub(super) fn levels(
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
             dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
-        let degree = if levels.is_empty() { options.first_degree } else { options.degree };
-        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, degree);
+        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, options.degree);
         if nodes.map.n_global() * block as u64 <= factorised && transfer.is_none() {
             let a = dispatch_square!(block, dense(&comm, &nodes, &source, scale));
             let n = (nodes.map.n_global() * block as u64) as usize;

@@ -234,7 +234,7 @@ fn it_is_symmetric_and_scales() {
     under_mpi("it_is_symmetric_and_scales", &[1, 3], 1, |comm| {
         for degree in 1..=4 {
             let mut problem = Lattice::cube(12).assemble(comm, &LAPLACE, &at_x_min);
-            let options = Options { degree, first_degree: degree, ..Options::default() };
+            let options = Options { degree, ..Options::default() };
             let mut m = multigrid(comm, &problem, &[], options.clone());
             let n = problem.x.len();
             let vector = |seed: u64| -> Vec<f64> {
