@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cluster::{Comm, Halo, IndexMap};
 
-use super::aggregate::{Aggregates, aggregate, strong};
+use super::aggregate::{aggregate, strong};
 use super::csr::{Csr, dispatch, dispatch_square, vector};
 use super::dense::Cholesky;
 use super::galerkin::{self, Coarse};
@@ -204,18 +204,8 @@ fn aggregated(
     let tentative = Tentative::new(&aggregates, block, &near_null);
     drop(near_null);
     let offset = comm.exclusive_sum(aggregates.n as u64);
-    let raw = dispatch!(block, modes, smooth(level, &strong, &aggregates, &tentative, offset));
+    let raw = dispatch!(block, modes, smoothed(level, &strong, &aggregates, &tentative, offset));
     Some((raw, modes, tentative.near_null))
-}
-
-fn smooth<const R: usize, const C: usize, const L: usize>(
-    level: &Level,
-    strong: &[bool],
-    aggregates: &Aggregates,
-    tentative: &Tentative,
-    offset: u64,
-) -> Raw {
-    smoothed::<R, C>(level, strong, aggregates, tentative, offset)
 }
 
 fn product<const R: usize, const C: usize, const L: usize>(
