@@ -9,7 +9,7 @@ mod fixtures;
 use std::hint::black_box;
 
 use cluster::Comm;
-use femdd::assembly::{Constraints, Essential, Matrix, Pattern, Prescribed, RegionNodes};
+use femdd::assembly::{Constraints, Matrix, Pattern, RegionNodes};
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
@@ -103,13 +103,8 @@ fn assemble(mesh: &Mesh, space: &Space, pattern: &Pattern, physics: Physics, ker
     let of_set = vec![0; mesh.sets.len()];
     let problem = physics.problem(mesh, space, &materials, &of_set);
     let c = physics.components();
-    let side = mesh.groups.iter().position(|g| g.name == "x-min").expect("a side") as u16;
-    let essential = Essential {
-        key: "value".to_owned(),
-        entities: mesh.tags_of(side).to_vec(),
-        prescribed: Prescribed::Components(vec![Some(fixtures::expression(GENERAL)); c]),
-    };
-    let constraints = Constraints::new(problem.discretisation(), c, &[essential]).expect("finite values");
+    let constraints =
+        Constraints::new(problem.discretisation(), c, &[fixtures::held(mesh, c)]).expect("finite values");
     let mut matrix = Matrix::new(pattern, c);
     let mut residual = vec![0.0; space.map.n_owned() * c];
     let u = constraints.lift();

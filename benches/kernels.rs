@@ -6,31 +6,15 @@
 mod fixtures;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use femdd::assembly::{Constraints, Essential, Matrix, Pattern, Prescribed, RegionNodes};
+use femdd::assembly::{Constraints, Matrix, Pattern, RegionNodes};
 use femdd::element::{Lagrange, Nodes, Quadrature, Shape};
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
 use femdd::output::vtkhdf::{self, Cells, Field, Kind, Outline};
 use femdd::space::{Order, Space};
-use fixtures::{GENERAL, Physics, cube, expression};
-
-/// A folder for files, removed when dropped.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        let path = std::env::temp_dir().join(format!("femdd-kernels-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a scratch folder");
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use fixtures::{GENERAL, Physics, cube, expression, held};
+use testing::Scratch as Folder;
 
 fn element(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("element");
@@ -72,7 +56,7 @@ fn expressions(criterion: &mut Criterion) {
 fn mesh(criterion: &mut Criterion, comm: &cluster::Comm) {
     let n = 20;
     let folder = Folder::new();
-    let path = folder.0.join("cube.msh");
+    let path = folder.path().join("cube.msh");
     fixtures::write_gmsh_cube(&path, n).expect("a mesh file");
     let mut group = criterion.benchmark_group("mesh");
     group.sample_size(10).throughput(Throughput::Elements(6 * (n as u64).pow(3)));
@@ -126,14 +110,8 @@ fn assembly(criterion: &mut Criterion, mesh: &Mesh) {
             let of_set = vec![0; mesh.sets.len()];
             let problem = physics.problem(mesh, &space, &materials, &of_set);
             let c = physics.components();
-            let side = mesh.groups.iter().position(|g| g.name == "x-min").expect("a side") as u16;
-            let essential = [Essential {
-                key: "value".to_owned(),
-                entities: mesh.tags_of(side).to_vec(),
-                prescribed: Prescribed::Components(vec![Some(expression(GENERAL)); c]),
-            }];
             let constraints =
-                Constraints::new(problem.discretisation(), c, &essential).expect("finite values");
+                Constraints::new(problem.discretisation(), c, &[held(mesh, c)]).expect("finite values");
             if physics == Physics::Diffusion {
                 group
                     .bench_function(format!("pattern, degree {degree}"), |b| b.iter(|| Pattern::new(&space)));
@@ -164,7 +142,7 @@ fn assembly(criterion: &mut Criterion, mesh: &Mesh) {
 
 fn output(criterion: &mut Criterion, comm: &cluster::Comm, mesh: &Mesh) {
     let folder = Folder::new();
-    let path = folder.0.join("solution.hdf");
+    let path = folder.path().join("solution.hdf");
     let block = &mesh.blocks[0];
     let corners = block.nodes_per_cell();
     let u: Vec<f64> = mesh.nodes.iter().map(|x| x[0] * x[1]).collect();

@@ -12,12 +12,12 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cluster::Comm;
-use femdd::assembly::{Constraints, Essential, Matrix, Pattern, Prescribed, RegionNodes};
+use femdd::assembly::{Constraints, Matrix, Pattern, RegionNodes};
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
 use femdd::space::{Order, Space};
-use fixtures::{GENERAL, Physics, cube, expression};
+use fixtures::{GENERAL, Physics, cube, expression, held};
 
 /// Counts requests and passes them on.
 struct Counting;
@@ -88,13 +88,7 @@ fn count_problem(mesh: &Mesh, physics: Physics, degree: usize, out: &mut Counted
     let of_set = vec![0; mesh.sets.len()];
     let problem = physics.problem(mesh, &space, &materials, &of_set);
     let c = physics.components();
-    let side = mesh.groups.iter().position(|g| g.name == "x-min").expect("a side") as u16;
-    let essential = Essential {
-        key: "value".to_owned(),
-        entities: mesh.tags_of(side).to_vec(),
-        prescribed: Prescribed::Components(vec![Some(expression(GENERAL)); c]),
-    };
-    let constraints = Constraints::new(problem.discretisation(), c, &[essential]).expect("finite values");
+    let constraints = Constraints::new(problem.discretisation(), c, &[held(mesh, c)]).expect("finite values");
     let pattern = Pattern::new(&space);
     let mut matrix = Matrix::new(&pattern, c);
     let mut residual = vec![0.0; space.map.n_owned() * c];

@@ -3,8 +3,7 @@
 //!
 //! Run by `cargo test`, each test starts this program under `mpirun`, where the ignored test below is one rank.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::Comm;
 use femdd::element::Shape;
@@ -18,30 +17,8 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// Runs the rank's test on so many ranks.
 fn under_mpirun(n_ranks: usize) {
-    let this = std::env::current_exe().expect("this program has a path");
-    let mut child = Command::new("mpirun")
-        .args(["--oversubscribe", "-n", &n_ranks.to_string()])
-        .arg(this)
-        .args(["one_rank", "--exact", "--ignored", "--nocapture", "--test-threads", "1"])
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-        .env("OMPI_MCA_mpi_yield_when_idle", "1")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("mpirun starts");
-    let begin = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            break status;
-        }
-        if begin.elapsed() > LIMIT {
-            child.kill().expect("mpirun ends");
-            panic!("{n_ranks} ranks took more than {LIMIT:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert!(status.success(), "{n_ranks} ranks: {status}");
+    let ended = testing::finish(testing::this_test("one_rank", n_ranks), LIMIT);
+    assert!(ended.succeeded(), "{n_ranks} ranks: {}", ended.text());
 }
 
 #[test]

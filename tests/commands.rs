@@ -6,7 +6,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Ended, Scratch, femdd, finish, mesh};
@@ -24,13 +24,8 @@ fn run(folder: &Path, arguments: &[&str]) -> Ended {
 
 /// Runs the program under mpirun.
 fn under_mpirun(folder: &Path, ranks: usize, arguments: &[&str]) -> Ended {
-    let program = femdd();
-    let mut command = Command::new("mpirun");
-    command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(program.get_program());
-    for (name, value) in program.get_envs() {
-        command.env(name, value.expect("set"));
-    }
-    command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none").current_dir(folder).args(arguments);
+    let mut command = testing::under_mpirun(&femdd(), ranks);
+    command.current_dir(folder).args(arguments);
     let ended = finish(command, LIMIT);
     assert!(!ended.timed_out, "{arguments:?} on {ranks} ranks hangs:\n{}", ended.text());
     ended

@@ -5,13 +5,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::Comm;
 use femdd::mesh::gmsh::{self, GmshError};
 use femdd::mesh::soup::Soup;
+use testing::Scratch;
 
 const RANKS: [usize; 4] = [1, 2, 3, 4];
 const LIMIT: Duration = Duration::from_secs(120);
@@ -58,48 +58,11 @@ fn under_mpi(test: &str, body: fn(&Comm, &Path)) {
         return;
     }
     for ranks in RANKS {
-        let directory =
-            std::env::temp_dir().join(format!("femdd-gmsh-{}-{test}-{ranks}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a scratch directory");
-        let outcome = launch(test, ranks, &directory);
-        std::fs::remove_dir_all(&directory).expect("removes the scratch directory");
-        if let Err(log) = outcome {
-            panic!("{test} on {ranks} ranks:\n{log}");
-        }
-    }
-}
-
-fn launch(test: &str, ranks: usize, directory: &Path) -> Result<(), String> {
-    let path = directory.join("log");
-    let log = std::fs::File::create(&path).expect("a log");
-    let mut child = Command::new("mpirun")
-        .args(["--oversubscribe", "-n", &ranks.to_string()])
-        .arg(std::env::current_exe().expect("this test"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, directory)
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .spawn()
-        .expect("mpirun starts");
-    let begin = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            break Some(status);
-        }
-        if begin.elapsed() > LIMIT {
-            child.kill().expect("kills");
-            child.wait().expect("ends");
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let log = std::fs::read_to_string(&path).expect("a log");
-    match status {
-        None => Err(format!("it hangs:\n{log}")),
-        Some(status) if status.success() => Ok(()),
-        Some(_) => Err(log),
+        let directory = Scratch::new();
+        let mut command = testing::this_test(test, ranks);
+        command.env(INSIDE, directory.path());
+        let ended = testing::finish(command, LIMIT);
+        assert!(ended.succeeded(), "{test} on {ranks} ranks: {}", ended.text());
     }
 }
 

@@ -3,7 +3,7 @@
 //! Start at `laplace_solves`, the program; the other test starts it again by mpirun. One test only may
 //! call femdd in this process: MPI belongs to the thread that started it.
 
-use std::process::Command;
+use std::time::Duration;
 
 use femdd::Domain;
 
@@ -59,25 +59,12 @@ fn laplace_solves_under_mpirun() {
     if std::env::var_os(RANKS).is_some() {
         return;
     }
-    for ranks in ["2", "3"] {
-        let program = std::env::current_exe().expect("this program has a path");
-        let output = Command::new("timeout")
-            .args(["60", "mpirun", "--oversubscribe", "-n", ranks])
-            .arg(program)
-            .args(["--exact", "laplace_solves", "--nocapture"])
-            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-            .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
-            .env("OMPI_MCA_mpi_yield_when_idle", "1")
-            .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-            .env("OPENBLAS_NUM_THREADS", "1")
-            .env(RANKS, ranks)
-            .output()
-            .expect("mpirun starts");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{ranks} ranks: {}\n{text}\n{errors}", output.status);
-        let passed = text.matches("1 passed").count();
-        assert_eq!(passed, ranks.parse::<usize>().unwrap(), "each rank ends well:\n{text}\n{errors}");
+    for ranks in [2, 3] {
+        let mut command = testing::this_test("laplace_solves", ranks);
+        command.env(RANKS, ranks.to_string());
+        let ended = testing::finish(command, Duration::from_secs(60));
+        assert!(ended.succeeded(), "{ranks} ranks: {}", ended.text());
+        let passed = ended.stdout.matches("1 passed").count();
+        assert_eq!(passed, ranks, "each rank ends well: {}", ended.text());
     }
 }

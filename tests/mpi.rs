@@ -25,12 +25,8 @@ fn linear(cells: usize) -> String {
 
 /// The command as a person at a cluster writes it: `mpirun -n RANKS femdd CASE.toml`.
 fn mpirun(ranks: usize, case: &Path) -> Command {
-    let inner = femdd();
-    let mut command = Command::new("mpirun");
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.expect("only set, never removed"));
-    }
-    command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(inner.get_program()).arg(case);
+    let mut command = testing::under_mpirun(&femdd(), ranks);
+    command.arg(case);
     command
 }
 

@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::Comm;
 use femdd::output::mesh_store::{self, StoredCells, StoredEntities, StoredGroup, StoredMesh};
 use femdd::output::phases::{Phases, gather_memory};
 use femdd::output::vtkhdf::{self, Cells, Field, Kind, Outline};
 use femdd::output::{OutputError, hdf};
+use testing::Scratch;
 
 const RANKS: [usize; 4] = [1, 2, 3, 4];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,58 +26,18 @@ fn under_mpi(test: &str, body: fn(&Comm, &Path), after: impl Fn(usize, &Path)) {
         return;
     }
     for ranks in RANKS {
-        let directory = Scratch::new(&format!("{test}-{ranks}"));
-        launch(test, ranks, &directory.0);
-        after(ranks, &directory.0);
+        let directory = Scratch::new();
+        launch(test, ranks, directory.path());
+        after(ranks, directory.path());
     }
 }
 
 fn launch(test: &str, ranks: usize, directory: &Path) {
-    let said = directory.with_extension("log");
-    let log = std::fs::File::create(&said).expect("a log");
-    let mut child = Command::new("mpirun")
-        .args(["--oversubscribe", "-n", &ranks.to_string()])
-        .arg(std::env::current_exe().expect("this test"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, directory)
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .spawn()
-        .expect("mpirun starts");
-    let begin = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            break status;
-        }
-        if begin.elapsed() > LIMIT {
-            child.kill().expect("kills");
-            child.wait().expect("ends");
-            panic!("{test} hangs on {ranks} ranks");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let log = std::fs::read_to_string(&said).expect("a log");
-    std::fs::remove_file(&said).expect("removes the log");
-    assert!(status.success(), "{test} fails on {ranks} ranks:\n{log}");
-    assert!(!log.contains("HDF5-DIAG"), "HDF5 prints its own errors:\n{log}");
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("femdd-output-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    let mut command = testing::this_test(test, ranks);
+    command.env(INSIDE, directory);
+    let ended = testing::finish(command, LIMIT);
+    assert!(ended.succeeded(), "{test} on {ranks} ranks: {}", ended.text());
+    assert!(!ended.text().contains("HDF5-DIAG"), "HDF5 prints its own errors:\n{}", ended.text());
 }
 
 fn read_back(file: &Path, options: &[&str]) -> Option<serde_json::Value> {
@@ -363,9 +324,9 @@ fn a_full_disk_is_an_error_on_all_ranks() {
         return under_mpi("a_full_disk_is_an_error_on_all_ranks", body, |_, _| ());
     }
     for ranks in RANKS {
-        let directory = Scratch::new(&format!("full-{ranks}"));
-        let Some(_small) = Small::mount(&directory.0) else { return };
-        launch("a_full_disk_is_an_error_on_all_ranks", ranks, &directory.0);
+        let directory = Scratch::new();
+        let Some(_small) = Small::mount(directory.path()) else { return };
+        launch("a_full_disk_is_an_error_on_all_ranks", ranks, directory.path());
     }
 }
 

@@ -3,31 +3,16 @@
 //! Start at `cells_at_a_seam_stay_small`; the other test starts it again by mpirun.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use cluster::Comm;
 use femdd::case::Case;
 use femdd::output::hdf;
 use femdd::run::{Options, run_case};
+use testing::Scratch;
 
 /// Names the directory to write to under mpirun.
 const INSIDE: &str = "FEMDD_TEST_SEAM_DIRECTORY";
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("femdd-seam-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Opposite sides that are one to the solver are two to the eye: no cell stretches across the domain.
 #[test]
@@ -35,9 +20,9 @@ fn cells_at_a_seam_stay_small() {
     let session = cluster::init().expect("MPI starts");
     let comm = session.world();
     let _petsc = femdd::solver::start(&comm).expect("PETSc starts");
-    let alone = Scratch::new("alone");
+    let alone = Scratch::new();
     let given = std::env::var_os(INSIDE).map(PathBuf::from);
-    let directory = given.as_deref().unwrap_or(&alone.0);
+    let directory = given.as_deref().unwrap_or(alone.path());
     for (shape, degree) in [("triangle", 1), ("quadrilateral", 2), ("triangle", 3)] {
         let text = format!(
             "[case]\nformat = 1\n[mesh]\nbox = {{ size = [1, 1], cells = [6, 6], shape = \"{shape}\" }}\n\
@@ -60,23 +45,12 @@ fn cells_at_a_seam_stay_small_under_mpirun() {
     if std::env::var_os(INSIDE).is_some() {
         return;
     }
-    for ranks in ["2", "3"] {
-        let directory = Scratch::new(ranks);
-        let output = Command::new("timeout")
-            .args(["60", "mpirun", "--oversubscribe", "-n", ranks])
-            .arg(std::env::current_exe().expect("this program has a path"))
-            .args(["--exact", "cells_at_a_seam_stay_small", "--nocapture", "--test-threads=1"])
-            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-            .env("OMPI_MCA_mpi_yield_when_idle", "1")
-            .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-            .env("OPENBLAS_NUM_THREADS", "1")
-            .env(INSIDE, &directory.0)
-            .output()
-            .expect("mpirun starts");
-        let (text, errors) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{ranks} ranks: {}\n{text}\n{errors}", output.status);
+    for ranks in [2, 3] {
+        let directory = Scratch::new();
+        let mut command = testing::this_test("cells_at_a_seam_stay_small", ranks);
+        command.env(INSIDE, directory.path());
+        let ended = testing::finish(command, Duration::from_secs(60));
+        assert!(ended.succeeded(), "{ranks} ranks: {}", ended.text());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Moving values between owners and ghosts.
 
+use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
 use bytemuck::Pod;
@@ -25,6 +26,75 @@ pub struct Halo {
     /// For each neighbour that owns ghosts of ours: the local indices of those ghosts.
     ghost: Buckets<u32>,
     n_local: usize,
+}
+
+/// How messages of an exchange are handed to MPI.
+struct Calls {
+    receive: unsafe extern "C" fn(
+        *mut c_void,
+        c_int,
+        ffi::MPI_Datatype,
+        c_int,
+        c_int,
+        ffi::MPI_Comm,
+        *mut ffi::MPI_Request,
+    ) -> c_int,
+    send: unsafe extern "C" fn(
+        *const c_void,
+        c_int,
+        ffi::MPI_Datatype,
+        c_int,
+        c_int,
+        ffi::MPI_Comm,
+        *mut ffi::MPI_Request,
+    ) -> c_int,
+}
+
+/// They are under way at once.
+const BEGUN: Calls = Calls { receive: ffi::MPI_Irecv, send: ffi::MPI_Isend };
+
+/// They wait to be started, any number of times.
+const PREPARED: Calls = Calls { receive: ffi::MPI_Recv_init, send: ffi::MPI_Send_init };
+
+/// A request for each message of an exchange: `block` values for each index of `out`, from `send`, and of `into`, to
+/// `receive`.
+///
+/// # Safety
+/// The buffers hold those values, and nothing else touches them while a request is active.
+unsafe fn requests<T: Pod>(
+    comm: &Comm,
+    calls: &Calls,
+    (out, send): (&Buckets<u32>, *const T),
+    (into, receive): (&Buckets<u32>, *mut T),
+    block: usize,
+    tag: i32,
+) -> Vec<ffi::MPI_Request> {
+    let item = ItemType::of::<T>();
+    let values = |buckets: &Buckets<u32>, k: usize| {
+        let (begin, end) = (buckets.offsets[k] * block, buckets.offsets[k + 1] * block);
+        (begin, count(end - begin), buckets.ranks[k] as i32)
+    };
+    let mut requests = Vec::with_capacity(out.len() + into.len());
+    let mut request = MaybeUninit::uninit();
+    for k in 0..into.len() {
+        let (begin, n, rank) = values(into, k);
+        // SAFETY: the caller's promise; MPI sets the request, and keeps the datatype alive for it.
+        requests.push(unsafe {
+            let to = receive.add(begin).cast();
+            (calls.receive)(to, n, item.0, rank, tag, comm.raw(), request.as_mut_ptr());
+            request.assume_init()
+        });
+    }
+    for k in 0..out.len() {
+        let (begin, n, rank) = values(out, k);
+        // SAFETY: as above.
+        requests.push(unsafe {
+            let from = send.add(begin).cast();
+            (calls.send)(from, n, item.0, rank, tag, comm.raw(), request.as_mut_ptr());
+            request.assume_init()
+        });
+    }
+    requests
 }
 
 /// A forward exchange under way; [`Halo::end_forward`] completes it.
@@ -81,47 +151,21 @@ impl Halo {
         tag: i32,
     ) -> Pending<T> {
         assert!(xs.len() >= self.n_local * block, "a local array of owned and ghost values");
-        let item = ItemType::of::<T>();
         let mut send = Vec::with_capacity(out.data.len() * block);
         for &local in &out.data {
             send.extend_from_slice(&xs[local as usize * block..][..block]);
         }
         let mut receive = vec![T::zeroed(); into.data.len() * block];
         self.comm.tally().buffer(send.len().max(receive.len()) * size_of::<T>());
-        let mut requests = Vec::with_capacity(out.len() + into.len());
-        // SAFETY: `send` and `receive` live in the returned `Pending`, moved only as vectors (their
-        // heap blocks stay), until `finish` has waited for every request.
-        unsafe {
-            for (k, &rank) in into.ranks.iter().enumerate() {
-                let (begin, end) = (into.offsets[k] * block, into.offsets[k + 1] * block);
-                let mut request = MaybeUninit::uninit();
-                ffi::MPI_Irecv(
-                    receive.as_mut_ptr().add(begin).cast(),
-                    count(end - begin),
-                    item.0,
-                    rank as i32,
-                    tag,
-                    self.comm.raw(),
-                    request.as_mut_ptr(),
-                );
-                requests.push(request.assume_init());
-            }
-            for (k, &rank) in out.ranks.iter().enumerate() {
-                let (begin, end) = (out.offsets[k] * block, out.offsets[k + 1] * block);
-                self.comm.tally().message(rank, (end - begin) * size_of::<T>());
-                let mut request = MaybeUninit::uninit();
-                ffi::MPI_Isend(
-                    send.as_ptr().add(begin).cast(),
-                    count(end - begin),
-                    item.0,
-                    rank as i32,
-                    tag,
-                    self.comm.raw(),
-                    request.as_mut_ptr(),
-                );
-                requests.push(request.assume_init());
-            }
+        for (rank, items) in out.iter() {
+            self.comm.tally().message(rank, items.len() * block * size_of::<T>());
         }
+        // SAFETY: `send` and `receive` live in the returned `Pending`, moved only as vectors (their heap blocks
+        // stay), until `finish` has waited for every request.
+        let requests = unsafe {
+            let (from, to) = (send.as_ptr(), receive.as_mut_ptr());
+            requests(&self.comm, &BEGUN, (out, from), (into, to), block, tag)
+        };
         Pending { requests, _send: send, receive }
     }
 
@@ -180,41 +224,14 @@ impl Halo {
     /// Prepares exchanges of `block` values an index. Not collective; the exchanges are, among neighbours.
     pub fn repeated<T: Pod>(&self, block: usize) -> Repeated<T> {
         let n_owned = (self.n_local - self.ghost.data.len()) as u32;
-        let item = ItemType::of::<T>();
-        let mut send = vec![T::zeroed(); self.shared.data.len() * block];
+        let send = vec![T::zeroed(); self.shared.data.len() * block];
         let mut receive = vec![T::zeroed(); self.ghost.data.len() * block];
-        let mut requests = Vec::with_capacity(self.shared.len() + self.ghost.len());
-        let mut request = MaybeUninit::uninit();
-        // SAFETY: the buffers' heap blocks stay where they are as long as the value returned, whose drop frees
-        // the requests first; MPI keeps the datatype alive for them.
-        unsafe {
-            for (k, &rank) in self.ghost.ranks.iter().enumerate() {
-                let (begin, end) = (self.ghost.offsets[k] * block, self.ghost.offsets[k + 1] * block);
-                ffi::MPI_Recv_init(
-                    receive.as_mut_ptr().add(begin).cast(),
-                    count(end - begin),
-                    item.0,
-                    rank as i32,
-                    TAG_REPEATED,
-                    self.comm.raw(),
-                    request.as_mut_ptr(),
-                );
-                requests.push(request.assume_init());
-            }
-            for (k, &rank) in self.shared.ranks.iter().enumerate() {
-                let (begin, end) = (self.shared.offsets[k] * block, self.shared.offsets[k + 1] * block);
-                ffi::MPI_Send_init(
-                    send.as_mut_ptr().add(begin).cast_const().cast(),
-                    count(end - begin),
-                    item.0,
-                    rank as i32,
-                    TAG_REPEATED,
-                    self.comm.raw(),
-                    request.as_mut_ptr(),
-                );
-                requests.push(request.assume_init());
-            }
-        }
+        // SAFETY: the buffers' heap blocks stay where they are as long as the value returned, whose drop frees the
+        // requests first, and which touches them between exchanges alone.
+        let requests = unsafe {
+            let (from, to) = ((&self.shared, send.as_ptr()), (&self.ghost, receive.as_mut_ptr()));
+            requests(&self.comm, &PREPARED, from, to, block, TAG_REPEATED)
+        };
         Repeated {
             comm: self.comm.clone(),
             block,

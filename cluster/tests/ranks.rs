@@ -4,11 +4,12 @@
 //! `mpirun`, it is one rank. `cargo test -p femdd-cluster --test ranks -- NAME` runs the tests whose name
 //! contains NAME.
 
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::{Buckets, Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
+use testing::Ended;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -18,7 +19,7 @@ const ENDING: &str = "FEMDD_TEST_ENDING";
 type Test = (&'static str, fn(&Comm));
 
 /// A way to end, and what must hold of a job in which a rank ends so.
-type Ending = (&'static str, fn(&str, &Output));
+type Ending = (&'static str, fn(&str, &Ended));
 
 const TESTS: &[Test] = &[
     ("reductions", reductions),
@@ -71,12 +72,10 @@ fn wanted(filter: &[String], name: &str) -> bool {
 /// Starts this program on 1 to 4 ranks, one after the other, then has ranks fail.
 fn launch(filter: &[String]) -> ExitCode {
     for n_ranks in 1..=4 {
-        let Some(status) = start(n_ranks, filter, None, false) else {
-            eprintln!("{n_ranks} ranks: not done after {} s", LIMIT.as_secs());
-            return ExitCode::FAILURE;
-        };
-        if !status.status.success() {
-            eprintln!("{n_ranks} ranks: {}", status.status);
+        let ended = start(n_ranks, filter, None);
+        print!("{}", ended.stdout);
+        if !ended.succeeded() {
+            eprintln!("{n_ranks} ranks: {}", ended.text());
             return ExitCode::FAILURE;
         }
     }
@@ -91,49 +90,26 @@ fn launch(filter: &[String]) -> ExitCode {
             continue;
         }
         for n_ranks in [2, 4] {
-            let begin = Instant::now();
-            let Some(output) = start(n_ranks, &[], Some(ending), true) else {
+            let ended = start(n_ranks, &[], Some(ending));
+            if ended.timed_out {
                 eprintln!("{n_ranks} ranks: {name} ... FAILED: hangs");
                 return ExitCode::FAILURE;
-            };
-            let text = String::from_utf8_lossy(&output.stderr).into_owned()
-                + &String::from_utf8_lossy(&output.stdout);
-            check(&text, &output);
-            println!("{n_ranks} ranks: {name} ... ok ({:.2} s)", begin.elapsed().as_secs_f64());
+            }
+            check(&(ended.stderr.clone() + &ended.stdout), &ended);
+            println!("{n_ranks} ranks: {name} ... ok ({:.2} s)", ended.wall.as_secs_f64());
         }
     }
     ExitCode::SUCCESS
 }
 
-/// One job. `None`: it was still running at the time limit.
-fn start(n_ranks: usize, filter: &[String], ending: Option<&str>, quiet: bool) -> Option<Output> {
-    let mut command = Command::new("mpirun");
-    command
-        .args(["--oversubscribe", "-n", &n_ranks.to_string()])
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(filter)
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-        .env("OMPI_MCA_mpi_yield_when_idle", "1");
+/// One job.
+fn start(n_ranks: usize, filter: &[String], ending: Option<&str>) -> Ended {
+    let mut command = testing::this_program(n_ranks);
+    command.args(filter);
     if let Some(ending) = ending {
         command.env(ENDING, ending);
     }
-    if quiet {
-        // What is printed fits into the pipes.
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    }
-    let mut child = command.spawn().expect("mpirun starts");
-    let begin = Instant::now();
-    while child.try_wait().expect("mpirun can be waited for").is_none() {
-        if begin.elapsed() > LIMIT {
-            child.kill().expect("mpirun can be ended");
-            child.wait().expect("mpirun ends");
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Some(child.wait_with_output().expect("mpirun has ended"))
+    testing::finish(command, LIMIT)
 }
 
 // ---- Ranks that fail.
@@ -174,17 +150,17 @@ fn end(comm: &Comm, ending: &str) {
     }
 }
 
-fn a_panic_ends_the_job(text: &str, output: &Output) {
-    assert_eq!(output.status.code(), Some(101), "{text}");
+fn a_panic_ends_the_job(text: &str, ended: &Ended) {
+    assert_eq!(ended.status.code(), Some(101), "{text}");
     assert_eq!(text.matches("was asked to panic").count(), 1, "{text}");
 }
 
-fn an_abort_ends_the_job(text: &str, output: &Output) {
-    assert_eq!(output.status.code(), Some(3), "{text}");
+fn an_abort_ends_the_job(text: &str, ended: &Ended) {
+    assert_eq!(ended.status.code(), Some(3), "{text}");
 }
 
-fn a_failure_is_agreed_on(text: &str, output: &Output) {
-    assert_eq!(output.status.code(), Some(2), "{text}");
+fn a_failure_is_agreed_on(text: &str, ended: &Ended) {
+    assert_eq!(ended.status.code(), Some(2), "{text}");
     assert_eq!(text.matches("error: rank").count(), 1, "{text}");
     assert!(text.contains("says no"), "{text}");
 }

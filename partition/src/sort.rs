@@ -1,94 +1,21 @@
-//! Sorting items by key over all ranks, each rank ending with an equal share.
+//! Sorting keys on a rank, and where to cut sorted keys so that all ranks get equal shares.
 //!
-//! Imports `cluster`. Start at [`redistribute`].
+//! Imports `cluster`. Start at [`order`] and [`cuts_between_keys`]; whoever has items with keys sends them where the
+//! cuts say, and sorts what arrives.
 //!
 //! The keys where shares begin are found by bisection: all ranks count their own keys below a guess, one
-//! reduction adds the counts up, and 64 halvings give the key itself whatever the distribution. Each
-//! item then travels once.
+//! reduction adds the counts up, and 64 halvings give the key itself whatever the distribution.
 
-use bytemuck::Pod;
-use cluster::{Buckets, Comm};
+use cluster::Comm;
 use rayon::prelude::*;
 
-/// Sorts items by key over all ranks. Rank `r` of `P` gets positions `r * n / P` to `(r + 1) * n / P` of
-/// the sorted sequence of all `n`, with their keys; equal keys keep the order they were given in (by
-/// rank, then by position).
-///
-/// Collective.
-///
-/// # Panics
-/// When there is not one key an item.
-pub fn redistribute<T: Pod>(comm: &Comm, keys: &[u64], items: &[T]) -> (Vec<u64>, Vec<T>) {
-    let offset = comm.exclusive_sum(keys.len() as u64);
-    let ids: Vec<u64> = (offset..offset + keys.len() as u64).collect();
-    let (keys, _, items) = redistribute_by_id(comm, keys, &ids, items);
-    (keys, items)
-}
-
-/// As [`redistribute`], but equal keys are ordered by an id, so that the result does not depend on how
-/// the items were dealt out before. Ids should be distinct: items with one key and one id may
-/// end on either side of a boundary between ranks. Returns keys, ids and items.
-///
-/// Collective.
-///
-/// # Panics
-/// When there is not one key and one id an item.
-pub fn redistribute_by_id<T: Pod>(
-    comm: &Comm,
-    keys: &[u64],
-    ids: &[u64],
-    items: &[T],
-) -> (Vec<u64>, Vec<u64>, Vec<T>) {
-    assert!(keys.len() == items.len() && ids.len() == items.len(), "one key and one id per item");
-    let order = sorted_order(keys, ids);
-    let (keys, ids, items) = (pick(&order, keys), pick(&order, ids), pick(&order, items));
-    if comm.size() == 1 {
-        return (keys, ids, items);
-    }
-    let cuts = cuts(comm, &keys, &ids);
-    let mut destinations = Vec::with_capacity(keys.len());
-    for (rank, cut) in cuts.windows(2).enumerate() {
-        destinations.resize(cut[1].max(destinations.len()), rank as u32);
-    }
-    let keys = comm.exchange(&Buckets::from_destinations(&destinations, &keys)).data;
-    let ids = comm.exchange(&Buckets::from_destinations(&destinations, &ids)).data;
-    let items = comm.exchange(&Buckets::from_destinations(&destinations, &items)).data;
-    let order = sorted_order(&keys, &ids);
-    (pick(&order, &keys), pick(&order, &ids), pick(&order, &items))
-}
-
-fn pick<T: Copy>(order: &[u32], xs: &[T]) -> Vec<T> {
-    order.iter().map(|&k| xs[k as usize]).collect()
-}
-
-/// The positions of a sorted local sequence where each rank's share begins, and its length.
-fn cuts(comm: &Comm, keys: &[u64], ids: &[u64]) -> Vec<usize> {
-    let n_ranks = comm.size() as u128;
-    let n_global = u128::from(comm.sum(keys.len() as u64));
-    let wanted: Vec<u64> = (1..n_ranks).map(|r| (n_global * r / n_ranks) as u64).collect();
-    // The largest key with at most the wanted number of keys below it; then, among equal keys, the
-    // largest id with at most the wanted number of pairs below.
-    let key = bisect(comm, &wanted, |_, guess| keys.partition_point(|&k| k < guess));
-    let range = |r: usize| (keys.partition_point(|&k| k < key[r]), keys.partition_point(|&k| k <= key[r]));
-    let ranges: Vec<(usize, usize)> = (0..wanted.len()).map(range).collect();
-    let below = |r: usize, guess: u64| {
-        let (begin, end) = ranges[r];
-        begin + ids[begin..end].partition_point(|&i| i < guess)
-    };
-    let id = bisect(comm, &wanted, below);
-    let mut cuts = vec![0];
-    cuts.extend((0..wanted.len()).map(|r| below(r, id[r])));
-    cuts.push(keys.len());
-    cuts
-}
-
 /// For each wanted count the largest number with at most so many entries below it on all ranks.
-fn bisect(comm: &Comm, wanted: &[u64], below: impl Fn(usize, u64) -> usize) -> Vec<u64> {
+fn bisect(comm: &Comm, wanted: &[u64], below: impl Fn(u64) -> usize) -> Vec<u64> {
     let mut found = vec![0u64; wanted.len()];
     let mut counts = vec![0u64; wanted.len()];
     for bit in (0..u64::BITS).rev() {
         for (r, count) in counts.iter_mut().enumerate() {
-            *count = below(r, found[r] | 1 << bit) as u64;
+            *count = below(found[r] | 1 << bit) as u64;
         }
         comm.sum_slice(&mut counts);
         for (r, &count) in counts.iter().enumerate() {
@@ -98,16 +25,6 @@ fn bisect(comm: &Comm, wanted: &[u64], below: impl Fn(usize, u64) -> usize) -> V
         }
     }
     found
-}
-
-/// The order that sorts by key, then by id.
-fn sorted_order(keys: &[u64], ids: &[u64]) -> Vec<u32> {
-    if ids.is_sorted() {
-        return order(keys).into_iter().map(|p| p.1).collect();
-    }
-    let by_id = order(ids);
-    let keys: Vec<u64> = by_id.iter().map(|p| keys[p.1 as usize]).collect();
-    order(&keys).into_iter().map(|p| by_id[p.1 as usize].1).collect()
 }
 
 /// Leading bits of the keys by which they are first dealt into buckets.
@@ -160,7 +77,7 @@ pub fn cuts_between_keys(comm: &Comm, lists: &[&[(u64, u32)]]) -> Vec<Vec<usize>
     let n_global = u128::from(comm.sum(lists.iter().map(|l| l.len() as u64).sum::<u64>()));
     let wanted: Vec<u64> = (1..n_ranks).map(|r| (n_global * r / n_ranks) as u64).collect();
     let below = |list: &[(u64, u32)], key: u64| list.partition_point(|p| p.0 < key);
-    let key = bisect(comm, &wanted, |_, guess| lists.iter().map(|l| below(l, guess)).sum());
+    let key = bisect(comm, &wanted, |guess| lists.iter().map(|l| below(l, guess)).sum());
     let of_list = |list: &&[(u64, u32)]| {
         let mut cuts = vec![0];
         cuts.extend(key.iter().map(|&key| below(list, key)));
@@ -178,13 +95,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sorts_by_key_then_id(
-            pairs in prop::collection::vec((prop_oneof![0u64..5, any::<u64>()], 0u64..1000), 0..300),
+        fn sorts_by_key_then_position(
+            keys in prop::collection::vec(prop_oneof![0u64..5, any::<u64>(), Just(u64::MAX)], 0..3000),
         ) {
-            let (keys, ids): (Vec<u64>, Vec<u64>) = pairs.iter().copied().unzip();
-            let mut expected: Vec<u32> = (0..pairs.len() as u32).collect();
-            expected.sort_by_key(|&k| pairs[k as usize]);
-            prop_assert_eq!(sorted_order(&keys, &ids), expected);
+            let mut expected: Vec<(u64, u32)> = keys.iter().copied().zip(0..).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(order(&keys), expected);
         }
     }
 }

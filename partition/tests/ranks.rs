@@ -6,14 +6,13 @@
 
 mod common;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::{Buckets, Comm};
-use common::{Shape, metis_cut};
+use common::{Shape, metis_cut, redistribute};
 use partition::{
     Error, Graph, Options, check_graph, check_partition, distances, hilbert, improve, partition, quality,
-    sort,
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -58,30 +57,13 @@ fn main() -> ExitCode {
 
 /// Starts this program on 1 to 4 ranks, one after the other.
 fn launch(filter: &[String]) -> ExitCode {
-    let this = std::env::current_exe().expect("this program has a path");
     for n_ranks in 1..=4 {
-        let mut child = Command::new("mpirun")
-            .args(["--oversubscribe", "-n", &n_ranks.to_string()])
-            .arg(&this)
-            .args(filter)
-            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-            .spawn()
-            .expect("mpirun starts");
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("mpirun can be waited for") {
-                break status;
-            }
-            if start.elapsed() > LIMIT {
-                child.kill().expect("mpirun can be ended");
-                eprintln!("{n_ranks} ranks: not done after {} s", LIMIT.as_secs());
-                return ExitCode::FAILURE;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        if !status.success() {
-            eprintln!("{n_ranks} ranks: {status}");
+        let mut command = testing::this_program(n_ranks);
+        command.args(filter);
+        let ended = testing::finish(command, LIMIT);
+        print!("{}", ended.stdout);
+        if !ended.succeeded() {
+            eprintln!("{n_ranks} ranks: {}", ended.text());
             return ExitCode::FAILURE;
         }
     }
@@ -203,10 +185,15 @@ fn sort_gives_equal_shares_whatever_the_distribution(comm: &Comm) {
     ];
     for key in kinds {
         for n in [0u64, 1, 5, 1000, 20_011] {
-            let mut expected: Vec<(u64, u64)> = (0..n).map(|id| (key(id), id)).collect();
-            expected.sort_unstable();
+            let mut all: Vec<(u64, u64)> = (0..n).map(|id| (key(id), id)).collect();
+            all.sort_unstable();
             let share = |r: usize| (n as usize * r) / size;
-            let expected = &expected[share(rank)..share(rank + 1)];
+            // An equal share, but that equal keys stay together.
+            let begin = |r: usize| match all.get(share(r)) {
+                Some(first) if r > 0 => all.partition_point(|pair| pair.0 < first.0),
+                _ => share(r),
+            };
+            let expected = &all[begin(rank)..begin(rank + 1)];
             // All on one rank; strided; in blocks of random length.
             for dealing in 0..3u64 {
                 let home = |id: u64| match dealing {
@@ -217,15 +204,16 @@ fn sort_gives_equal_shares_whatever_the_distribution(comm: &Comm) {
                 let ids: Vec<u64> = (0..n).rev().filter(|&id| home(id) == rank).collect();
                 let keys: Vec<u64> = ids.iter().map(|&id| key(id)).collect();
                 let items: Vec<[u64; 3]> = ids.iter().map(|&id| [id, id + 1, !id]).collect();
-                let (k, i, x) = sort::redistribute_by_id(comm, &keys, &ids, &items);
-                let got: Vec<(u64, u64)> = k.into_iter().zip(i).collect();
+                let (k, x) = redistribute(comm, &keys, &items);
+                assert!(k.is_sorted() && x.iter().all(|x| x[1] == x[0] + 1 && x[2] == !x[0]));
+                let mut got: Vec<(u64, u64)> = k.into_iter().zip(x.iter().map(|x| x[0])).collect();
+                got.sort_unstable();
                 assert_eq!(got, expected);
-                assert!(x.iter().zip(expected).all(|(x, e)| *x == [e.1, e.1 + 1, !e.1]));
             }
-            // Without ids: stable in rank and position, so equal when dealt in the order of ids.
+            // Equal keys keep the order of ranks and positions.
             let mine = share(rank) as u64..share(rank + 1) as u64;
             let keys: Vec<u64> = mine.clone().map(key).collect();
-            let (k, x) = sort::redistribute(comm, &keys, &mine.collect::<Vec<u64>>());
+            let (k, x) = redistribute(comm, &keys, &mine.collect::<Vec<u64>>());
             let got: Vec<(u64, u64)> = k.into_iter().zip(x).collect();
             assert_eq!(got, expected);
         }
@@ -236,7 +224,7 @@ fn sort_gives_equal_shares_whatever_the_distribution(comm: &Comm) {
         (0..5000).map(|_| std::array::from_fn(|_| random.below(1 << 20) as f64)).collect();
     let keys: Vec<u64> =
         points.iter().map(|&p| hilbert::key(p, [0.0; 3], [(1 << 20) as f64; 3], 3)).collect();
-    let (keys, points) = sort::redistribute(comm, &keys, &points);
+    let (keys, points) = redistribute(comm, &keys, &points);
     assert!(keys.is_sorted() && points.len() == 5000);
 }
 

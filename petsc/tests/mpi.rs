@@ -2,8 +2,8 @@
 //! time limit; there, every rank makes every check.
 
 use std::env;
-use std::process::{Command, Stdio, exit};
-use std::time::{Duration, Instant};
+use std::process::exit;
+use std::time::Duration;
 
 use mpi::ffi::{self, MPI_Comm, RSMPI_COMM_WORLD};
 use petsc::{Csr, Error, Ksp, Mat, Norm, NullSpace, PetscInt, Reason, Session, Side, Vec as PetscVec};
@@ -27,28 +27,11 @@ fn main() {
 }
 
 fn launch(ranks: usize) -> bool {
-    let mut child = Command::new("mpirun")
-        .args(["--oversubscribe", "-n", &ranks.to_string()])
-        .arg(env::current_exe().expect("a path"))
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMPI_MCA_mpi_yield_when_idle", "1")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("mpirun starts");
-    let began = Instant::now();
-    loop {
-        match child.try_wait().expect("mpirun can be waited for") {
-            Some(status) => return status.success(),
-            None if began.elapsed() > LIMIT => {
-                eprintln!("{ranks} ranks: over the time limit");
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
+    let ended = testing::finish(testing::this_program(ranks), LIMIT);
+    if !ended.succeeded() {
+        println!("{ranks} ranks: {}", ended.text());
     }
+    ended.succeeded()
 }
 
 fn on_every_rank() {

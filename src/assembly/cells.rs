@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::constraints::Constraints;
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::group::{Cells, Group, Inverted};
+use super::lanes::{combination, gather_coordinates, gather_values};
 use super::matrix::Piece;
 use super::spans::Spans;
 use crate::law::coefficients::Batch as CoefficientBatch;
@@ -73,12 +74,7 @@ fn evaluate<const D: usize>(
         at[..D].iter_mut().for_each(|a| a.resize(n_groups * n_points * WIDTH, 0.0));
         for (g, x) in x.chunks_exact(n * D).enumerate() {
             for (q, phi) in rules.geometry.values.chunks_exact(n).enumerate() {
-                let mut point = [Lanes::splat(0.0); D];
-                for (node, &phi) in x.chunks_exact(D).zip(phi) {
-                    for k in 0..D {
-                        point[k] = node[k].mul_add(Lanes::splat(phi), point[k]);
-                    }
-                }
+                let point: [Lanes; D] = combination(phi, x);
                 let first = (g * n_points + q) * WIDTH;
                 for k in 0..D {
                     at[k][first..first + WIDTH].copy_from_slice(point[k].as_array());
@@ -150,18 +146,9 @@ impl<L> Task<'_, L> {
         let cells = std::mem::take(&mut work.same);
         let width = block.nodes_per_cell() * D;
         for batch in cells.chunks(per_batch) {
-            // The last cell fills the lanes that are left.
             work.x.resize(batch.len().div_ceil(WIDTH) * width, Lanes::default());
             for (x, group) in work.x.chunks_exact_mut(width).zip(batch.chunks(WIDTH)) {
-                for lane in 0..WIDTH {
-                    let cell = group[lane.min(group.len() - 1)] as usize;
-                    for (x, &v) in x.chunks_exact_mut(D).zip(block.nodes(cell)) {
-                        let node = &d.mesh.nodes[v as usize];
-                        for k in 0..D {
-                            x[k].as_mut_array()[lane] = node[k];
-                        }
-                    }
-                }
+                gather_coordinates::<D>(d.mesh, block, group, x);
             }
             let wanted = |slot| self.law.needs(Part::Residual, slot);
             let rules = &d.residual[b];
@@ -199,23 +186,15 @@ impl<L> Task<'_, L> {
         let width = block.nodes_per_cell() * D;
         let x = &work.x[g * width..][..width];
         // The lifted state vanishes away from the boundary, where most cells are.
-        let nodes = |cell: u32| d.space.nodes(b, cell as usize);
         let mut zero = true;
         for &cell in group {
-            for &v in nodes(cell) {
+            for &v in d.space.nodes(b, cell as usize) {
                 zero &= self.u[v as usize * C..][..C].iter().all(|&u| u == 0.0);
             }
         }
         if !zero {
             work.u.resize(n * C, Lanes::default());
-            for lane in 0..WIDTH {
-                let cell = group[lane.min(group.len() - 1)];
-                for (out, &v) in work.u.chunks_exact_mut(C).zip(nodes(cell)) {
-                    for c in 0..C {
-                        out[c].as_mut_array()[lane] = self.u[v as usize * C + c];
-                    }
-                }
-            }
+            gather_values::<C>(d, b, group, self.u, &mut work.u);
         }
         let u = (!zero).then_some(&work.u[..]);
         let out = &mut work.group;
@@ -225,7 +204,7 @@ impl<L> Task<'_, L> {
             for (x, phi) in x.chunks_exact(D).zip(&rules.geometry.values[q * rules.geometry.n_nodes..]) {
                 (0..D).for_each(|k| at[k] += phi * x[k].as_array()[lane]);
             }
-            AssemblyError::inverted(d, b, group[lane.min(group.len() - 1)] as usize, at)
+            AssemblyError::inverted(d, b, group[lane] as usize, at)
         };
         let rules = &d.residual[b];
         out.map::<D>(&rules.geometry, &rules.rule.weights, x, affine).map_err(|e| inverted(rules, e))?;

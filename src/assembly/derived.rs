@@ -7,10 +7,10 @@
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation};
-use super::lanes::LANES;
 use super::regions::RegionNodes;
 use super::sampler::Sampler;
 use crate::element::Quadrature;
+use crate::law::lanes::WIDTH;
 use crate::law::{Law, Part, Quantity};
 use crate::mesh::geometry;
 
@@ -205,8 +205,8 @@ impl<'a> Volumes<'a> {
         Volumes { rule, table, x: Vec::new() }
     }
 
-    fn of(&mut self, d: &Discretisation, b: usize, cells: &[u32]) -> [f64; LANES] {
-        let mut volumes = [0.0; LANES];
+    fn of(&mut self, d: &Discretisation, b: usize, cells: &[u32]) -> [f64; WIDTH] {
+        let mut volumes = [0.0; WIDTH];
         for (volume, &cell) in volumes.iter_mut().zip(cells) {
             self.x.clear();
             d.mesh.cell_coordinates(&d.mesh.blocks[b], cell as usize, &mut self.x);

@@ -7,6 +7,7 @@
 //! reading its nodes and writing its rows. Arrays stay in the first-level cache.
 
 use super::discretisation::Rules;
+use super::lanes::{add_scaled, invert, jacobian, not_positive};
 use crate::element::Table;
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::lanes::{Lanes, WIDTH};
@@ -39,67 +40,6 @@ pub(super) struct Group {
     pub matrix: Vec<Lanes>,
 }
 
-/// A sum of products with numbers of a table.
-#[inline(always)]
-fn add_scaled(sum: Lanes, factor: f64, x: Lanes) -> Lanes {
-    x.mul_add(Lanes::splat(factor), sum)
-}
-
-/// `j[a][b] = d x_a / d xi_b` at point `q`; `x` is `[node][a]`.
-#[inline(always)]
-fn jacobian<const D: usize>(table: &Table, q: usize, x: &[Lanes]) -> [[Lanes; D]; D] {
-    let n = table.n_nodes;
-    let gradients = &table.gradients[q * n * D..][..n * D];
-    let mut j = [[Lanes::default(); D]; D];
-    for (point, gradient) in x.chunks_exact(D).zip(gradients.chunks_exact(D)) {
-        for a in 0..D {
-            for b in 0..D {
-                j[a][b] = add_scaled(j[a][b], gradient[b], point[a]);
-            }
-        }
-    }
-    j
-}
-
-/// Inverse and determinant.
-#[inline(always)]
-fn invert<const D: usize>(j: &[[Lanes; D]; D]) -> ([[Lanes; D]; D], Lanes) {
-    let mut inverse = [[Lanes::default(); D]; D];
-    let det;
-    match D {
-        1 => {
-            det = j[0][0];
-            inverse[0][0] = Lanes::splat(1.0) / det;
-        }
-        2 => {
-            det = j[0][0] * j[1][1] - j[0][1] * j[1][0];
-            let s = Lanes::splat(1.0) / det;
-            inverse[0][0] = j[1][1] * s;
-            inverse[0][1] = -j[0][1] * s;
-            inverse[1][0] = -j[1][0] * s;
-            inverse[1][1] = j[0][0] * s;
-        }
-        _ => {
-            let cofactor = |a: usize, b: usize| {
-                let (p, q) = ((b + 1) % 3, (b + 2) % 3);
-                let (r, t) = ((a + 1) % 3, (a + 2) % 3);
-                j[p][r] * j[q][t] - j[p][t] * j[q][r]
-            };
-            // inverse[a][b] = cofactor(a, b) / det, det along the first row of j.
-            let first: [Lanes; 3] = [cofactor(0, 0), cofactor(1, 0), cofactor(2, 0)];
-            det = j[0][0] * first[0] + j[0][1] * first[1] + j[0][2] * first[2];
-            let s = Lanes::splat(1.0) / det;
-            for a in 0..3 {
-                inverse[a][0] = first[a] * s;
-                for b in 1..3 {
-                    inverse[a][b] = cofactor(a, b) * s;
-                }
-            }
-        }
-    }
-    (inverse, det)
-}
-
 impl Group {
     /// Makes room for elements of `n_dofs` degrees of freedom and sets their sums to zero.
     pub fn clear(&mut self, n_dofs: usize, with_matrix: bool) {
@@ -129,9 +69,8 @@ impl Group {
             if q == 0 || !affine {
                 let (inverse, determinant) = invert::<D>(&jacobian::<D>(geometry, q, x));
                 self.det = determinant;
-                let positive = determinant.simd_gt(Lanes::splat(0.0)).to_bitmask();
-                if positive != (1 << WIDTH) - 1 {
-                    return Err(Inverted { lane: positive.trailing_ones() as usize, q });
+                if let Some(lane) = not_positive(determinant) {
+                    return Err(Inverted { lane, q });
                 }
                 let mut wide = [[Lanes::default(); 3]; 3];
                 for k in 0..D {

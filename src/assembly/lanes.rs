@@ -1,110 +1,197 @@
-//! Cells side by side: geometry and solution of eight cells of a block, one vector entry a cell.
+//! Cells side by side: geometry and solution of eight cells of a block, one lane a cell.
 //!
 //! What a loop over cells does to one cell it then does to eight at once, whatever the number of nodes
-//! and points. Imports `mesh` and the discretisation. Start at [`Lanes::gather`]; [`jacobian`] and
-//! [`invert`] map the cells.
-
-use wide::f64x8 as Eight;
+//! and points. Imports `mesh`, `law`'s lanes and the discretisation. [`gather_coordinates`] and [`gather_values`] are
+//! where numbers of the mesh and of a vector become lanes; [`jacobian`] and [`invert`] map the cells. Start at
+//! [`Gathered`], which holds eight cells.
 
 use super::discretisation::{AssemblyError, Discretisation};
 use crate::element::Table;
-use crate::mesh::geometry;
+use crate::law::lanes::{Lanes, WIDTH};
+use crate::mesh::{Block, Mesh, geometry};
 
-/// Cells side by side: a whole number of the longest vectors of today's processors.
-pub(super) const LANES: usize = 8;
-
-/// One number of each cell.
-pub(super) type Lane = [f64; LANES];
-
-/// `out += a b`, in the longest vectors there are, which loops over eight do not become by themselves.
+/// The cell of each lane. The last one fills the lanes that are left.
 #[inline(always)]
-pub(super) fn add_product(out: &mut Lane, a: &Lane, b: &Lane) {
-    *out = Eight::new(*a).mul_add(Eight::new(*b), Eight::new(*out)).to_array();
+fn lanes_of(cells: &[u32]) -> impl Iterator<Item = (usize, usize)> {
+    (0..WIDTH).map(|lane| (lane, cells[lane.min(cells.len() - 1)] as usize))
 }
 
-/// `out += a b` with one `a` for all cells.
+/// Node coordinates of up to eight cells, at least one: `[node][d]`.
 #[inline(always)]
-pub(super) fn add_scaled(out: &mut Lane, a: f64, b: &Lane) {
-    *out = Eight::splat(a).mul_add(Eight::new(*b), Eight::new(*out)).to_array();
+pub(super) fn gather_coordinates<const D: usize>(
+    mesh: &Mesh,
+    block: &Block,
+    cells: &[u32],
+    out: &mut [Lanes],
+) {
+    for (lane, cell) in lanes_of(cells) {
+        for (x, &v) in out.chunks_exact_mut(D).zip(block.nodes(cell)) {
+            let node = &mesh.nodes[v as usize];
+            for k in 0..D {
+                x[k].as_mut_array()[lane] = node[k];
+            }
+        }
+    }
+}
+
+/// What `u` has at the nodes of up to eight cells of block `b`, at least one: `[node][c]`.
+#[inline(always)]
+pub(super) fn gather_values<const C: usize>(
+    d: &Discretisation,
+    b: usize,
+    cells: &[u32],
+    u: &[f64],
+    out: &mut [Lanes],
+) {
+    for (lane, cell) in lanes_of(cells) {
+        for (out, &v) in out.chunks_exact_mut(C).zip(d.space.nodes(b, cell)) {
+            let u = &u[v as usize * C..][..C];
+            for c in 0..C {
+                out[c].as_mut_array()[lane] = u[c];
+            }
+        }
+    }
+}
+
+/// `sum + factor x`, with a factor of a table.
+#[inline(always)]
+pub(super) fn add_scaled(sum: Lanes, factor: f64, x: Lanes) -> Lanes {
+    x.mul_add(Lanes::splat(factor), sum)
+}
+
+/// `sum_i factors[i] of[i]`, where `of` is `[i][n]`.
+#[inline(always)]
+pub(super) fn combination<const N: usize>(factors: &[f64], of: &[Lanes]) -> [Lanes; N] {
+    let mut sums = [Lanes::default(); N];
+    for (of, &factor) in of.chunks_exact(N).zip(factors) {
+        for n in 0..N {
+            sums[n] = add_scaled(sums[n], factor, of[n]);
+        }
+    }
+    sums
+}
+
+/// `j[a][b] = d x_a / d xi_b` at point `q` of a table of the geometry's basis; `x` is `[node][a]`.
+#[inline(always)]
+pub(super) fn jacobian<const D: usize>(table: &Table, q: usize, x: &[Lanes]) -> [[Lanes; D]; D] {
+    let mut j = [[Lanes::default(); D]; D];
+    for (point, gradient) in x.chunks_exact(D).zip(table.gradients_at(q).chunks_exact(D)) {
+        for a in 0..D {
+            for b in 0..D {
+                j[a][b] = add_scaled(j[a][b], gradient[b], point[a]);
+            }
+        }
+    }
+    j
+}
+
+/// Inverse and determinant.
+#[inline(always)]
+pub(super) fn invert<const D: usize>(j: &[[Lanes; D]; D]) -> ([[Lanes; D]; D], Lanes) {
+    let mut inverse = [[Lanes::default(); D]; D];
+    let det;
+    match D {
+        1 => {
+            det = j[0][0];
+            inverse[0][0] = Lanes::splat(1.0) / det;
+        }
+        2 => {
+            det = j[0][0] * j[1][1] - j[0][1] * j[1][0];
+            let s = Lanes::splat(1.0) / det;
+            inverse[0][0] = j[1][1] * s;
+            inverse[0][1] = -j[0][1] * s;
+            inverse[1][0] = -j[1][0] * s;
+            inverse[1][1] = j[0][0] * s;
+        }
+        _ => {
+            let cofactor = |a: usize, b: usize| {
+                let (p, q) = ((b + 1) % 3, (b + 2) % 3);
+                let (r, t) = ((a + 1) % 3, (a + 2) % 3);
+                j[p][r] * j[q][t] - j[p][t] * j[q][r]
+            };
+            // inverse[a][b] = cofactor(a, b) / det, det along the first row of j.
+            let first: [Lanes; 3] = [cofactor(0, 0), cofactor(1, 0), cofactor(2, 0)];
+            det = j[0][0] * first[0] + j[0][1] * first[1] + j[0][2] * first[2];
+            let s = Lanes::splat(1.0) / det;
+            for a in 0..3 {
+                inverse[a][0] = first[a] * s;
+                for b in 1..3 {
+                    inverse[a][b] = cofactor(a, b) * s;
+                }
+            }
+        }
+    }
+    (inverse, det)
+}
+
+/// The first lane whose determinant is not positive.
+#[inline(always)]
+pub(super) fn not_positive(determinant: Lanes) -> Option<usize> {
+    let positive = determinant.simd_gt(Lanes::splat(0.0)).to_bitmask();
+    (positive != (1 << WIDTH) - 1).then_some(positive.trailing_ones() as usize)
 }
 
 /// Up to eight cells of a block.
 #[derive(Default)]
-pub(super) struct Lanes<const C: usize> {
+pub(super) struct Gathered<const D: usize, const C: usize> {
     /// How many cells there are; the others repeat the last.
     pub n: usize,
     /// Coordinates, `[geometry node][axis]`.
-    pub x: Vec<[Lane; 3]>,
+    x: Vec<Lanes>,
     /// The solution, `[node][component]`.
-    pub u: Vec<[Lane; C]>,
+    u: Vec<Lanes>,
 }
 
-impl<const C: usize> Lanes<C> {
-    /// Gathers the geometry of `cells`, and the solution `u` there unless it is empty.
+impl<const D: usize, const C: usize> Gathered<D, C> {
+    /// Gathers the geometry of `cells`, at least one, and the solution `u` there unless it is empty.
     pub fn gather(&mut self, d: &Discretisation, b: usize, cells: &[u32], u: &[f64]) {
         let block = &d.mesh.blocks[b];
         self.n = cells.len();
-        self.x.resize(block.nodes_per_cell(), [[0.0; LANES]; 3]);
-        let last = *cells.last().expect("at least one cell");
-        for l in 0..LANES {
-            let cell = *cells.get(l).unwrap_or(&last) as usize;
-            for (x, &node) in self.x.iter_mut().zip(block.nodes(cell)) {
-                let from = &d.mesh.nodes[node as usize];
-                (0..3).for_each(|k| x[k][l] = from[k]);
-            }
+        self.x.resize(block.nodes_per_cell() * D, Lanes::default());
+        gather_coordinates::<D>(d.mesh, block, cells, &mut self.x);
+        if !u.is_empty() {
+            self.u.resize(d.space.elements[b].n_nodes() * C, Lanes::default());
+            gather_values::<C>(d, b, cells, u, &mut self.u);
         }
-        if u.is_empty() {
-            return;
-        }
-        self.u.resize(d.space.elements[b].n_nodes(), [[0.0; LANES]; C]);
-        for l in 0..LANES {
-            let cell = *cells.get(l).unwrap_or(&last) as usize;
-            for (to, &node) in self.u.iter_mut().zip(d.space.nodes(b, cell)) {
-                let from = &u[node as usize * C..][..C];
-                (0..C).for_each(|c| to[c][l] = from[c]);
-            }
-        }
+    }
+
+    /// Coordinates of the geometry's nodes of cell `lane`.
+    pub fn coordinates(&self, lane: usize) -> impl Iterator<Item = [f64; 3]> {
+        self.x.chunks_exact(D).map(move |x| {
+            let mut at = [0.0; 3];
+            (0..D).for_each(|k| at[k] = x[k].as_array()[lane]);
+            at
+        })
     }
 
     /// Physical coordinates of point `q` of a table of the geometry's basis.
     #[inline(always)]
-    pub fn image(&self, table: &Table, q: usize) -> [Lane; 3] {
-        let mut at = [[0.0; LANES]; 3];
-        for (x, &value) in self.x.iter().zip(table.values_at(q)) {
-            (0..3).for_each(|k| add_scaled(&mut at[k], value, &x[k]));
-        }
-        at
+    pub fn image(&self, table: &Table, q: usize) -> [Lanes; D] {
+        combination(table.values_at(q), &self.x)
     }
 
     /// The solution at point `q` of a table of the space's basis.
     #[inline(always)]
-    pub fn value(&self, table: &Table, q: usize) -> [Lane; C] {
-        let mut value = [[0.0; LANES]; C];
-        for (u, &phi) in self.u.iter().zip(table.values_at(q)) {
-            (0..C).for_each(|c| add_scaled(&mut value[c], phi, &u[c]));
-        }
-        value
+    pub fn value(&self, table: &Table, q: usize) -> [Lanes; C] {
+        combination(table.values_at(q), &self.u)
     }
 
     /// Its gradient `[component][axis]` there, with the inverse of the Jacobian.
     #[inline(always)]
-    pub fn gradient<const D: usize>(
-        &self,
-        table: &Table,
-        q: usize,
-        inverse: &[[Lane; D]; D],
-    ) -> [[Lane; D]; C] {
-        let mut reference = [[[0.0; LANES]; D]; C];
-        for (u, gradient) in self.u.iter().zip(table.gradients_at(q).chunks_exact(D)) {
+    pub fn gradient(&self, table: &Table, q: usize, inverse: &[[Lanes; D]; D]) -> [[Lanes; D]; C] {
+        let mut reference = [[Lanes::default(); D]; C];
+        for (u, gradient) in self.u.chunks_exact(C).zip(table.gradients_at(q).chunks_exact(D)) {
             for c in 0..C {
-                (0..D).for_each(|a| add_scaled(&mut reference[c][a], gradient[a], &u[c]));
+                for a in 0..D {
+                    reference[c][a] = add_scaled(reference[c][a], gradient[a], u[c]);
+                }
             }
         }
-        let mut out = [[[0.0; LANES]; D]; C];
+        let mut out = [[Lanes::default(); D]; C];
         for c in 0..C {
             for a in 0..D {
                 for k in 0..D {
-                    add_product(&mut out[c][a], &inverse[k][a], &reference[c][k]);
+                    out[c][a] = inverse[k][a].mul_add(reference[c][k], out[c][a]);
                 }
             }
         }
@@ -116,20 +203,19 @@ impl<const C: usize> Lanes<C> {
     /// # Errors
     /// A cell whose determinant there is not positive.
     #[inline(always)]
-    pub fn map<const D: usize>(
+    pub fn map(
         &self,
         d: &Discretisation,
         b: usize,
         cells: &[u32],
         table: &Table,
         q: usize,
-    ) -> Result<([[Lane; D]; D], Lane), AssemblyError> {
+    ) -> Result<([[Lanes; D]; D], Lanes), AssemblyError> {
         let (inverse, determinant) = invert::<D>(&jacobian::<D>(table, q, &self.x));
-        // As a sum of conditions: a search for the first would go cell by cell.
-        if determinant.iter().any(|&det| det <= 0.0 || det.is_nan()) {
-            return Err(self.inverted(d, b, cells, table, q, &determinant));
+        match not_positive(determinant) {
+            None => Ok((inverse, determinant)),
+            Some(lane) => Err(self.inverted(d, b, cells, table, q, lane)),
         }
-        Ok((inverse, determinant))
     }
 
     #[cold]
@@ -140,66 +226,11 @@ impl<const C: usize> Lanes<C> {
         cells: &[u32],
         table: &Table,
         q: usize,
-        determinant: &Lane,
+        lane: usize,
     ) -> AssemblyError {
-        let l = determinant.iter().position(|&det| det <= 0.0 || det.is_nan()).expect("one is not positive");
-        let cell = cells[l.min(cells.len() - 1)] as usize;
-        let mut x = Vec::new();
-        d.mesh.cell_coordinates(&d.mesh.blocks[b], cell, &mut x);
-        AssemblyError::inverted(d, b, cell, geometry::image(table, q, &x))
+        let x: Vec<[f64; 3]> = self.coordinates(lane).collect();
+        AssemblyError::inverted(d, b, cells[lane] as usize, geometry::image(table, q, &x))
     }
-}
-
-/// The Jacobian `[a][b] = d x_a / d xi_b` at point `q` of a table of the geometry's basis.
-#[inline(always)]
-pub(super) fn jacobian<const D: usize>(table: &Table, q: usize, x: &[[Lane; 3]]) -> [[Lane; D]; D] {
-    let mut j = [[[0.0; LANES]; D]; D];
-    for (x, gradient) in x.iter().zip(table.gradients_at(q).chunks_exact(D)) {
-        for a in 0..D {
-            (0..D).for_each(|b| add_scaled(&mut j[a][b], gradient[b], &x[a]));
-        }
-    }
-    j
-}
-
-/// Inverses and determinants.
-#[inline(always)]
-pub(super) fn invert<const D: usize>(j: &[[Lane; D]; D]) -> ([[Lane; D]; D], Lane) {
-    let mut cofactors = [[[0.0; LANES]; D]; D];
-    match D {
-        1 => cofactors[0][0] = [1.0; LANES],
-        2 => {
-            for l in 0..LANES {
-                cofactors[0][0][l] = j[1][1][l];
-                cofactors[0][1][l] = -j[0][1][l];
-                cofactors[1][0][l] = -j[1][0][l];
-                cofactors[1][1][l] = j[0][0][l];
-            }
-        }
-        _ => {
-            for a in 0..3 {
-                for b in 0..3 {
-                    let (p, q) = ((b + 1) % 3, (b + 2) % 3);
-                    let (r, t) = ((a + 1) % 3, (a + 2) % 3);
-                    for l in 0..LANES {
-                        cofactors[a][b][l] = j[p][r][l] * j[q][t][l] - j[p][t][l] * j[q][r][l];
-                    }
-                }
-            }
-        }
-    }
-    let mut determinant = [0.0; LANES];
-    for k in 0..D {
-        add_product(&mut determinant, &cofactors[0][k], &j[k][0]);
-    }
-    let mut scale = [0.0; LANES];
-    (0..LANES).for_each(|l| scale[l] = 1.0 / determinant[l]);
-    for row in &mut cofactors {
-        for entry in row {
-            (0..LANES).for_each(|l| entry[l] *= scale[l]);
-        }
-    }
-    (cofactors, determinant)
 }
 
 #[cfg(test)]
@@ -212,29 +243,42 @@ mod tests {
             (1.0 + a as f64 + 2.0 * b as f64 + 0.1 * l as f64).sin() + if a == b { 3.0 } else { 0.0 }
         };
         fn check<const D: usize>(entry: impl Fn(usize, usize, usize) -> f64) {
-            let mut j = [[[0.0; LANES]; D]; D];
+            let mut j = [[Lanes::default(); D]; D];
             for a in 0..D {
                 for b in 0..D {
-                    (0..LANES).for_each(|l| j[a][b][l] = entry(a, b, l));
+                    j[a][b] = Lanes::new(std::array::from_fn(|l| entry(a, b, l)));
                 }
             }
             let (inverse, determinant) = invert(&j);
-            for l in 0..LANES {
+            for l in 0..WIDTH {
                 let mut full = [[0.0; 3]; 3];
                 for a in 0..D {
                     for b in 0..D {
-                        full[a][b] = j[a][b][l];
-                        let product: f64 = (0..D).map(|k| inverse[a][k][l] * j[k][b][l]).sum();
+                        full[a][b] = entry(a, b, l);
+                        let product: f64 = (0..D).map(|k| inverse[a][k].as_array()[l] * entry(k, b, l)).sum();
                         let expected = if a == b { 1.0 } else { 0.0 };
                         assert!((product - expected).abs() < 1e-13, "{product}");
                     }
                 }
                 let expected = geometry::determinant(&full, D);
-                assert!((determinant[l] - expected).abs() < 1e-12 * expected.abs());
+                assert!((determinant.as_array()[l] - expected).abs() < 1e-12 * expected.abs());
             }
         }
         check::<1>(entry);
         check::<2>(entry);
         check::<3>(entry);
+    }
+
+    #[test]
+    fn the_first_lane_that_is_not_positive_is_found() {
+        let lanes = |l: usize, value: f64| {
+            let mut all = [1.0; WIDTH];
+            all[l..].fill(value);
+            Lanes::new(all)
+        };
+        assert_eq!(not_positive(lanes(0, 1.0)), None);
+        for bad in [0.0, -1.0, f64::NAN] {
+            (0..WIDTH).for_each(|l| assert_eq!(not_positive(lanes(l, bad)), Some(l)));
+        }
     }
 }

@@ -3,12 +3,12 @@
 //! Imports the discretisation and `law`'s expressions. Start at [`exact_errors`].
 
 use rayon::prelude::*;
-use wide::f64x8 as Eight;
 
 use super::discretisation::{AssemblyError, Discretisation, Rules};
-use super::lanes::{LANES, Lane, Lanes, add_product, add_scaled};
+use super::lanes::{Gathered, add_scaled};
 use crate::element::{Lagrange, Nodes, Table};
 use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
+use crate::law::lanes::{Lanes, WIDTH};
 
 /// Norms of the error against an exact solution.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,14 +54,14 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
                 || Work::<D, C>::new(d, b, &rules, slopes.as_ref(), &outputs),
                 |work, task| {
                     let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
-                    work.sums = [[0.0; LANES]; 2];
+                    work.sums = [Lanes::default(); 2];
                     let mut begin = task * CELLS_PER_TASK;
                     while begin < end {
                         let cells = begin..(begin + work.cells_per_batch()).min(end);
                         begin = cells.end;
                         work.add(cells, u).map_err(|at| at.into_error::<D>(key, exact))?;
                     }
-                    Ok(work.sums.map(|lanes| lanes.iter().sum()))
+                    Ok(work.sums.map(|lanes| lanes.as_array().iter().sum()))
                 },
             )
             .collect();
@@ -123,9 +123,9 @@ impl Slopes {
 
 /// Eight cells of a batch.
 struct Group<const D: usize, const C: usize> {
-    cells: Lanes<C>,
+    cells: Gathered<D, C>,
     /// The Jacobian's inverse and its determinant at each point; one point where they are constant.
-    maps: Vec<([[Lane; D]; D], Lane)>,
+    maps: Vec<([[Lanes; D]; D], Lanes)>,
 }
 
 /// One thread's buffers, reused from batch to batch.
@@ -135,15 +135,15 @@ struct Work<'a, const D: usize, const C: usize> {
     rules: &'a Rules,
     slopes: Option<&'a Slopes>,
     /// Gradients at the nodes of [`Slopes`].
-    nodal: Vec<[[Lane; D]; C]>,
+    nodal: Vec<[[Lanes; D]; C]>,
     outputs: &'a ExprSet,
     groups: Vec<Group<D, C>>,
     /// Coordinates of the batch's points, `[group][point]`, in whole cache lines.
-    x: [Vec<Eight>; 3],
+    x: [Vec<Lanes>; 3],
     /// The exact solution and its gradient, `[output][group][point]`.
-    exact: Vec<Eight>,
+    exact: Vec<Lanes>,
     scratch: Scratch,
-    sums: [Lane; 2],
+    sums: [Lanes; 2],
 }
 
 impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
@@ -154,10 +154,10 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
         slopes: Option<&'a Slopes>,
         outputs: &'a ExprSet,
     ) -> Self {
-        let n_groups = (POINTS_PER_BATCH / (LANES * rules.rule.len())).max(1);
-        let groups = (0..n_groups).map(|_| Group { cells: Lanes::default(), maps: Vec::new() }).collect();
+        let n_groups = (POINTS_PER_BATCH / (WIDTH * rules.rule.len())).max(1);
+        let groups = (0..n_groups).map(|_| Group { cells: Gathered::default(), maps: Vec::new() }).collect();
         let n = n_groups * rules.rule.len();
-        let zero = [0.0; LANES];
+        let zero = Lanes::default();
         Work {
             d,
             block,
@@ -166,15 +166,15 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
             nodal: Vec::new(),
             outputs,
             groups,
-            x: std::array::from_fn(|_| vec![Eight::new(zero); n]),
-            exact: vec![Eight::new(zero); n * outputs.len()],
+            x: std::array::from_fn(|_| vec![zero; n]),
+            exact: vec![zero; n * outputs.len()],
             scratch: Scratch::new(),
             sums: [zero; 2],
         }
     }
 
     fn cells_per_batch(&self) -> usize {
-        self.groups.len() * LANES
+        self.groups.len() * WIDTH
     }
 
     /// Adds the squared errors of some cells: as many as a batch has, or fewer.
@@ -182,27 +182,29 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
         let Work { d, block: b, rules, .. } = *self;
         let affine = d.mesh.blocks[b].is_affine();
         let n_points = rules.rule.len();
-        let n_groups = cells.len().div_ceil(LANES);
-        let mut lanes = [0u32; LANES];
+        let n_groups = cells.len().div_ceil(WIDTH);
+        let mut lanes = [0u32; WIDTH];
         for (g, group) in self.groups[..n_groups].iter_mut().enumerate() {
-            let first = cells.start + g * LANES;
-            let n = (cells.end - first).min(LANES);
+            let first = cells.start + g * WIDTH;
+            let n = (cells.end - first).min(WIDTH);
             (0..n).for_each(|l| lanes[l] = (first + l) as u32);
             group.cells.gather(d, b, &lanes[..n], u);
             group.maps.clear();
             for q in 0..n_points {
                 if q == 0 || !affine {
-                    let map = group.cells.map::<D>(d, b, &lanes[..n], &rules.geometry, q);
+                    let map = group.cells.map(d, b, &lanes[..n], &rules.geometry, q);
                     group.maps.push(map.map_err(BadPoint::Cell)?);
                 }
                 let at = group.cells.image(&rules.geometry, q);
-                (0..3).for_each(|k| self.x[k][g * n_points + q] = Eight::new(at[k]));
+                (0..D).for_each(|k| self.x[k][g * n_points + q] = at[k]);
             }
         }
         let n = n_groups * n_points;
         let [x, y, z] = self.x.each_ref().map(|x| bytemuck::cast_slice(&x[..n]));
-        let exact: &mut [Lane] = bytemuck::cast_slice_mut(&mut self.exact[..n * self.outputs.len()]);
-        self.outputs.eval(&Points { x, y, z, t: d.time }, exact.as_flattened_mut(), &mut self.scratch);
+        let exact = &mut self.exact[..n * self.outputs.len()];
+        let at = Points { x, y, z, t: d.time };
+        self.outputs.eval(&at, bytemuck::cast_slice_mut(exact), &mut self.scratch);
+        let exact = &*exact;
         for (g, group) in self.groups[..n_groups].iter().enumerate() {
             let (cells, exact) = (&group.cells, &exact[g * n_points..]);
             if let Some(slopes) = self.slopes {
@@ -212,10 +214,10 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
                     .extend((0..slopes.nodes.n_points).map(|k| cells.gradient(&slopes.nodes, k, inverse)));
                 let nodal = &self.nodal;
                 let gradient = |q: usize| {
-                    let mut sum = [[[0.0; LANES]; D]; C];
+                    let mut sum = [[Lanes::default(); D]; C];
                     for (node, &phi) in nodal.iter().zip(slopes.values.values_at(q)) {
                         for c in 0..C {
-                            (0..D).for_each(|a| add_scaled(&mut sum[c][a], phi, &node[c][a]));
+                            (0..D).for_each(|a| sum[c][a] = add_scaled(sum[c][a], phi, node[c][a]));
                         }
                     }
                     sum
@@ -230,20 +232,14 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
             }
         }
         // A value that is not a number shows in the sums, so none needs to be looked at before.
-        if self.sums.as_flattened().iter().all(|sum| sum.is_finite()) {
+        if self.sums.iter().all(|sum| sum.as_array().iter().all(|s| s.is_finite())) {
             return Ok(());
         }
-        let values = exact.as_flattened();
+        let values: &[f64] = bytemuck::cast_slice(exact);
         let Some(k) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
-        let (output, at) = (k / (n * LANES), k % (n * LANES));
+        let (output, at) = (k / (n * WIDTH), k % (n * WIDTH));
         Err(BadPoint::Exact { output, value: values[k], x: [x[at], y[at], z[at]] })
     }
-}
-
-/// `out = a - b`.
-#[inline(always)]
-fn subtract(out: &mut Lane, a: &Lane, b: &Lane) {
-    *out = (Eight::new(*a) - Eight::new(*b)).to_array();
 }
 
 /// Adds the squared errors of eight cells. `exact` holds the outputs, `n` apart.
@@ -251,32 +247,28 @@ fn subtract(out: &mut Lane, a: &Lane, b: &Lane) {
 fn add_group<const D: usize, const C: usize>(
     rules: &Rules,
     group: &Group<D, C>,
-    exact: &[Lane],
+    exact: &[Lanes],
     n: usize,
-    gradient: impl Fn(usize) -> [[Lane; D]; C],
-    sums: &mut [Lane; 2],
+    gradient: impl Fn(usize) -> [[Lanes; D]; C],
+    sums: &mut [Lanes; 2],
 ) {
-    let mut inside = [0.0; LANES];
-    inside[..group.cells.n].fill(1.0);
+    let inside = Lanes::new(std::array::from_fn(|lane| if lane < group.cells.n { 1.0 } else { 0.0 }));
     for (q, &weight) in rules.rule.weights.iter().enumerate() {
         let value = group.cells.value(&rules.basis, q);
         let gradient = gradient(q);
-        let (mut l2, mut h1) = ([0.0; LANES], [0.0; LANES]);
+        let (mut l2, mut h1) = (Lanes::default(), Lanes::default());
         for c in 0..C {
             let first = c * (1 + D) * n + q;
-            let mut e = [0.0; LANES];
-            subtract(&mut e, &value[c], &exact[first]);
-            add_product(&mut l2, &e, &e);
+            let e = value[c] - exact[first];
+            l2 = e.mul_add(e, l2);
             for a in 0..D {
-                let exact = &exact[first + (1 + a) * n];
-                subtract(&mut e, &gradient[c][a], exact);
-                add_product(&mut h1, &e, &e);
+                let e = gradient[c][a] - exact[first + (1 + a) * n];
+                h1 = e.mul_add(e, h1);
             }
         }
-        let determinant = &group.maps[if group.maps.len() == 1 { 0 } else { q }].1;
-        let mut w = [0.0; LANES];
-        (0..LANES).for_each(|l| w[l] = weight * inside[l] * determinant[l]);
-        add_product(&mut sums[0], &w, &l2);
-        add_product(&mut sums[1], &w, &h1);
+        let determinant = group.maps[if group.maps.len() == 1 { 0 } else { q }].1;
+        let w = inside * determinant * weight;
+        sums[0] = w.mul_add(l2, sums[0]);
+        sums[1] = w.mul_add(h1, sums[1]);
     }
 }

@@ -3,10 +3,11 @@
 //! Imports the discretisation and `law`. Start at [`Sampler::evaluate`].
 
 use super::discretisation::{AssemblyError, Discretisation};
-use super::lanes::{LANES, Lane, Lanes};
+use super::lanes::Gathered;
 use crate::element::Table;
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::Points;
+use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Quantity};
 use crate::mesh::geometry;
 
@@ -19,13 +20,13 @@ pub(super) struct Sampler<'a, L, const D: usize, const C: usize> {
     width: usize,
     basis: Table,
     geometry: Table,
-    cells: Lanes<C>,
-    x: [Vec<Lane>; 3],
+    cells: Gathered<D, C>,
+    x: [Vec<Lanes>; 3],
     coefficients: CoefficientBatch,
     /// The material whose coefficients are at hand and the same at all points.
     material: Option<usize>,
     /// Determinants of the cells at the points, `[point]`; one point where they are constant.
-    determinants: Vec<Lane>,
+    determinants: Vec<Lanes>,
     /// `[point][cell][value]`.
     values: Vec<f64>,
 }
@@ -48,12 +49,12 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Sampler<'a, L, D, C> {
             width,
             basis: d.space.elements[block].tabulate(points, 1),
             geometry: geometry::basis(&d.mesh.blocks[block]).tabulate(points, 1),
-            cells: Lanes::default(),
-            x: std::array::from_fn(|_| vec![[0.0; LANES]; points.len()]),
+            cells: Gathered::default(),
+            x: std::array::from_fn(|_| vec![Lanes::default(); points.len()]),
             coefficients: CoefficientBatch::default(),
             material: None,
             determinants: Vec::with_capacity(points.len()),
-            values: vec![0.0; points.len() * LANES * width],
+            values: vec![0.0; points.len() * WIDTH * width],
         }
     }
 
@@ -61,7 +62,7 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Sampler<'a, L, D, C> {
     pub fn run(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
         let material = |cell: u32| d.material(block, cell as usize);
         let first = material(cells[0]);
-        cells.iter().take(LANES).take_while(|&&cell| material(cell) == first).count()
+        cells.iter().take(WIDTH).take_while(|&&cell| material(cell) == first).count()
     }
 
     /// Computes the quantities at all points of `cells`: at most eight, of one material.
@@ -75,23 +76,23 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Sampler<'a, L, D, C> {
         self.load_coefficients(cells[0] as usize)?;
         self.determinants.clear();
         let n_points = self.basis.n_points;
-        let mut inverse = [[[0.0; LANES]; D]; D];
+        let mut inverse = [[Lanes::default(); D]; D];
         let mut out = self.values.chunks_exact_mut(self.width);
         for q in 0..n_points {
             if q == 0 || !affine {
-                let (found, determinant) = self.cells.map::<D>(d, b, cells, &self.geometry, q)?;
+                let (found, determinant) = self.cells.map(d, b, cells, &self.geometry, q)?;
                 inverse = found;
                 self.determinants.push(determinant);
             }
             let value = self.cells.value(&self.basis, q);
             let gradient = self.cells.gradient(&self.basis, q, &inverse);
-            for l in 0..LANES {
+            for l in 0..WIDTH {
                 let mut p = Point::<D, C>::default();
                 for c in 0..C {
-                    p.u[c] = value[c][l];
-                    (0..D).for_each(|a| p.grad[c][a] = gradient[c][a][l]);
+                    p.u[c] = value[c].as_array()[l];
+                    (0..D).for_each(|a| p.grad[c][a] = gradient[c][a].as_array()[l]);
                 }
-                let coefficients = self.coefficients.at(q * LANES + l);
+                let coefficients = self.coefficients.at(q * WIDTH + l);
                 let out = out.next().expect("room for every point and cell");
                 let mut first = 0;
                 for &(quantity, width) in self.quantities {
@@ -116,31 +117,32 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Sampler<'a, L, D, C> {
         if !constant {
             for q in 0..self.basis.n_points {
                 let at = self.cells.image(&self.geometry, q);
-                (0..3).for_each(|k| self.x[k][q] = at[k]);
+                (0..D).for_each(|k| self.x[k][q] = at[k]);
             }
         }
-        let [x, y, z] = self.x.each_ref().map(|x| if constant { &[] } else { x.as_flattened() });
+        let [x, y, z]: [&[f64]; 3] =
+            self.x.each_ref().map(|x| if constant { &[] } else { bytemuck::cast_slice(x) });
         let points = Points { x, y, z, t: self.d.time };
         self.coefficients
             .evaluate_some(&self.d.materials[index], &points, wanted)
-            .map_err(|e| AssemblyError::not_finite(e, &self.x.each_ref().map(|x| x.as_flattened().to_vec())))
+            .map_err(|e| AssemblyError::not_finite(e, &[x, y, z].map(<[f64]>::to_vec)))
     }
 
     /// The values of cell `lane` at point `q`, quantity after quantity.
     #[inline(always)]
     pub fn values(&self, q: usize, lane: usize) -> &[f64] {
-        &self.values[(q * LANES + lane) * self.width..][..self.width]
+        &self.values[(q * WIDTH + lane) * self.width..][..self.width]
     }
 
     /// The determinants at point `q`.
     #[inline(always)]
-    pub fn determinant(&self, q: usize) -> &Lane {
-        &self.determinants[if self.determinants.len() == 1 { 0 } else { q }]
+    pub fn determinant(&self, q: usize) -> &[f64; WIDTH] {
+        self.determinants[if self.determinants.len() == 1 { 0 } else { q }].as_array()
     }
 
     /// Coordinates of the geometry's nodes of cell `lane`.
     pub fn coordinates(&self, lane: usize, out: &mut Vec<[f64; 3]>) {
         out.clear();
-        out.extend(self.cells.x.iter().map(|x| [0, 1, 2].map(|k| x[k][lane])));
+        out.extend(self.cells.coordinates(lane));
     }
 }

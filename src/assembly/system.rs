@@ -58,18 +58,21 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
     }
 
-    fn add_residual(
+    /// Adds everything that acts to the residual, and to the matrix if there is one; see [`cells::visit`].
+    fn add(
         &self,
         pattern: &Pattern,
         u: &[f64],
+        matrix: Option<&mut Matrix>,
         residual: &mut [f64],
+        constraints: Option<&Constraints>,
         only: Option<&Constraints>,
     ) -> Result<(), AssemblyError> {
-        let n = rayon::current_num_threads();
-        let mut pieces = matrix::pieces(pattern, None, residual, C, n);
-        self.add_all(u, false, &mut pieces, None, only)?;
+        let with_matrix = matrix.is_some();
+        let mut pieces = matrix::pieces(pattern, matrix, residual, C, rayon::current_num_threads());
+        self.add_all(u, with_matrix, &mut pieces, constraints, only)?;
         drop(pieces);
-        self.add_point_loads(residual, None);
+        self.add_point_loads(residual, constraints);
         Ok(())
     }
 
@@ -172,18 +175,14 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        let n = rayon::current_num_threads();
-        let mut pieces = matrix::pieces(pattern, Some(&mut *matrix), residual, C, n);
-        self.add_all(u, true, &mut pieces, Some(constraints), None)?;
-        drop(pieces);
-        self.add_point_loads(residual, Some(constraints));
+        self.add(pattern, u, Some(&mut *matrix), residual, Some(constraints), None)?;
         constraints.zero_fixed(residual);
         matrix.repair_diagonal(pattern, constraints);
         Ok(())
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
-        self.add_residual(pattern, u, residual, None)
+        self.add(pattern, u, None, residual, None, None)
     }
 
     fn residual_where_prescribed(
@@ -193,7 +192,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         constraints: &Constraints,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.add_residual(pattern, u, residual, Some(constraints))
+        self.add(pattern, u, None, residual, None, Some(constraints))
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! Tests of `run.json` against the case format's example.
 
+use testing::Scratch;
+
 use super::*;
 
 /// The example of the case format, word for word.
@@ -16,22 +18,6 @@ const EXAMPLE: &str = r#"{ "schema": 1, "femdd": "0.1.0", "case": "bracket", "st
   "phases": {"mesh": {"min": 1.0, "mean": 1.1, "max": 1.2}, "solve": {"min": 2.0, "mean": 2.1, "max": 2.2}, "assemble": {"min": 0.0, "mean": 0.1, "max": 0.2}},
   "wall": 7.3, "memory_mb": {"max_rank": 760.0, "sum": 1500.0},
   "warnings": [], "error": null }"#;
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("femdd-run-json-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 #[test]
 fn the_example_of_the_case_format_survives_unchanged() {
@@ -57,8 +43,8 @@ fn a_report_just_begun_has_every_key() {
 
 #[test]
 fn numbers_that_are_not_finite_are_null() {
-    let scratch = Scratch::new("finite");
-    let path = scratch.0.join(FILE_NAME);
+    let scratch = Scratch::new();
+    let path = scratch.path().join(FILE_NAME);
     let mut report = RunReport::started("bracket", 1, 1);
     report.wall = f64::INFINITY;
     report.errors = Some(ErrorsReport { l2: f64::NAN, h1: 1.0, ..ErrorsReport::default() });
@@ -78,7 +64,7 @@ fn numbers_that_are_not_finite_are_null() {
     assert_eq!(value["probes"][1]["value"], serde_json::json!([1.0, null]));
     let back = RunReport::read(&path).expect("reads back");
     assert!(back.wall.is_nan() && back.probes[0].value[0].is_nan() && back.probes[1].value[0] == 1.0);
-    assert!(!scratch.0.join("run.json.part").exists());
+    assert!(!scratch.path().join("run.json.part").exists());
 }
 
 #[test]
@@ -92,8 +78,8 @@ fn further_keys_stand_beside_the_others() {
 
 #[test]
 fn a_report_of_another_schema_is_refused() {
-    let scratch = Scratch::new("schema");
-    let path = scratch.0.join(FILE_NAME);
+    let scratch = Scratch::new();
+    let path = scratch.path().join(FILE_NAME);
     fs::write(&path, EXAMPLE.replace("\"schema\": 1", "\"schema\": 7")).expect("writes");
     let error = RunReport::read(&path).expect_err("refused");
     assert!(error.to_string().contains("schema 7"), "{error}");
@@ -103,8 +89,8 @@ fn a_report_of_another_schema_is_refused() {
 
 #[test]
 fn the_output_directory_is_made_or_must_be_ours() {
-    let scratch = Scratch::new("directory");
-    let fresh = scratch.0.join("a/b.out");
+    let scratch = Scratch::new();
+    let fresh = scratch.path().join("a/b.out");
     prepare_directory(&fresh).expect("makes it with its parents");
     prepare_directory(&fresh).expect("an empty one is taken");
     fs::write(fresh.join("thesis.tex"), "years of work").expect("writes");
@@ -121,8 +107,8 @@ fn the_output_directory_is_made_or_must_be_ours() {
 
 #[test]
 fn a_directory_that_cannot_be_made_says_why() {
-    let scratch = Scratch::new("refused");
-    let file = scratch.0.join("file");
+    let scratch = Scratch::new();
+    let file = scratch.path().join("file");
     fs::write(&file, "").expect("writes");
     for path in [file.clone(), file.join("below"), PathBuf::from("/proc/femdd.out")] {
         let error = prepare_directory(&path).expect_err("cannot be made");

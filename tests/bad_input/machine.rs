@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::common::{Scratch, femdd, finish};
-use crate::{Bad, LIMIT, clean, plain, square_held, under_mpirun};
+use crate::{Bad, LIMIT, clean, plain, square_held};
 
 #[test]
 fn output_directory_in_the_way() {
@@ -49,7 +49,7 @@ fn disk_that_is_full() {
              \"$@\"; code=$?; cp \"$directory/small/out/run.json\" \"$directory\"; ls \"$directory/small/out\"; exit $code",
         );
         let direct = femdd();
-        let inner = if ranks == 1 { femdd() } else { under_mpirun(&direct, ranks) };
+        let inner = if ranks == 1 { femdd() } else { testing::under_mpirun(&direct, ranks) };
         for (name, value) in inner.get_envs() {
             command.env(name, value.expect("only set, never removed"));
         }

@@ -15,7 +15,6 @@ mod mesh_file;
 mod msh;
 mod problem;
 
-use std::process::Command;
 use std::time::Duration;
 
 use common::{Ended, Scratch, femdd, finish};
@@ -57,7 +56,7 @@ fn run(text: &str, files: &[(&'static str, Vec<u8>)], arguments: &[&str], ranks:
         command.arg("run").arg(&path).args(["--ranks", "1"]);
     } else {
         // As a user of a cluster does: the launcher is not femdd's.
-        command = under_mpirun(&command, ranks);
+        command = testing::under_mpirun(&command, ranks);
         command.arg(&path);
     }
     command.args(["--threads", "1"]).args(arguments);
@@ -65,16 +64,6 @@ fn run(text: &str, files: &[(&'static str, Vec<u8>)], arguments: &[&str], ranks:
     let report = std::fs::read_to_string(scratch.path().join("case.out/run.json")).ok();
     let report = report.map(|text| serde_json::from_str(&text).expect("run.json is JSON"));
     Run { scratch, ended, report }
-}
-
-/// The same program and environment under `mpirun`.
-fn under_mpirun(command: &Command, ranks: usize) -> Command {
-    let mut launcher = Command::new("mpirun");
-    for (name, value) in command.get_envs() {
-        launcher.env(name, value.expect("only set, never removed"));
-    }
-    launcher.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(command.get_program());
-    launcher
 }
 
 /// Text as a person reads it: without frames of boxes and the breaks of lines.

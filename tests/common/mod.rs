@@ -7,128 +7,18 @@
 #![allow(dead_code)]
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
-
-/// A directory of this test's own, removed when dropped.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A fresh, empty one.
-    pub fn new() -> Scratch {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("femdd-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Writes a file into it.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("writes a file");
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What a command came to.
-pub struct Ended {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it printed.
-    pub stdout: String,
-    /// What it complained.
-    pub stderr: String,
-    /// How long it took.
-    pub wall: Duration,
-    /// Whether it was stopped at the time limit.
-    pub timed_out: bool,
-}
-
-impl Ended {
-    /// The exit code, 128 + signal for one that was killed.
-    pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
-    }
-
-    /// Both streams, for messages of tests.
-    pub fn text(&self) -> String {
-        format!("exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code(), self.stdout, self.stderr)
-    }
-}
+pub use testing::{Ended, Scratch, finish};
 
 /// The program, as cargo built it for this test, free of any launcher's environment.
 pub fn femdd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_femdd"));
-    // Many small jobs at once on few cores: neither pin ranks to the same cores, nor let waiting ones spin, nor
-    // start a BLAS thread for each core.
+    testing::crowded(&mut command).env("NO_COLOR", "1");
     command
-        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-        .env("OMPI_MCA_mpi_yield_when_idle", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMP_NUM_THREADS", "1")
-        .env("OPENBLAS_NUM_THREADS", "1")
-        .env("NO_COLOR", "1");
-    command
-}
-
-/// Runs a command to its end or to the time limit, when all its process group is stopped.
-pub fn finish(mut command: Command, limit: Duration) -> Ended {
-    let scratch = Scratch::new();
-    let (out, err) = (scratch.path().join("out"), scratch.path().join("err"));
-    let begin = Instant::now();
-    let mut child = command
-        .stdin(std::process::Stdio::null())
-        .stdout(File::create(&out).expect("a file for output"))
-        .stderr(File::create(&err).expect("a file for errors"))
-        .process_group(0)
-        .spawn()
-        .expect("the program starts");
-    let (status, timed_out) = wait(&mut child, limit);
-    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    Ended { status, stdout: read(&out), stderr: read(&err), wall: begin.elapsed(), timed_out }
-}
-
-fn wait(child: &mut Child, limit: Duration) -> (ExitStatus, bool) {
-    let begin = Instant::now();
-    let mut pause = Duration::from_millis(2);
-    let mut stopped = 0;
-    loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            return (status, stopped > 0);
-        }
-        // mpirun passes the first signal on to its ranks; the second cannot be ignored.
-        let group = -(child.id() as i32);
-        if stopped == 0 && begin.elapsed() > limit {
-            // SAFETY: signals the group this function's caller started.
-            unsafe { libc::kill(group, libc::SIGTERM) };
-            stopped = 1;
-        } else if stopped == 1 && begin.elapsed() > limit + Duration::from_secs(5) {
-            // SAFETY: as above.
-            unsafe { libc::kill(group, libc::SIGKILL) };
-            stopped = 2;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
 }
 
 /// A case about to be run.

@@ -3,6 +3,7 @@
 //! Each cube of a grid is six tetrahedra, one for each order in which a path from its lowest to its
 //! highest corner may take the three axes (Kuhn's subdivision), so neighbours follow from a formula.
 
+use bytemuck::Pod;
 use cluster::{Buckets, Comm};
 use partition::{Graph, hilbert, sort};
 
@@ -91,7 +92,7 @@ impl Shape {
         let high = self.side.map(|n| n as f64);
         let keys: Vec<u64> =
             tets.iter().map(|&t| hilbert::key(self.centroid(t), [0.0; 3], high, 3)).collect();
-        let (_, tets) = sort::redistribute(comm, &keys, &tets);
+        let (_, tets) = redistribute(comm, &keys, &tets);
 
         // New numbers of tetrahedra, asked from a directory that is dealt out by old number.
         let (n, offset) = (tets.len() as u64, comm.exclusive_sum(tets.len() as u64));
@@ -125,6 +126,21 @@ impl Shape {
         }
         Graph::new(comm, ptr, adj).expect("a graph by construction")
     }
+}
+
+/// Sorts items by key over all ranks, each rank ending with an equal share: items with equal keys stay together, in the
+/// order of their ranks and positions. Returns keys and items.
+pub fn redistribute<T: Pod>(comm: &Comm, keys: &[u64], items: &[T]) -> (Vec<u64>, Vec<T>) {
+    let sorted = sort::order(keys);
+    let cuts = sort::cuts_between_keys(comm, &[&sorted]).remove(0);
+    let mut destinations = Vec::with_capacity(keys.len());
+    for (rank, cut) in cuts.windows(2).enumerate() {
+        destinations.resize(cut[1], rank as u32);
+    }
+    let (keys, items): (Vec<u64>, Vec<T>) = sorted.iter().map(|&(key, k)| (key, items[k as usize])).unzip();
+    let keys = comm.exchange(&Buckets::from_destinations(&destinations, &keys)).data;
+    let items = comm.exchange(&Buckets::from_destinations(&destinations, &items)).data;
+    sort::order(&keys).into_iter().map(|(key, k)| (key, items[k as usize])).unzip()
 }
 
 /// The edge cut of METIS k-way on the whole graph, gathered on rank 0, and the seconds it took.

@@ -1,15 +1,14 @@
 //! The loops behind the instructions: one operation over a block of points.
 //!
-//! May import: `graph`, `fusion`, `functions`. One loop a function: with the function fixed, `apply` folds to
+//! May import: `graph`, `fusion`, `functions`, `law::lanes`. One loop a function: with the function fixed, `apply` folds to
 //! its one branch.
 
-use std::ops::{Add, Mul, Sub};
-
 use super::functions::{
-    Atan, Atan2, Cos, Cosh, Eight, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh, eight, eights,
+    Atan, Atan2, Cos, Cosh, Eight, Exp, Lanes, Log, Pair, Pow, Sin, Sinh, Tan, Tanh, eights,
 };
 use super::fusion::{Inner, Outer};
 use super::graph::{Binary, Unary, powi};
+use crate::law::lanes::Real;
 
 #[inline(always)]
 fn map(a: &[f64], out: &mut [f64], f: impl Fn(f64) -> f64) {
@@ -40,7 +39,7 @@ impl Operand for &[f64] {
 
     #[inline(always)]
     fn eight(self, i: usize) -> Eight {
-        eight(self, i)
+        Eight::load(self, i)
     }
 }
 
@@ -142,12 +141,6 @@ pub(super) fn binary(f: Binary, a: impl Operand, b: impl Operand, out: &mut [f64
     each!(Pow, Atan2; Div, Min, Max, Mod, Less, LessEqual, Equal, NotEqual, And, Or);
 }
 
-/// What sums and products are made of.
-trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {}
-
-impl Number for f64 {}
-impl Number for Eight {}
-
 /// Eight numbers at a time, or one.
 macro_rules! blocks {
     ($out:ident, $($operand:ident),*; $value:expr) => {{
@@ -176,7 +169,7 @@ pub(super) fn three(
             match (inner, outer) {
                 $((Inner::$inner, Outer::$outer) => {
                     #[inline(always)]
-                    fn $name<N: Number>($a: N, $b: N, $c: N) -> N {
+                    fn $name<N: Real>($a: N, $b: N, $c: N) -> N {
                         $value
                     }
                     blocks!(out, a, b, c; $name)
@@ -208,11 +201,11 @@ pub(super) fn products(
     out: &mut [f64],
 ) {
     #[inline(always)]
-    fn sum<N: Number>(a: N, b: N, c: N, d: N) -> N {
+    fn sum<N: Real>(a: N, b: N, c: N, d: N) -> N {
         a * b + c * d
     }
     #[inline(always)]
-    fn difference<N: Number>(a: N, b: N, c: N, d: N) -> N {
+    fn difference<N: Real>(a: N, b: N, c: N, d: N) -> N {
         a * b - c * d
     }
     if minus { blocks!(out, a, b, c, d; difference) } else { blocks!(out, a, b, c, d; sum) }

@@ -56,13 +56,14 @@ pub(super) fn cells(
     window: &Window,
     table: &[u32],
 ) -> Vec<u32> {
-    match plan.shape {
-        Shape::Interval => cells_of::<2, 1>(plan, layout, ghosts, window, table),
-        Shape::Triangle => cells_of::<3, 2>(plan, layout, ghosts, window, table),
-        Shape::Quadrilateral => cells_of::<4, 1>(plan, layout, ghosts, window, table),
-        Shape::Tetrahedron => cells_of::<4, 6>(plan, layout, ghosts, window, table),
-        _ => cells_of::<8, 1>(plan, layout, ghosts, window, table),
-    }
+    let cells_of = match plan.shape {
+        Shape::Interval => cells_of::<2, 1>,
+        Shape::Triangle => cells_of::<3, 2>,
+        Shape::Quadrilateral => cells_of::<4, 1>,
+        Shape::Tetrahedron => cells_of::<4, 6>,
+        _ => cells_of::<8, 1>,
+    };
+    cells_of(plan, layout, ghosts, window, table)
 }
 
 /// Cells of `N` corners, `P` a box.

@@ -155,20 +155,12 @@ impl Csr {
         let n = self.n_rows();
         {
             let x = &*x;
-            let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
-            let tasks = (0..n.div_ceil(ROWS_PER_TASK))
-                .map(|task| (task, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-            each(tasks, |(task, mut chunks)| {
-                let first = task * ROWS_PER_TASK;
-                for row in first..(first + ROWS_PER_TASK).min(n) {
-                    let range = self.range(row);
-                    if halo.is_some() && self.col[range].last().is_some_and(|&c| c >= self.n_owned_cols) {
-                        continue;
-                    }
-                    let at = (row - first) * R;
-                    let outs = chunks.each_mut().map(|c| block_mut(c, at));
-                    f(row, self.row::<R, C, L>(row, x), block(x, row * R), outs);
+            by_task(n, outs.each_mut().map(|out| &mut **out), |(), row, outs| {
+                if halo.is_some() && self.col[self.range(row)].last().is_some_and(|&c| c >= self.n_owned_cols)
+                {
+                    return;
                 }
+                f(row, self.row::<R, C, L>(row, x), block(x, row * R), outs);
             });
         }
         if let (Some(halo), Some(pending)) = (halo, pending) {
@@ -194,40 +186,42 @@ pub(super) fn block_mut<const R: usize>(x: &mut [f32], at: usize) -> &mut [f32; 
     (&mut x[at..at + R]).try_into().expect("R entries")
 }
 
+/// For each row `f(result, row, outs)` with the row's entries of each array of `outs`; a result for each task.
+#[inline(always)]
+fn by_task<const R: usize, const K: usize, T: Default + Send>(
+    n: usize,
+    mut outs: [&mut [f32]; K],
+    f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
+) -> Vec<T> {
+    let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
+    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+    let tasks = results
+        .iter_mut()
+        .enumerate()
+        .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
+    each(tasks, |(task, result, mut chunks)| {
+        let first = task * ROWS_PER_TASK;
+        for row in first..(first + ROWS_PER_TASK).min(n) {
+            f(result, row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R)));
+        }
+    });
+    results
+}
+
 /// For each row `f(row, outs)` with the row's entries of each array of `outs`.
 pub(super) fn for_rows<const R: usize, const K: usize>(
     n: usize,
-    mut outs: [&mut [f32]; K],
+    outs: [&mut [f32]; K],
     f: impl Fn(usize, [&mut [f32; R]; K]) + Sync + Send,
 ) {
-    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
-    let tasks = (0..n.div_ceil(ROWS_PER_TASK))
-        .map(|task| (task, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-    each(tasks, |(task, mut chunks)| {
-        let first = task * ROWS_PER_TASK;
-        for row in first..(first + ROWS_PER_TASK).min(n) {
-            f(row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R)));
-        }
-    });
+    by_task(n, outs, |(), row, outs| f(row, outs));
 }
 
 /// As [`for_rows`], and the sum of what `f` returns, in an order that does not depend on the number of threads.
 pub(super) fn sum_rows<const R: usize, const K: usize>(
     n: usize,
-    mut outs: [&mut [f32]; K],
+    outs: [&mut [f32]; K],
     f: impl Fn(usize, [&mut [f32; R]; K]) -> f32 + Sync + Send,
 ) -> f64 {
-    let mut sums = vec![0f64; n.div_ceil(ROWS_PER_TASK)];
-    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
-    let tasks = sums
-        .iter_mut()
-        .enumerate()
-        .map(|(task, sum)| (task, sum, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-    each(tasks, |(task, sum, mut chunks)| {
-        let first = task * ROWS_PER_TASK;
-        for row in first..(first + ROWS_PER_TASK).min(n) {
-            *sum += f64::from(f(row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R))));
-        }
-    });
-    sums.iter().sum()
+    by_task(n, outs, |sum: &mut f64, row, outs| *sum += f64::from(f(row, outs))).iter().sum()
 }

@@ -7,6 +7,8 @@
 //! smoothest modes, whose energy is a small difference of large numbers; the product is bound by the search for
 //! columns, not by the width of its numbers.
 
+use std::ops::Range;
+
 use cluster::{Buckets, Comm, Halo, IndexMap};
 
 use super::parallel::{map, rows};
@@ -80,6 +82,22 @@ fn begin_row(marker: &mut [u32], stamp: u32) -> u32 {
     1
 }
 
+/// The global number of a coarse node whose ghosts have these, ascending.
+fn global_of(owned: &Range<u64>, ghosts: &[u64], local: u32) -> u64 {
+    let n_owned = owned.end - owned.start;
+    let local = u64::from(local);
+    if local < n_owned { owned.start + local } else { ghosts[(local - n_owned) as usize] }
+}
+
+/// The local number of a coarse node, owned or one of the ghosts.
+fn local_of(owned: &Range<u64>, ghosts: &[u64], global: u64) -> u32 {
+    if owned.contains(&global) {
+        return (global - owned.start) as u32;
+    }
+    let ghost = ghosts.binary_search(&global).expect("a ghost that was collected");
+    (owned.end - owned.start) as u32 + ghost as u32
+}
+
 /// Makes the coarse matrix. Collective.
 ///
 /// Entries of a scalar row that are below `negligible(row)` are skipped: exact zeros of a lattice, blurred.
@@ -101,10 +119,6 @@ pub(super) fn coarse<const R: usize, const C: usize>(
         .collect();
     let offset = offsets[comm.rank()];
     let owner = |global: u64| (offsets.partition_point(|&o| o <= global) - 1) as u32;
-    let global_of = |ghosts: &[u64], c: u32| {
-        let c = c as usize;
-        if c < n_coarse { offset + c as u64 } else { ghosts[c - n_coarse] }
-    };
     let owned = offset..offset + n_coarse as u64;
 
     // All rows of P that the rows of A reach, their columns in one numbering.
@@ -114,18 +128,12 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     if comm.size() > 1 {
         let rows = Raw { ptr, col, val, n_coarse, ghosts };
         let (ghost_ptr, ghost_col, ghost_val) =
-            ghost_rows(comm, halo, map_, &rows, R * C, |c| global_of(&rows.ghosts, c));
+            ghost_rows(comm, halo, map_, &rows, R * C, |c| global_of(&owned, &rows.ghosts, c));
         Raw { ptr, col, val, .. } = rows;
         extended.extend(ghost_col.iter().copied().filter(|g| !owned.contains(g)));
         extended.sort_unstable();
         extended.dedup();
-        let local = |g: u64| {
-            if owned.contains(&g) {
-                (g - offset) as u32
-            } else {
-                (n_coarse + extended.binary_search(&g).expect("collected above")) as u32
-            }
-        };
+        let local = |g: u64| local_of(&owned, &extended, g);
         let moved: Vec<u32> = rows.ghosts.iter().map(|&g| local(g)).collect();
         for c in col.iter_mut().filter(|c| **c as usize >= n_coarse) {
             *c = moved[*c as usize - n_coarse];
@@ -299,10 +307,8 @@ fn finish<const C: usize>(
     val: Vec<f32>,
 ) -> Coarse {
     let Numbers { n_coarse, n_extended, extended, offset, n_global } = numbers;
-    let global = |c: u32| {
-        let c = c as usize;
-        if c < n_coarse { offset + c as u64 } else { extended[c - n_coarse] }
-    };
+    let owned = offset..offset + n_coarse as u64;
+    let global = |c: u32| global_of(&owned, &extended, c);
     // For each row: its number, its length, its reference diagonal, its columns, its values; 64-bit words.
     let mut send = Buckets::<u64>::empty();
     let mut used = vec![false; n_extended];
@@ -337,7 +343,6 @@ fn finish<const C: usize>(
     drop(send);
     // Where each received row begins, by the row it belongs to; ranks stay in order.
     let mut arrived: Vec<(u32, usize)> = Vec::new();
-    let owned = offset..offset + n_coarse as u64;
     let mut ghosts: Vec<u64> =
         (n_coarse..n_extended).filter(|&c| used[c]).map(|c| extended[c - n_coarse]).collect();
     let mut at = 0;
@@ -350,13 +355,7 @@ fn finish<const C: usize>(
     arrived.sort_by_key(|a| a.0);
     ghosts.sort_unstable();
     ghosts.dedup();
-    let local = |g: u64| {
-        if owned.contains(&g) {
-            (g - offset) as u32
-        } else {
-            (n_coarse + ghosts.binary_search(&g).expect("collected above")) as u32
-        }
-    };
+    let local = |g: u64| local_of(&owned, &ghosts, g);
     let moved: Vec<u32> = (0..n_extended as u32)
         .map(|c| if used[c as usize] || (c as usize) < n_coarse { local(global(c)) } else { u32::MAX })
         .collect();

@@ -42,8 +42,6 @@ pub struct Options {
     /// The degree of the smoothing polynomial, 1 to 4: products with the matrix on either side of the coarse
     /// correction.
     pub degree: usize,
-    /// The same on the first level.
-    pub first_degree: usize,
     /// Aggregates with fewer nodes than this grow beyond the neighbours of one node.
     pub aggregate: usize,
     /// Whether the matrix has a null space.
@@ -52,7 +50,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threshold: 0.05, degree: 2, first_degree: 2, aggregate: 30, singular: false }
+        Options { threshold: 0.05, degree: 2, aggregate: 30, singular: false }
     }
 }
 
@@ -165,9 +163,7 @@ impl Multigrid {
     pub fn new(input: Input) -> Result<Multigrid, Error> {
         let comm = input.comm;
         comm.agree(check(&input))?;
-        let [degree, first_degree] =
-            [input.options.degree, input.options.first_degree].map(|degree| degree.clamp(1, 4));
-        let options = Options { degree, first_degree, ..input.options };
+        let options = Options { degree: input.options.degree.clamp(1, 4), ..input.options };
         let assembled = rows::Assembled { pattern: input.pattern, matrix: input.matrix };
         let (levels, scale) =
             setup::levels(comm, input.map, assembled, input.near_null, input.transfer, &options)?;

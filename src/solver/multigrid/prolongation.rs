@@ -31,8 +31,8 @@ const OMEGA: f32 = 1.6;
 /// One Jacobi step on the tentative prolongation, `(I - omega D^-1 A_F) T`, where `A_F` has its weak couplings
 /// added to the diagonal, and `omega` is [`OMEGA`] by the largest eigenvalue. Collective.
 ///
-/// `offset` is the global number of the first aggregate of this rank.
-pub(super) fn smoothed<const R: usize, const C: usize>(
+/// `offset` is the global number of the first aggregate of this rank. `_L` is [`dispatch`](super::csr)'s, of no use here.
+pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
     level: &Level,
     strong: &[bool],
     aggregates: &Aggregates,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cluster::{Comm, Halo, IndexMap};
 
-use super::aggregate::{Aggregates, aggregate, strong};
+use super::aggregate::{aggregate, strong};
 use super::csr::{Csr, dispatch, dispatch_square, vector};
 use super::dense::Cholesky;
 use super::galerkin::{self, Coarse};
@@ -117,8 +117,7 @@ pub(super) fn levels(
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
             dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
-        let degree = if levels.is_empty() { options.first_degree } else { options.degree };
-        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, degree);
+        let mut level = Level::new(block, nodes.clone(), comm.size() > 1, csr, inverse, options.degree);
         if nodes.map.n_global() * block as u64 <= factorised && transfer.is_none() {
             let a = dispatch_square!(block, dense(&comm, &nodes, &source, scale));
             let n = (nodes.map.n_global() * block as u64) as usize;
@@ -205,18 +204,8 @@ fn aggregated(
     let tentative = Tentative::new(&aggregates, block, &near_null);
     drop(near_null);
     let offset = comm.exclusive_sum(aggregates.n as u64);
-    let raw = dispatch!(block, modes, smooth(level, &strong, &aggregates, &tentative, offset));
+    let raw = dispatch!(block, modes, smoothed(level, &strong, &aggregates, &tentative, offset));
     Some((raw, modes, tentative.near_null))
-}
-
-fn smooth<const R: usize, const C: usize, const L: usize>(
-    level: &Level,
-    strong: &[bool],
-    aggregates: &Aggregates,
-    tentative: &Tentative,
-    offset: u64,
-) -> Raw {
-    smoothed::<R, C>(level, strong, aggregates, tentative, offset)
 }
 
 fn product<const R: usize, const C: usize, const L: usize>(

@@ -4,8 +4,7 @@
 
 mod problems;
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::{Comm, Halo, IndexMap};
 
@@ -30,42 +29,11 @@ fn under_mpi(test: &str, ranks: &[usize], threads: usize, body: fn(&Comm) -> Vec
     }
     let mut all = Vec::new();
     for &n in ranks {
-        let log =
-            std::env::temp_dir().join(format!("femdd-multigrid-{}-{test}-{n}-{threads}", std::process::id()));
-        let file = std::fs::File::create(&log).expect("a log");
-        let mut child = Command::new("mpirun")
-            .args(["--oversubscribe", "-n", &n.to_string()])
-            .arg(std::env::current_exe().expect("this test"))
-            .args([
-                "--exact",
-                &format!("solver::multigrid::tests::{test}"),
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(INSIDE, "1")
-            .env("RAYON_NUM_THREADS", threads.to_string())
-            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-            .stdout(file.try_clone().expect("a log"))
-            .stderr(file)
-            .spawn()
-            .expect("mpirun starts");
-        let begin = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("waits") {
-                break Some(status);
-            }
-            if begin.elapsed() > LIMIT {
-                child.kill().expect("kills");
-                child.wait().expect("ends");
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let said = std::fs::read_to_string(&log).expect("a log");
-        std::fs::remove_file(&log).expect("removes the log");
-        assert!(status.is_some_and(|s| s.success()), "{test} on {n} ranks, {status:?}:\n{said}");
-        let line = said.lines().find_map(|line| line.strip_prefix(FIGURES)).expect("figures");
+        let mut command = testing::this_test(&format!("solver::multigrid::tests::{test}"), n);
+        command.env(INSIDE, "1").env("RAYON_NUM_THREADS", threads.to_string());
+        let ended = testing::finish(command, LIMIT);
+        assert!(ended.succeeded(), "{test} on {n} ranks: {}", ended.text());
+        let line = ended.stdout.lines().find_map(|line| line.strip_prefix(FIGURES)).expect("figures");
         let figures = line.trim().trim_matches(['[', ']']).split(", ").filter(|f| !f.is_empty());
         all.push(figures.map(|f| f.parse().expect("a number")).collect());
     }
@@ -234,7 +202,7 @@ fn it_is_symmetric_and_scales() {
     under_mpi("it_is_symmetric_and_scales", &[1, 3], 1, |comm| {
         for degree in 1..=4 {
             let mut problem = Lattice::cube(12).assemble(comm, &LAPLACE, &at_x_min);
-            let options = Options { degree, first_degree: degree, ..Options::default() };
+            let options = Options { degree, ..Options::default() };
             let mut m = multigrid(comm, &problem, &[], options.clone());
             let n = problem.x.len();
             let vector = |seed: u64| -> Vec<f64> {

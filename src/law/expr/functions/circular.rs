@@ -1,7 +1,8 @@
 //! Sine, cosine, tangent and its inverse.
 
 use super::number::all_within;
-use super::{Lanes, Number, Pair, ROUND, eight, eights, mul_add, polynomial};
+use super::{Eight, Lanes, Number, Pair, ROUND, eights, mul_add, polynomial};
+use crate::law::lanes::Real;
 
 /// Beyond this the three parts of pi/2 no longer reduce an argument to the last bit.
 const TURN_LIMIT: f64 = 1e5;
@@ -118,7 +119,7 @@ impl Lanes for Cos {
 pub(in super::super) fn sin_cos_block(a: &[f64], sin: &mut [f64], cos: &mut [f64]) {
     let whole = a.len() - a.len() % 8;
     for i in (0..whole).step_by(8) {
-        let (s, c) = sin_cos(eight(a, i));
+        let (s, c) = sin_cos(Eight::load(a, i));
         sin[i..i + 8].copy_from_slice(s.as_array());
         cos[i..i + 8].copy_from_slice(c.as_array());
     }

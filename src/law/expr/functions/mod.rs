@@ -1,6 +1,6 @@
 //! Transcendental functions over blocks of numbers, without branches so that they vectorise.
 //!
-//! May import: nothing. Each function is a [`Lanes`], or a [`Pair`] if it takes two numbers: a straight
+//! May import: `law::lanes`. Each function is a [`Lanes`], or a [`Pair`] if it takes two numbers: a straight
 //! line of arithmetic, within 2 units of the standard library, that holds for ordinary arguments; the few
 //! others (huge, subnormal, out of domain, NaN) go to the standard library one by one. What a number gives
 //! depends on that number alone, never on its neighbours or on the length of the block: batches,
@@ -20,7 +20,7 @@ mod tests;
 pub(super) use circular::{Atan, Atan2, Cos, Sin, Tan, sin_cos_block};
 pub(super) use exponential::{Cosh, Exp, Log, Pow, Sinh, Tanh};
 use number::Number;
-pub(super) use number::{Eight, eight, eights};
+pub(super) use number::{Eight, eights};
 
 /// A function of one number with a branch-free form.
 pub(super) trait Lanes {

@@ -1,26 +1,16 @@
 //! One number or eight: what the commonest functions are written for.
 //!
-//! May import: `wide`. The compiler makes vectors of four of most loops, whatever the processor has; code
+//! May import: `wide`, `law::lanes`. The compiler makes vectors of four of most loops, whatever the processor has; code
 //! over [`Eight`] fills its longest ones. Both do the same operations in the same order, so they agree
 //! to the last bit.
 
-use std::ops::{Add, Mul, Neg, Sub};
-
 use wide::u64x8;
 
-/// Eight numbers.
-pub(in super::super) type Eight = wide::f64x8;
+pub(in super::super) use crate::law::lanes::Lanes as Eight;
+use crate::law::lanes::Real;
 
-/// What the functions need of a number.
-pub(super) trait Number:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Neg<Output = Self>
-{
-    /// The same number in all lanes.
-    fn splat(x: f64) -> Self;
-
-    /// `self * b + c`, rounded once where the processor can.
-    fn mul_add(self, b: Self, c: Self) -> Self;
-
+/// What the functions need of a number beyond what the physics does.
+pub(super) trait Number: Real {
     /// `2^n` of `n + ROUND`.
     fn power_of_two(shifted: Self) -> Self;
 
@@ -35,20 +25,6 @@ pub(super) trait Number:
 const TINY: f64 = 1e-9;
 
 impl Number for f64 {
-    #[inline(always)]
-    fn splat(x: f64) -> Self {
-        x
-    }
-
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-            f64::mul_add(self, b, c)
-        } else {
-            self * b + c
-        }
-    }
-
     #[inline(always)]
     fn power_of_two(shifted: Self) -> Self {
         f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52)
@@ -71,16 +47,6 @@ impl Number for f64 {
 
 impl Number for Eight {
     #[inline(always)]
-    fn splat(x: f64) -> Self {
-        Eight::splat(x)
-    }
-
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        Eight::mul_add(self, b, c)
-    }
-
-    #[inline(always)]
     fn power_of_two(shifted: Self) -> Self {
         let bits: u64x8 = bytemuck::cast(shifted);
         bytemuck::cast((bits + u64x8::splat(1023)) << 52u32)
@@ -102,14 +68,6 @@ impl Number for Eight {
     }
 }
 
-/// The eight numbers from `i` on.
-#[inline(always)]
-pub(in super::super) fn eight(values: &[f64], i: usize) -> Eight {
-    let mut v = [0.0; 8];
-    v.copy_from_slice(&values[i..i + 8]);
-    Eight::new(v)
-}
-
 /// Whether no number is beyond `limit` in size, and none is NaN.
 ///
 /// Without their sign, numbers are ordered as their bits are, NaN beyond infinity.
@@ -129,7 +87,7 @@ pub(in super::super) fn eights(
 ) {
     let (mut to, mut from) = (out.chunks_exact_mut(8), a.chunks_exact(8));
     for (o, a) in to.by_ref().zip(from.by_ref()) {
-        o.copy_from_slice(f(eight(a, 0)).as_array());
+        o.copy_from_slice(f(Eight::load(a, 0)).as_array());
     }
     for (o, &a) in to.into_remainder().iter_mut().zip(from.remainder()) {
         *o = one(a);
