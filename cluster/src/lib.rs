@@ -1,7 +1,7 @@
-//! The ranks of a job: MPI start and abort, agreement on errors, sparse exchange, index maps, halos.
+//! The ranks of a job: MPI start and abort, agreement on errors, sparse exchange, index maps, halos, windows.
 //!
 //! Imports nothing of femdd. Start reading at [`Comm`]; [`IndexMap`] and [`Halo`] are what
-//! distributed arrays are made of. One rule holds for every caller: *agree, then communicate*. A rank
+//! distributed arrays are made of; a [`Window`] is for atomics that only one side makes. One rule holds for every caller: *agree, then communicate*. A rank
 //! that fails tells the others through [`Comm::agree`] before anyone enters the next collective call.
 #![deny(missing_docs)]
 
@@ -13,6 +13,7 @@ mod halo;
 mod index_map;
 mod probe;
 mod session;
+mod window;
 
 pub use buckets::Buckets;
 pub use comm::{Comm, Scalar};
@@ -20,3 +21,4 @@ pub use counters::Counters;
 pub use halo::{Halo, Pending, Repeated};
 pub use index_map::IndexMap;
 pub use session::{InitError, Session, init, library_version, thread_level, under_launcher};
+pub use window::Window;

@@ -4,6 +4,8 @@
 //! `mpirun`, it is one rank. `cargo test -p femdd-cluster --test ranks -- NAME` runs the tests whose name
 //! contains NAME.
 
+mod windows;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,9 @@ const TESTS: &[Test] = &[
     ("halos_without_ghosts", halos_without_ghosts),
     ("what_is_sent_is_counted", what_is_sent_is_counted),
     ("repeated_exchanges_equal_single_ones", repeated_exchanges_equal_single_ones),
+    ("windows_add_what_all_ranks_add_at_once", windows::add_what_all_ranks_add_at_once),
+    ("windows_swap_for_one_rank_only", windows::swap_for_one_rank_only),
+    ("windows_come_and_go", windows::come_and_go),
 ];
 
 fn main() -> ExitCode {

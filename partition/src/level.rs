@@ -65,10 +65,7 @@ impl Level {
 
     /// The weight of all vertices on all ranks. Collective.
     pub(crate) fn total_weight(&self, comm: &Comm) -> i64 {
-        if self.vertex_weights.is_empty() {
-            self.n_global() as i64
-        } else {
-            comm.sum(self.vertex_weights.iter().sum())
-        }
+        // A rank without vertices cannot tell whether there are weights: all take part.
+        comm.sum((0..self.n_owned()).map(|v| self.vertex_weight(v)).sum())
     }
 }

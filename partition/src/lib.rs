@@ -4,7 +4,8 @@
 //! the graph on each rank (`coarsen`), gives the small graph of clusters to METIS on one rank
 //! (`kway`), and refines on the way back (`refine`). [`mod@hilbert`] and [`sort`] bring vertices into an
 //! order in which a rank's share is compact, before there is a graph. [`improve`] refines where only what
-//! lies near the interfaces is known as a graph. [`quality()`] measures.
+//! lies near the interfaces is known as a graph. [`rebalance`] mends a partition whose weights have changed:
+//! light ranks steal from heavy ones. [`quality()`] measures.
 #![deny(missing_docs)]
 
 mod coarsen;
@@ -18,11 +19,13 @@ mod quality;
 mod refine;
 mod repair;
 pub mod sort;
+mod steal;
 
 pub use error::Error;
 pub use graph::{Graph, check_graph};
 pub use interface::{Improved, distances, improve};
 pub use quality::{Quality, check_partition, quality};
+pub use steal::{Cost, Fallback, Method, Rebalanced, Reference, Report, StealOptions, rebalance};
 
 use cluster::Comm;
 

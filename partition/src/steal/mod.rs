@@ -1,0 +1,234 @@
+//! Rebalance by work stealing: ranks with too little to do take what lies at their interfaces from those
+//! with too much.
+//!
+//! Imports `graph`, `level`, `refine`, [`crate::partition()`]. Start at [`rebalance`]: it decides whether to move at all
+//! (`decide`), lets ranks steal in rounds ([`least_flow`](flow::least_flow) says how much goes where, `queue` what victims offer,
+//! `claim` how thieves take it, `territory` who has what in between), smooths (`smooth`), and takes METIS
+//! with the names of parts exchanged (`relabel`) where stealing does not lead there.
+
+mod claim;
+mod decide;
+mod flow;
+mod queue;
+mod relabel;
+mod report;
+mod rounds;
+mod smooth;
+mod territory;
+
+use cluster::Comm;
+
+pub use decide::{Cost, Reference};
+pub use report::{Fallback, Method, Rebalanced, Report};
+
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::level::Level;
+use report::Measured;
+
+/// What a caller may choose about a rebalance. The same on every rank.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StealOptions {
+    /// How to rebalance, if at all.
+    pub method: Method,
+    /// Nothing happens while the heaviest rank is at most this many times the mean.
+    pub trigger: f64,
+    /// What the heaviest rank should be over the mean afterwards, give or take one vertex.
+    pub target: f64,
+    /// The same owners on every run: ranks that have nothing choose in rank order, and costs measured by a
+    /// clock do not count. Weights should not be measured by one either.
+    pub deterministic: bool,
+    /// Of METIS, and of the order in which thieves go round their victims.
+    pub seed: i32,
+    /// With fewer vertices a rank than this METIS decides.
+    pub least_vertices: u64,
+    /// The most rounds of stealing.
+    pub rounds: usize,
+    /// The most passes of smoothing; 0 for none.
+    pub smooth_passes: usize,
+    /// How much more than the least flow may move for the sake of a better cut.
+    pub moved: f64,
+    /// METIS takes over when the cut is this many times what it would cut.
+    pub cut: f64,
+    /// Of the mesh the graph stands for: how [`Reference`] grows.
+    pub dimensions: u32,
+}
+
+impl Default for StealOptions {
+    fn default() -> Self {
+        StealOptions {
+            method: Method::Steal,
+            trigger: 1.05,
+            target: 1.03,
+            deterministic: false,
+            seed: 1,
+            least_vertices: 50,
+            rounds: 8,
+            smooth_passes: 2,
+            moved: 1.2,
+            cut: 1.25,
+            dimensions: 3,
+        }
+    }
+}
+
+/// Finds new owners for the vertices of a graph that is dealt out to the ranks that own them now.
+///
+/// `bytes` are those that move with each owned vertex (empty: one each). `reference` is that of the last
+/// call, or of the partition the graph came from; without one cuts are not judged. `cost`, if given, may say
+/// that moving does not pay.
+///
+/// Collective. Nothing moves but a few words for each vertex stolen and its neighbours; the caller moves what
+/// it has. A round takes some reductions of a few words (at most as many as ranks, and a few), messages to
+/// neighbours alone, and time for the vertices near interfaces. Smoothing and METIS use tables of one entry
+/// for each rank.
+///
+/// # Errors
+/// [`Error::Length`] of `bytes`, and what [`crate::check_graph`] finds in a graph that is not symmetric. Every
+/// rank gets the same error.
+///
+/// # Source
+/// Quotas: Hu and Blake (1999), see `flow`. Queues and claims of half the surplus: J. Dinan, D. B. Larkins,
+/// P. Sadayappan, S. Krishnamoorthy, J. Nieplocha, "Scalable work stealing", SC 2009. METIS with renamed parts:
+/// K. Schloegel, G. Karypis, V. Kumar, "Multilevel diffusion schemes for repartitioning of adaptive meshes", J. Parallel
+/// Distrib. Comput. 47 (1997), who call it scratch-remap.
+pub fn rebalance(
+    comm: &Comm,
+    graph: &Graph,
+    bytes: &[u32],
+    reference: Option<Reference>,
+    cost: Option<&Cost>,
+    options: &StealOptions,
+) -> Result<Rebalanced, Error> {
+    let n = graph.n_owned();
+    let (found, expected) = (bytes.len() as u64, n as u64);
+    let wrong = Error::Length { rank: comm.rank(), array: "bytes".into(), found, expected };
+    comm.agree(if bytes.is_empty() || found == expected { Ok(()) } else { Err(wrong) })?;
+    if !graph.looks_symmetric(comm) {
+        crate::check_graph(comm, graph)?;
+    }
+    let bytes: Vec<i64> =
+        if bytes.is_empty() { vec![1; n] } else { bytes.iter().map(|&b| i64::from(b)).collect() };
+    let level = Level::from_graph(comm, graph);
+    let job = Job { comm, graph, level: &level, bytes: &bytes, options };
+
+    let stay = vec![comm.rank() as u32; n];
+    let before = job.measure(&stay);
+    let mut report = Report::of(&before);
+    let mut result = Rebalanced { owner: stay, report: report.clone(), reference };
+    if !job.pays(&before, cost) {
+        return Ok(result);
+    }
+    let mut fallback = match options.method {
+        Method::None => return Ok(result),
+        Method::Metis => Some(Fallback::Asked),
+        Method::Steal if graph.n_global() < options.least_vertices * comm.size() as u64 => {
+            Some(Fallback::FewVertices)
+        }
+        Method::Steal => None,
+    };
+    if fallback.is_none() {
+        let stolen = rounds::steal(&job, &before);
+        report.rounds = stolen.rounds;
+        report.claims = stolen.claims;
+        report.flow_l1 = stolen.flow_l1;
+        let (owner, after) = job.smoothed(stolen.owner, stolen.flow_l1);
+        fallback = match reference {
+            _ if stolen.groups => Some(Fallback::Groups),
+            _ if !job.balanced(&after) => Some(Fallback::Imbalance),
+            Some(r)
+                if after.edge_cut as f64 > options.cut * r.scaled(before.n_vertices, options.dimensions) =>
+            {
+                Some(Fallback::Cut)
+            }
+            _ => None,
+        };
+        report.method = Method::Steal;
+        report.take(&after);
+        result.owner = owner;
+    }
+    if let Some(reason) = fallback {
+        report.fallback = Some(reason);
+        let owner = job.afresh()?;
+        let after = job.measure(&owner);
+        result.reference = Some(Reference { edge_cut: after.edge_cut, n_vertices: before.n_vertices });
+        // Stealing may have been judged by an estimate that was wrong.
+        let stealing_will_do = report.method == Method::Steal
+            && reason == Fallback::Cut
+            && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64;
+        let stealing_is_better = reason == Fallback::Imbalance && report.imbalance_after <= after.imbalance;
+        if !stealing_will_do && !stealing_is_better {
+            report.method = Method::Metis;
+            report.take(&after);
+            result.owner = owner;
+        }
+    }
+    result.report = report;
+    Ok(result)
+}
+
+/// What all parts of a rebalance look at.
+struct Job<'a> {
+    comm: &'a Comm,
+    graph: &'a Graph,
+    level: &'a Level,
+    bytes: &'a [i64],
+    options: &'a StealOptions,
+}
+
+impl Job<'_> {
+    /// Whether the loads are uneven enough, can be more even, and to move pays. Collective.
+    fn pays(&self, now: &Measured, cost: Option<&Cost>) -> bool {
+        // A rank that is as heavy as one vertex cannot be lighter.
+        let movable = now.heaviest > now.heaviest_vertex && now.n_vertices > 1 && self.comm.size() > 1;
+        if now.imbalance <= self.options.trigger || !movable {
+            return false;
+        }
+        let load = self.load() as f64;
+        let surplus = (load - now.mean).max(0.0);
+        let bytes = self.bytes.iter().sum::<i64>() as f64 * surplus / load.max(1.0);
+        cost.is_none_or(|c| {
+            c.worth_it(self.comm, now.imbalance, self.options.target, bytes) || self.options.deterministic
+        })
+    }
+
+    /// Whether the heaviest rank is within the target and one vertex.
+    fn balanced(&self, now: &Measured) -> bool {
+        now.heaviest as f64 <= self.options.target.max(1.0) * now.mean + now.heaviest_vertex as f64
+    }
+
+    fn load(&self) -> i64 {
+        (0..self.level.n_owned()).map(|v| self.level.vertex_weight(v)).sum()
+    }
+
+    /// The owners after smoothing, or as they are where that moves too much or does not help. Collective.
+    fn smoothed(&self, owner: Vec<u32>, flow_l1: f64) -> (Vec<u32>, Measured) {
+        let before = self.measure(&owner);
+        if self.options.smooth_passes == 0 || before.moved_vertices == 0 {
+            return (owner, before);
+        }
+        let mut smoothed = owner.clone();
+        // Not worse balanced than stealing left it, but for the target.
+        let most = self.options.target.max(before.imbalance);
+        let passes = self.options.smooth_passes;
+        smooth::smooth(self.comm, self.graph, self.level, self.bytes, &mut smoothed, most, passes);
+        let after = self.measure(&smoothed);
+        let moved =
+            after.moved_weight as f64 <= (self.options.moved * flow_l1).max(before.moved_weight as f64);
+        let better = after.edge_cut < before.edge_cut && (self.balanced(&after) || !self.balanced(&before));
+        if moved && better && after.empty <= before.empty { (smoothed, after) } else { (owner, before) }
+    }
+
+    /// METIS's parts under the names that let the most weight stay. Collective.
+    fn afresh(&self) -> Result<Vec<u32>, Error> {
+        let options = crate::Options {
+            max_imbalance: self.options.target,
+            seed: self.options.seed,
+            ..crate::Options::default()
+        };
+        let mut owner = crate::partition(self.comm, self.graph, self.comm.size(), &options)?.owner;
+        let weights: Vec<i64> = (0..owner.len()).map(|v| self.level.vertex_weight(v)).collect();
+        relabel::relabel(self.comm, &mut owner, &weights);
+        Ok(owner)
+    }
+}

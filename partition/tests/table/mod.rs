@@ -1,0 +1,156 @@
+//! The table: what rebalancing costs and leaves on meshes that are refined step by step, beside METIS from
+//! scratch with the names of its parts exchanged.
+
+use cluster::Comm;
+use partition::{Fallback, Method, Reference, StealOptions, rebalance};
+
+use crate::tree::{SCENES, Scene};
+
+const STEPS: usize = 6;
+
+/// What happened to a scene over its steps.
+#[derive(Default)]
+struct Row {
+    triggered: usize,
+    fallbacks: usize,
+    vertices: u64,
+    before: f64,
+    after: f64,
+    rounds: u64,
+    claims: u64,
+    /// Steps in which ranks stole: what moved, the flow, and METIS's moves in the same steps.
+    moved: u64,
+    flow: f64,
+    metis_moved: u64,
+    most_of_flow: f64,
+    worst_cut: f64,
+    bytes: u64,
+}
+
+/// Bytes that move with a leaf.
+const BYTES: u32 = 200;
+
+fn run(comm: &Comm, scene: &Scene, base: u32) -> Row {
+    let options = StealOptions { dimensions: scene.dimensions as u32, ..StealOptions::default() };
+    let metis = StealOptions { method: Method::Metis, trigger: 0.0, ..options.clone() };
+    let (mut tree, weights) = scene.step(base, 0);
+    let mut owner: Vec<u32> = vec![0; tree.leaves.len()];
+    for (k, o) in owner.iter_mut().enumerate() {
+        *o = (k * comm.size() / weights.len()) as u32;
+    }
+    let (graph, mine) = tree.graph(comm, &owner, &weights);
+    let first = rebalance(comm, &graph, &[], None, None, &metis).expect("a partition");
+    owner = tree.collect(comm, &mine, &first.owner);
+    let mut reference: Option<Reference> = first.reference;
+
+    let mut row = Row::default();
+    for step in 1..=STEPS {
+        let (next, weights) = scene.step(base, step);
+        owner = next.inherit(&tree, &owner);
+        tree = next;
+        row.vertices = tree.leaves.len() as u64;
+        let (graph, mine) = tree.graph(comm, &owner, &weights);
+        let bytes = vec![BYTES; mine.len()];
+        let made = rebalance(comm, &graph, &bytes, reference, None, &options).expect("new owners");
+        let report = &made.report;
+        if report.method != Method::None {
+            let scratch = rebalance(comm, &graph, &bytes, None, None, &metis).expect("a partition").report;
+            let cut = report.edge_cut_after as f64 / scratch.edge_cut_after as f64;
+            let of_flow = report.moved_weight as f64 / report.flow_l1.max(1.0);
+            if std::env::var_os("FEMDD_TABLE_STEPS").is_some() && comm.is_root() {
+                println!(
+                    "  {} {step}: {} cells, {:?} {:?}, {:.3} -> {:.4} (share {:.3}), {} rounds, moved {:.3} of flow, {:.2} of METIS's, cut {cut:.3} (estimate {:.3}, before {:.3}, METIS {})",
+                    scene.name,
+                    row.vertices,
+                    report.method,
+                    report.fallback,
+                    report.imbalance_before,
+                    report.imbalance_after,
+                    report.vertex_share,
+                    report.rounds,
+                    of_flow,
+                    report.moved_weight as f64 / scratch.moved_weight as f64,
+                    reference.map_or(0.0, |r| r.scaled(row.vertices, scene.dimensions as u32))
+                        / scratch.edge_cut_after as f64,
+                    report.edge_cut_before as f64 / scratch.edge_cut_after as f64,
+                    scratch.edge_cut_after,
+                );
+            }
+            row.triggered += 1;
+            row.before = row.before.max(report.imbalance_before);
+            row.after = row.after.max(report.imbalance_after);
+            row.worst_cut = row.worst_cut.max(cut);
+            let what = format!("{} on {} ranks, step {step}: {report:?}", scene.name, comm.size());
+            assert!(report.imbalance_after <= 1.03 + report.vertex_share + 1e-9, "{what}");
+            assert!(cut <= 1.25, "{what}: METIS cuts {}", scratch.edge_cut_after);
+            assert!(
+                report.moved_weight <= scratch.moved_weight,
+                "{what}: METIS moves {}",
+                scratch.moved_weight
+            );
+            if report.method == Method::Steal {
+                assert!(of_flow <= 1.2, "{what}");
+                row.rounds = row.rounds.max(report.rounds);
+                row.claims += report.claims;
+                row.flow += report.flow_l1;
+                row.most_of_flow = row.most_of_flow.max(of_flow);
+            } else {
+                assert_eq!(report.fallback, Some(Fallback::Cut), "{what}");
+                row.fallbacks += 1;
+            }
+            row.moved += report.moved_weight;
+            row.metis_moved += scratch.moved_weight;
+            row.bytes += report.moved_bytes;
+        }
+        reference = made.reference;
+        owner = tree.collect(comm, &mine, &made.owner);
+    }
+    row
+}
+
+/// Every scene, with assertions on each step; printed by rank 0.
+pub fn table(comm: &Comm) {
+    if comm.is_root() {
+        println!(
+            "| scene | ranks | cells | rebalanced | by METIS | before | after | rounds | claims | moved / flow | moved / METIS's | cut / METIS's | MB |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    }
+    let (mut moved, mut metis, mut steps, mut fallbacks) = (0, 0, 0, 0);
+    for scene in &SCENES {
+        let base = match (scene.dimensions, comm.size()) {
+            (2, 0..8) => 40,
+            (2, 8..32) => 64,
+            (2, _) => 100,
+            (_, 0..8) => 12,
+            (_, 8..32) => 18,
+            _ => 24,
+        };
+        let row = run(comm, scene, base);
+        if comm.is_root() {
+            println!(
+                "| {} | {} | {} | {} of {STEPS} | {} | {:.2} | {:.3} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} |",
+                scene.name,
+                comm.size(),
+                row.vertices,
+                row.triggered,
+                row.fallbacks,
+                row.before,
+                row.after,
+                row.rounds,
+                row.claims,
+                row.most_of_flow,
+                row.moved as f64 / row.metis_moved.max(1) as f64,
+                row.worst_cut,
+                row.bytes as f64 / 1e6
+            );
+        }
+        moved += row.moved;
+        metis += row.metis_moved;
+        steps += row.triggered;
+        fallbacks += row.fallbacks;
+    }
+    assert!(steps >= 20, "{steps} steps were uneven");
+    assert!(10 * fallbacks <= steps, "METIS was asked in {fallbacks} of {steps} steps");
+    assert!(2 * moved <= metis, "{moved} moved, METIS moves {metis}");
+}

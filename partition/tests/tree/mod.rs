@@ -1,0 +1,209 @@
+//! Graphs as adaptive refinement makes them: leaves of trees over a lattice of squares or cubes that share a
+//! facet. Every rank knows the whole tree; the graphs made of it are distributed.
+
+use std::collections::HashMap;
+
+use cluster::Comm;
+use partition::Graph;
+
+/// Level and place on that level's lattice.
+pub type Leaf = (u32, [u32; 3]);
+
+/// The leaves of trees over a lattice.
+pub struct Tree {
+    pub dimensions: usize,
+    base: u32,
+    /// In the order of the lattice, then depth first.
+    pub leaves: Vec<Leaf>,
+    index: HashMap<Leaf, u32>,
+}
+
+impl Tree {
+    /// Splits cells as long as `split` says so of their centre in the unit cube and their level.
+    pub fn new(dimensions: usize, base: u32, split: impl Fn([f64; 3], u32) -> bool) -> Tree {
+        let mut tree = Tree { dimensions, base, leaves: Vec::new(), index: HashMap::new() };
+        let depth = if dimensions == 3 { base } else { 1 };
+        for k in 0..depth {
+            for j in 0..base {
+                for i in 0..base {
+                    tree.descend((0, [i, j, k]), &split);
+                }
+            }
+        }
+        tree.index = tree.leaves.iter().zip(0..).map(|(&leaf, k)| (leaf, k)).collect();
+        tree
+    }
+
+    fn descend(&mut self, leaf: Leaf, split: &impl Fn([f64; 3], u32) -> bool) {
+        if split(self.centre(leaf), leaf.0) {
+            for child in self.children(leaf) {
+                self.descend(child, split);
+            }
+        } else {
+            self.leaves.push(leaf);
+        }
+    }
+
+    fn children(&self, (level, at): Leaf) -> impl Iterator<Item = Leaf> + use<> {
+        let dimensions = self.dimensions;
+        (0..1u32 << dimensions).map(move |child| {
+            let place = |d: usize| if d < dimensions { 2 * at[d] + (child >> d & 1) } else { 0 };
+            (level + 1, std::array::from_fn(place))
+        })
+    }
+
+    pub fn centre(&self, (level, at): Leaf) -> [f64; 3] {
+        let cells = f64::from(self.base << level);
+        std::array::from_fn(|d| if d < self.dimensions { (f64::from(at[d]) + 0.5) / cells } else { 0.0 })
+    }
+
+    /// The leaf that is this cell or contains it.
+    fn above(&self, (level, at): Leaf) -> Option<u32> {
+        (0..=level).find_map(|up| self.index.get(&(level - up, at.map(|x| x >> up))).copied())
+    }
+
+    /// The leaves beside one.
+    fn neighbours(&self, leaf: Leaf) -> Vec<u32> {
+        let mut found = Vec::new();
+        for d in 0..self.dimensions {
+            for forward in [true, false] {
+                let mut at = leaf.1;
+                at[d] = if forward { at[d] + 1 } else { at[d].wrapping_sub(1) };
+                if at[d] < self.base << leaf.0 {
+                    self.facing((leaf.0, at), d, forward, &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    /// The leaves in a cell that touch its facet towards where one came from.
+    fn facing(&self, cell: Leaf, d: usize, forward: bool, found: &mut Vec<u32>) {
+        if let Some(leaf) = self.above(cell) {
+            found.push(leaf);
+            return;
+        }
+        for child in self.children(cell) {
+            if (child.1[d] & 1 == 0) == forward {
+                self.facing(child, d, forward, found);
+            }
+        }
+    }
+
+    /// Whoever has a leaf of `old` has what became of it here; of several that were joined, the first's owner.
+    pub fn inherit(&self, old: &Tree, owner: &[u32]) -> Vec<u32> {
+        let heir = |&leaf: &Leaf| {
+            let mut leaf = leaf;
+            loop {
+                if let Some(before) = old.above(leaf) {
+                    return owner[before as usize];
+                }
+                leaf = (leaf.0 + 1, std::array::from_fn(|d| 2 * leaf.1[d]));
+            }
+        };
+        self.leaves.iter().map(heir).collect()
+    }
+
+    /// The graph with each leaf on its owner, and the leaves of this rank in its order.
+    pub fn graph(&self, comm: &Comm, owner: &[u32], weights: &[i32]) -> (Graph, Vec<u32>) {
+        let mut order: Vec<u32> = (0..self.leaves.len() as u32).collect();
+        order.sort_by_key(|&k| owner[k as usize]);
+        let mut number = vec![0u64; order.len()];
+        for (new, &k) in order.iter().enumerate() {
+            number[k as usize] = new as u64;
+        }
+        order.retain(|&k| owner[k as usize] as usize == comm.rank());
+        let (mut ptr, mut adj) = (vec![0], Vec::new());
+        for &k in &order {
+            adj.extend(self.neighbours(self.leaves[k as usize]).iter().map(|&u| number[u as usize]));
+            ptr.push(adj.len());
+        }
+        let mine = order.iter().map(|&k| weights[k as usize]).collect();
+        let graph = Graph::new(comm, ptr, adj).expect("a graph by construction");
+        (graph.with_vertex_weights(comm, mine).expect("one weight a leaf"), order)
+    }
+
+    /// The owners of all leaves from those of each rank's.
+    pub fn collect(&self, comm: &Comm, mine: &[u32], owner: &[u32]) -> Vec<u32> {
+        let pairs: Vec<[u32; 2]> = mine.iter().zip(owner).map(|(&k, &o)| [k, o]).collect();
+        let mut all = vec![u32::MAX; self.leaves.len()];
+        for [k, o] in comm.all_gather_varied(&pairs).0 {
+            assert_eq!(all[k as usize], u32::MAX, "leaf {k} has two owners");
+            all[k as usize] = o;
+        }
+        assert!(all.iter().all(|&o| (o as usize) < comm.size()), "every leaf has an owner");
+        all
+    }
+}
+
+/// How a mesh changes from step to step: the tree and the weights of its leaves.
+pub struct Scene {
+    pub name: &'static str,
+    pub dimensions: usize,
+    /// Whether a cell at a centre of a level is split in a step, on a lattice of `base` cells a side.
+    split: fn([f64; 3], u32, usize, f64) -> bool,
+    weight: fn([f64; 3], usize) -> f64,
+}
+
+fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt()
+}
+
+fn ones(_: [f64; 3], _: usize) -> f64 {
+    1.0
+}
+
+/// Near a corner, a level more each step, where a level is half as far.
+fn at_a_corner(x: [f64; 3], level: u32, step: usize, _: f64) -> bool {
+    (level as usize) < step && distance(x, [0.0; 3]) < 0.6 * 0.6f64.powi(level as i32)
+}
+
+/// Along an arc (in space: a spherical shell), a level more every two steps, in a band that gets thinner.
+fn along_a_curve(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
+    let width = 2.0 * h * 0.5f64.powi(level as i32);
+    (level as usize) < step.div_ceil(2)
+        && (distance(x, [0.1, 0.1, 0.1]) - 0.2 - 0.1 * step as f64).abs() < width
+}
+
+/// Along a plane, askew, that moves through: two levels, coarsened behind it.
+fn along_a_front(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
+    let width = 1.5 * h * 0.5f64.powi(level as i32);
+    level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.15 - 0.12 * step as f64).abs() < width
+}
+
+fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
+    false
+}
+
+/// Up to 8 times as heavy near a spot that wanders: a plastic zone, a flame.
+fn heavy_spot(x: [f64; 3], step: usize) -> f64 {
+    let spot = [0.2 + 0.1 * step as f64, 0.3, 0.0];
+    1.0 + 7.0 * (-30.0 * distance(x, spot).powi(2)).exp()
+}
+
+/// The scenes of the table.
+pub const SCENES: [Scene; 8] = [
+    Scene { name: "corner 2D", dimensions: 2, split: at_a_corner, weight: ones },
+    Scene { name: "corner 3D", dimensions: 3, split: at_a_corner, weight: ones },
+    Scene { name: "curve 2D", dimensions: 2, split: along_a_curve, weight: ones },
+    Scene { name: "curve 3D", dimensions: 3, split: along_a_curve, weight: ones },
+    Scene { name: "front 2D", dimensions: 2, split: along_a_front, weight: ones },
+    Scene { name: "front 3D", dimensions: 3, split: along_a_front, weight: ones },
+    Scene { name: "spot 2D", dimensions: 2, split: never, weight: heavy_spot },
+    Scene { name: "spot 3D", dimensions: 3, split: never, weight: heavy_spot },
+];
+
+impl Scene {
+    /// The tree of a step and its weights: in tenths of percent, with the noise of a measurement.
+    pub fn step(&self, base: u32, step: usize) -> (Tree, Vec<i32>) {
+        let tree =
+            Tree::new(self.dimensions, base, |x, level| (self.split)(x, level, step, 1.0 / f64::from(base)));
+        let noise = |k: usize| {
+            0.9 + 0.2 * ((k as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / 16_777_216.0
+        };
+        let weights = (0..tree.leaves.len())
+            .map(|k| (1000.0 * noise(k) * (self.weight)(tree.centre(tree.leaves[k]), step)) as i32)
+            .collect();
+        (tree, weights)
+    }
+}
