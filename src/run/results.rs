@@ -22,6 +22,8 @@ pub struct Solved<'a> {
     pub u: &'a [f64],
     /// Reactions at owned nodes, Cartesian, zero where nothing is prescribed; empty where no report asks.
     pub reactions: &'a [f64],
+    /// Squares of the error indicators of owned cells, block after block; empty where there are none.
+    pub indicators: &'a [f64],
     /// Region nodes.
     pub points: RegionNodes,
     /// Averages of all quantities that reports ask for.
@@ -103,6 +105,7 @@ impl<'a> Solved<'a> {
         problem: &'a dyn Problem,
         u: &'a [f64],
         reactions: &'a [f64],
+        indicators: &'a [f64],
         writes: bool,
     ) -> Result<Solved<'a>, RunError> {
         let points = RegionNodes::new(problem.discretisation());
@@ -119,7 +122,7 @@ impl<'a> Solved<'a> {
             }
         }
         let nodal = if averaged.is_empty() { None } else { Some(problem.nodal(&points, &averaged, u)?) };
-        Ok(Solved { case, problem, u, reactions, points, nodal })
+        Ok(Solved { case, problem, u, reactions, indicators, points, nodal })
     }
 
     /// Where a quantity's values stand; `None` when the law does not have it.
@@ -147,6 +150,13 @@ impl<'a> Solved<'a> {
         out
     }
 
+    /// The error indicator of an owned cell.
+    pub(super) fn indicator(&self, block: usize, cell: usize) -> f64 {
+        let blocks = &self.problem.discretisation().mesh.blocks[..block];
+        let before: usize = blocks.iter().map(|b| b.n_owned).sum();
+        self.indicators.get(before + cell).map_or(0.0, |squared| squared.sqrt())
+    }
+
     pub(super) fn unsupported(&self, what: &str, field: &FieldRef, place: crate::case::Place) -> RunError {
         let message = format!("{what} of `{}` is not available", field.name());
         RunError::at(self.case.error(place, what, message, None), &self.case.text)
@@ -164,6 +174,8 @@ impl<'a> Solved<'a> {
         for (probe, &place) in case.probes.iter().zip(places) {
             let values = if probe.field.quantity == Named::Rank {
                 vec![if matches!(place, Location::Here(_)) { mesh.comm.rank() as f64 } else { 0.0 }]
+            } else if probe.field.quantity == Named::Indicator {
+                vec![if let Location::Here(at) = place { self.indicator(at.block, at.cell) } else { 0.0 }]
             } else {
                 let found = quantity(probe.field.quantity).and_then(|q| Some((q, self.source(q)?)));
                 let Some((q, source)) = found else {

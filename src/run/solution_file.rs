@@ -163,6 +163,9 @@ impl Solved<'_> {
             let kind = Entries::Same(mesh.comm.rank() as i32);
             cell_outlines.push(Field { name: "rank".into(), components: 1, kind });
         }
+        if has(Named::Indicator) {
+            cell_outlines.push(Field { name: "indicator".into(), components: 1, kind: Entries::F64 });
+        }
         let grid = vtkhdf::create(
             &mesh.comm,
             path,
@@ -173,7 +176,9 @@ impl Solved<'_> {
                 cell_fields: &cell_outlines,
             },
         )?;
-        let written = self.write_parts(&grid, &points, &fields, &elements, coordinates, region);
+        let indicator = cell_outlines.iter().position(|f| f.name == "indicator");
+        let written =
+            self.write_parts(&grid, &points, &fields, &elements, coordinates, region, indicator);
         Ok(grid.finish(written)?)
     }
 
@@ -182,7 +187,7 @@ impl Solved<'_> {
         let mut fields = Vec::new();
         for field in &self.case.output.fields {
             let name = field.name().replace('.', "_");
-            if field.quantity == Named::Rank {
+            if matches!(field.quantity, Named::Rank | Named::Indicator) {
                 continue;
             }
             if field.quantity == Named::Reaction {
@@ -240,6 +245,7 @@ impl Solved<'_> {
         elements: &[Lagrange],
         coordinates: &[[f64; 3]],
         region: Entries,
+        indicator: Option<usize>,
     ) -> Result<(), OutputError> {
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
@@ -277,6 +283,12 @@ impl Solved<'_> {
                 for (out, &set) in out.iter_mut().zip(sets.skip(rows.start)) {
                     *out = tags[set as usize];
                 }
+            })?;
+        }
+        if let Some(k) = indicator {
+            let from = |cell: usize| self.indicators.get(cell).map_or(0.0, |squared| squared.sqrt());
+            grid.cell_field(k, &|rows: Range<usize>, out: &mut [f64]| {
+                out.iter_mut().zip(rows).for_each(|(out, cell)| *out = from(cell));
             })?;
         }
         for (k, field) in fields.iter().enumerate() {

@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) coordinates: Vec<[f64; 3]>,
     /// Where the case's probes lie.
     places: Vec<Location>,
+    /// Squares of the error indicators of owned cells; empty where none were computed.
+    pub(super) indicators: Vec<f64>,
     /// When the solver did not converge.
     pub(super) failure: Option<RunError>,
 }
@@ -339,7 +341,7 @@ impl Stage<'_, '_> {
             RunError { kind: Kind::NotConverged, what: "solver".into(), ..RunError::at(error, &case.text) }
         });
 
-        Ok(State { u, constraints, pattern, coordinates, places, failure })
+        Ok(State { u, constraints, pattern, coordinates, places, indicators: Vec::new(), failure })
     }
 
     /// Errors against the exact solution, where there is one. Collective.
@@ -364,7 +366,7 @@ impl Stage<'_, '_> {
         let (comm, case, space) = (self.comm, self.case, self.space);
         let c = problem.components();
         let n_owned = space.map.n_owned();
-        let State { mut u, constraints, pattern, coordinates, places, failure } = state;
+        let State { mut u, constraints, pattern, coordinates, places, indicators, failure } = state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
         let begin = Instant::now();
@@ -372,7 +374,7 @@ impl Stage<'_, '_> {
         // What the output needs room for.
         drop(pattern);
         self.run.report.errors = self.errors(problem, &u)?;
-        let results = Solved::new(case, problem, &u, &reactions, !self.run.options.no_files)?;
+        let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
         self.run.report.probes = results.probes(&places)?;
         self.run.report.integrals = results.integrals()?;
         if !self.run.options.no_files {

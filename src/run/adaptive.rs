@@ -1,0 +1,363 @@
+//! The adaptive driver: solve, estimate, mark, refine, rebalance, and again.
+//!
+//! Imports its siblings. Start at [`run`]. A mesh lives for one solve; what goes from one to the next is the
+//! refinement forest and, cell by cell, the solution, from which the next solve starts.
+
+use std::time::Instant;
+
+use partition::steal::{self, Cost, Method, Reference, StealOptions};
+
+use super::error::{Kind, RunError};
+use super::mesh::Loaded;
+use super::stage::{self, Run, Solution, Stage, State};
+use crate::adapt::balance::{self, Times};
+use crate::adapt::estimate::{self, Estimate};
+use crate::adapt::mark::{self, Amount};
+use crate::adapt::transfer;
+use crate::assembly::Problem;
+use crate::case::{Adapt, Estimator, Marking, Rebalance};
+use crate::mesh::Mesh;
+use crate::mesh::facets::Facets;
+use crate::mesh::forest::{Carried, Forest, Mark, Merge};
+use crate::output::phases::Phases;
+use crate::output::run_json::{AdaptReport, AdaptStep, PartitionReport};
+
+use super::conditions::Conditions;
+
+/// The loop ends when the unknowns have come this near to the most allowed: a further step would gain nothing.
+const CLOSE: f64 = 0.97;
+
+/// What is known of the unknowns that one marked cell brings, before any was refined: those of its children,
+/// and of the neighbours that keep the mesh conforming.
+const FIRST_GROWTH: f64 = 1.5;
+
+/// Solves on finer and finer meshes until a limit of the case is reached. Collective.
+///
+/// # Errors
+/// As the steady driver's; a cell that cannot be refined any further.
+pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Solution, RunError> {
+    let (comm, case) = (run.comm, run.case);
+    let Loaded { mut mesh, partition, .. } = loaded;
+    let mut forest = run.phases.time("refine", || Forest::new(&mesh))?;
+    let mut driver = Driver {
+        adapt,
+        report: AdaptReport::default(),
+        reference: (partition.edge_cut > 0)
+            .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+        growth: None,
+        dealt: Dealt {
+            imbalance: [partition.imbalance; 2],
+            edge_cut: partition.edge_cut,
+            ..Dealt::default()
+        },
+        moving: None,
+    };
+    let mut carried: Option<(Carried, usize)> = None;
+    loop {
+        let mut next = None;
+        let mut solution = None;
+        stage::on_mesh(run, &mesh, &mut |stage, problem, materials, conditions| {
+            let start = carried.take().map(|(mut carried, field)| {
+                transfer::from_cells(stage.mesh, stage.space, &carried.take(field), problem.components())
+            });
+            let before = seconds(stage.run.phases);
+            let mut state = stage.solve(problem, materials, conditions, start)?;
+            let after = seconds(stage.run.phases);
+            let times = Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
+            let ended = driver.step(stage, problem, conditions, &mut state)?;
+            match ended {
+                Ended::Because(reason) => {
+                    driver.report.stop_reason = reason.to_owned();
+                    stage.run.report.adapt = Some(driver.report.clone());
+                    solution = Some(stage.finish(problem, state)?);
+                }
+                Ended::Not(marks) => {
+                    let mut carried = Carried::new();
+                    let values = transfer::to_cells(stage.mesh, stage.space, &state.u, problem.components());
+                    let field = carried.add_nodal(case.degree, problem.components(), values);
+                    let costs = balance::costs(stage.mesh, stage.space, &times, adapt.deterministic);
+                    let costs = carried.add_cell(1, Merge::Mean, costs);
+                    next = Some((marks, carried, field, costs, times));
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(solution) = solution {
+            return Ok(solution);
+        }
+        let (marks, mut values, field, costs, times) = next.expect("a step ends or goes on");
+        let cells = mesh.n_cells_global;
+        let refined = run.phases.time("refine", || -> Result<_, RunError> {
+            let changed = forest.adapt(&marks, &mut values)?;
+            mesh = forest.mesh()?;
+            Ok(changed)
+        })?;
+        tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
+        let begin = Instant::now();
+        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut values, costs, &times)?;
+        run.phases.add("rebalance", begin.elapsed().as_secs_f64());
+        run.report.partition = Some(PartitionReport {
+            imbalance: dealt.imbalance[1],
+            edge_cut: dealt.edge_cut,
+            method: dealt.method.clone(),
+        });
+        driver.dealt = dealt;
+        carried = Some((values, field));
+        comm.take_counters();
+    }
+}
+
+/// Seconds so far of what is done again on every mesh.
+fn seconds(phases: &Phases) -> Times {
+    let of = |names: &[&str]| names.iter().map(|name| phases.seconds(name)).sum();
+    Times { cells: of(&["pattern", "assemble"]), unknowns: of(&["pc_setup", "solve"]) }
+}
+
+/// Whether the loop has ended.
+enum Ended {
+    /// And why, as `run.json` says it.
+    Because(&'static str),
+    /// The marks of owned cells.
+    Not(Vec<Mark>),
+}
+
+/// How the cells of a mesh came to their ranks.
+#[derive(Debug, Clone, Default)]
+struct Dealt {
+    /// Before and after cells were moved.
+    imbalance: [f64; 2],
+    edge_cut: u64,
+    moved_cells: u64,
+    method: String,
+    /// Of the rebalance, where one took place.
+    rounds: u64,
+    claims: u64,
+    moved_bytes: u64,
+    flow_l1: f64,
+    fallback: Option<String>,
+}
+
+/// What the loop remembers.
+struct Driver<'a> {
+    adapt: &'a Adapt,
+    report: AdaptReport,
+    /// What a partition from scratch cut.
+    reference: Option<Reference>,
+    /// Marked cells and unknowns of the mesh before, and unknowns per marked cell that came of it.
+    growth: Option<Growth>,
+    dealt: Dealt,
+    /// Seconds of the last rebalance that moved nothing, and a byte of the last that did.
+    moving: Option<Moving>,
+}
+
+#[derive(Clone, Copy)]
+struct Growth {
+    marked: u64,
+    dofs: u64,
+    per_cell: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Moving {
+    fixed_seconds: f64,
+    seconds_per_byte: f64,
+}
+
+impl Driver<'_> {
+    /// Estimates the error of a solve, reports it, and decides what comes next. Collective.
+    fn step(
+        &mut self,
+        stage: &mut Stage,
+        problem: &dyn Problem,
+        conditions: &Conditions,
+        state: &mut State,
+    ) -> Result<Ended, RunError> {
+        let mesh = stage.mesh;
+        let begin = Instant::now();
+        let errors = stage.errors(problem, &state.u)?;
+        stage.run.phases.add("output", begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        let Estimate { indicators, total } =
+            estimated(self.adapt, problem, conditions, &state.u).map_err(|e| stage.locate(e))?;
+        let energy = match self.adapt.tolerance {
+            Some(_) => estimate::energy_norm(problem, &state.u).map_err(|e| stage.locate(e))?,
+            None => 0.0,
+        };
+        stage.run.phases.add("estimate", begin.elapsed().as_secs_f64());
+        let dofs = stage.run.report.dofs;
+        if let Some(growth) = &mut self.growth {
+            growth.per_cell = (dofs.saturating_sub(growth.dofs)) as f64 / growth.marked.max(1) as f64;
+        }
+        let step = self.report.steps.len();
+        let mut entry = AdaptStep {
+            step: step as u32,
+            cells: mesh.n_cells_global,
+            dofs,
+            estimate: total,
+            l2: errors.as_ref().map(|e| e.l2),
+            h1: errors.as_ref().map(|e| e.h1),
+            imbalance_before: self.dealt.imbalance[0],
+            imbalance_after: self.dealt.imbalance[1],
+            moved_cells: self.dealt.moved_cells,
+            edge_cut: self.dealt.edge_cut,
+            extra: Default::default(),
+        };
+        let mut note = |key: &str, value: serde_json::Value| {
+            entry.extra.insert(key.to_owned(), value);
+        };
+        if let Some(solver) = &stage.run.report.solver {
+            note("iterations", solver.iterations.into());
+        }
+        if let Some(exact) = &stage.case.exact {
+            let error = estimate::energy_error(problem, &exact.key, &exact.components, &state.u)
+                .map_err(|e| stage.locate(e))?;
+            if error > 0.0 {
+                note("efficiency", (total / error).into());
+            }
+        }
+        if self.dealt.moved_cells > 0 {
+            note("rebalanced_by", self.dealt.method.clone().into());
+            note("rounds", self.dealt.rounds.into());
+            note("claims", self.dealt.claims.into());
+            note("moved_bytes", self.dealt.moved_bytes.into());
+            note("least_flow", self.dealt.flow_l1.into());
+            if let Some(fallback) = &self.dealt.fallback {
+                note("fallback", fallback.clone().into());
+            }
+        }
+        let sum = total * total;
+        state.indicators = indicators;
+        let over = self.adapt.max_dofs.is_some_and(|most| dofs as f64 >= CLOSE * most as f64);
+        let reason = if state.failure.is_some() {
+            Some("not_converged")
+        } else if self.adapt.tolerance.is_some_and(|tolerance| total <= tolerance * energy) {
+            Some("tolerance")
+        } else if over {
+            Some("max_dofs")
+        } else if step >= self.adapt.max_steps {
+            Some("max_steps")
+        } else if sum <= 0.0 {
+            Some("no_error_left")
+        } else {
+            None
+        };
+        let ended = match reason {
+            Some(reason) => Ended::Because(reason),
+            None => {
+                let begin = Instant::now();
+                let (marks, n_marked) = self.mark(stage, &state.indicators, dofs);
+                stage.run.phases.add("mark", begin.elapsed().as_secs_f64());
+                note("marked_cells", n_marked.into());
+                Ended::Not(marks)
+            }
+        };
+        self.report.steps.push(entry);
+        tracing::info!(step, cells = mesh.n_cells_global, dofs, estimate = total, "adapted");
+        Ok(ended)
+    }
+
+    /// Chooses cells to refine: as the case says, but no more than its most unknowns allow. Collective.
+    fn mark(&mut self, stage: &Stage, indicators: &[f64], dofs: u64) -> (Vec<Mark>, u64) {
+        let (comm, mesh) = (stage.comm, stage.mesh);
+        let amount = match self.adapt.marking {
+            Marking::Dorfler(share) => Amount::Share(share),
+            Marking::Fraction(fraction) => Amount::Fraction(fraction),
+        };
+        let mut choice = mark::largest(comm, indicators, amount);
+        if let Some(most) = self.adapt.max_dofs {
+            let cells = mesh.n_cells_global.max(1) as f64;
+            let first = FIRST_GROWTH * ((1 << mesh.dim) - 1) as f64 * dofs as f64 / cells;
+            let per_cell = self.growth.map_or(first, |g| g.per_cell.max(0.1));
+            let allowed = (most.saturating_sub(dofs) as f64 / per_cell).max(1.0);
+            if choice.n_global as f64 > allowed {
+                choice = mark::largest(comm, indicators, Amount::Fraction(allowed / cells));
+            }
+        }
+        self.growth = Some(Growth { marked: choice.n_global, dofs, per_cell: 0.0 });
+        let marks = choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect();
+        (marks, choice.n_global)
+    }
+
+    /// Moves cells between ranks where their loads have become uneven. Collective.
+    fn rebalance(
+        &mut self,
+        run: &mut Run,
+        forest: &mut Forest,
+        mesh: &mut Mesh,
+        values: &mut Carried,
+        costs: usize,
+        times: &Times,
+    ) -> Result<Dealt, RunError> {
+        let comm = run.comm;
+        if comm.size() == 1 {
+            return Ok(Dealt { imbalance: [1.0; 2], method: "none".into(), ..Dealt::default() });
+        }
+        let begin = Instant::now();
+        let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
+        let graph = balance::graph(mesh, &Facets::new(mesh), values.values(costs)).map_err(fail)?;
+        let options = StealOptions {
+            method: match self.adapt.rebalance {
+                Rebalance::Steal => Method::Steal,
+                Rebalance::Metis => Method::Metis,
+                Rebalance::None => Method::None,
+            },
+            trigger: self.adapt.imbalance,
+            target: self.adapt.imbalance.min(1.03),
+            deterministic: self.adapt.deterministic,
+            dimensions: mesh.dim as u32,
+            ..StealOptions::default()
+        };
+        let cost = self.moving.map(|moving| Cost {
+            solve_seconds: times.total(),
+            solves: 1.0,
+            seconds_per_byte: moving.seconds_per_byte,
+            fixed_seconds: moving.fixed_seconds,
+        });
+        let found =
+            steal::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
+        self.reference = found.reference;
+        let report = found.report;
+        let mut dealt = Dealt {
+            imbalance: [report.imbalance_before, report.imbalance_after],
+            edge_cut: report.edge_cut_after,
+            moved_cells: report.moved_vertices,
+            method: serde_word(&report.method),
+            rounds: report.rounds,
+            claims: report.claims,
+            moved_bytes: 0,
+            flow_l1: report.flow_l1,
+            fallback: report.fallback.as_ref().map(serde_word),
+        };
+        if report.moved_vertices > 0 {
+            let moved = forest.migrate(&found.owner, values)?;
+            *mesh = forest.mesh()?;
+            dealt.moved_bytes = comm.sum(moved.bytes);
+            let seconds = comm.max(begin.elapsed().as_secs_f64());
+            let most = comm.max(moved.bytes).max(1) as f64;
+            self.moving = Some(Moving { fixed_seconds: 0.0, seconds_per_byte: seconds / most });
+        }
+        Ok(dealt)
+    }
+}
+
+/// How serde writes a variant without fields.
+fn serde_word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The estimate that the case asks for. Collective.
+fn estimated(
+    adapt: &Adapt,
+    problem: &dyn Problem,
+    conditions: &Conditions,
+    u: &[f64],
+) -> Result<Estimate, crate::assembly::AssemblyError> {
+    match adapt.estimator {
+        Estimator::Kelly => {
+            let facets = Facets::new(problem.discretisation().mesh);
+            estimate::kelly(problem, &facets, &conditions.essential, u)
+        }
+        Estimator::Recovery => estimate::recovery(problem, u),
+        Estimator::Goal => unreachable!("refused before"),
+    }
+}
