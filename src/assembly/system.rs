@@ -1,18 +1,22 @@
 //! A problem with its law fixed: what drivers see of assembly, whatever the law.
 
 use super::cells;
-use super::constraints::Constraints;
+use super::constraints::{Constraints, Essential};
 use super::derived::{self, Nodal};
 use super::discretisation::{AssemblyError, Discretisation};
+use super::energy;
 use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
 use super::matrix::{self, Matrix, Piece};
 use super::norms::{self, ExactErrors};
 use super::pattern::Pattern;
+use super::recovery;
 use super::regions::RegionNodes;
+use super::residuals::{self, Weights};
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
+use crate::mesh::facets::Facets;
 
 /// A nodal field: `components` values a local node, ghosts included, Cartesian.
 pub type Field = Vec<f64>;
@@ -150,6 +154,26 @@ pub trait Problem {
         u: &[f64],
     ) -> Result<Vec<f64>, AssemblyError>;
 
+    /// Weighted squares of strong residuals, of jumps of the flux and of natural conditions' residuals, per
+    /// owned cell, block after block: the parts of a residual estimator. `essential` are the conditions that
+    /// prescribe the solution. This rank's own: neither collective nor its error.
+    fn residual_indicators(
+        &self,
+        facets: &Facets,
+        essential: &[Essential],
+        u: &[f64],
+        weights: Weights,
+    ) -> Result<Vec<f64>, AssemblyError>;
+
+    /// Squares of the energy norm of what separates the gradient from one fitted to it within each region, per
+    /// owned cell, block after block: a recovery estimator. Collective, and so is its error.
+    fn recovery_indicators(&self, u: &[f64]) -> Result<Vec<f64>, AssemblyError>;
+
+    /// This rank's part of the squared energy norm of `u`, or of its difference from an exact solution given
+    /// with its key: `f1 : grad e + reaction e^2` over owned cells, with the part of the flux `f1` that is
+    /// linear in the gradient. Convection and what happens on the boundary have no part in it.
+    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError>;
+
     /// Norms of the error. Collective.
     ///
     /// # Errors
@@ -229,6 +253,26 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         let (law, d) = (&self.law, &self.discretisation);
         let quantity = self.sized(quantity);
         functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, what, u)
+    }
+
+    fn residual_indicators(
+        &self,
+        facets: &Facets,
+        essential: &[Essential],
+        u: &[f64],
+        weights: Weights,
+    ) -> Result<Vec<f64>, AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        let (rules, loads) = (&self.rules, &self.loads);
+        residuals::indicators::<L, D, C>(law, d, rules, loads, essential, facets, u, weights)
+    }
+
+    fn recovery_indicators(&self, u: &[f64]) -> Result<Vec<f64>, AssemblyError> {
+        recovery::indicators::<L, D, C>(&self.law, &self.discretisation, u)
+    }
+
+    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError> {
+        energy::square::<L, D, C>(&self.law, &self.discretisation, u, exact)
     }
 
     fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
