@@ -4,6 +4,7 @@
 //! Imports `mesh`, `space`, `assembly`, `solver` and the crate `cluster`. Start at [`estimate`]; its
 //! indicators are squares, one for each owned cell, block after block, and [`mark`] chooses among them.
 
+pub mod balance;
 pub mod estimate;
 pub mod mark;
 pub mod transfer;

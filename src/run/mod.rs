@@ -2,6 +2,7 @@
 //!
 //! Imports every room to its left. Start at [`run_case`].
 
+mod adaptive;
 pub mod conditions;
 pub mod error;
 mod level;

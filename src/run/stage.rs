@@ -392,7 +392,7 @@ impl Stage<'_, '_> {
     }
 
     /// Points an assembly error into the case file where its key stands there.
-    fn locate(&self, error: AssemblyError) -> RunError {
+    pub(super) fn locate(&self, error: AssemblyError) -> RunError {
         let plain = RunError::from(error);
         let Some(key) = plain.key.clone() else { return plain.in_mesh(self.case) };
         let place = self.place_of(&key);

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use cluster::Comm;
 
+use super::adaptive;
 use super::error::{Kind, RunError};
 use super::mesh;
 use super::stage::{self, Run, Solution};
-use crate::case::{Backend, Case, Place};
+use crate::case::{Backend, Case, Estimator, Place};
 use crate::output::phases::{self, Phases};
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
@@ -90,8 +91,8 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
-    if let Some(adapt) = &case.adapt {
-        return Err(not_yet(case, adapt.place, "adapt", "adaptive refinement"));
+    if let Some(adapt) = case.adapt.as_ref().filter(|a| a.estimator == Estimator::Goal) {
+        return Err(not_yet(case, adapt.place, "adapt.estimator", "the estimator \"goal\""));
     }
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
@@ -119,13 +120,17 @@ fn solve(
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let mut run = Run { comm, case, options, report, phases, progress };
     let line = run.progress.phase("mesh");
-    let mesh::Loaded { mesh, partition, warnings } =
-        mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
-    run.report.warnings.extend(warnings);
+    let mut loaded = mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
+    run.report.warnings.append(&mut loaded.warnings);
+    let mesh::Loaded { mesh, partition, .. } = &loaded;
     let (cells, method) = (mesh.n_cells_global, partition.method.as_str());
     tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
-    run.report.partition = Some(partition);
+    run.report.partition = Some(partition.clone());
     drop(line);
+    if let Some(adapt) = &case.adapt {
+        return adaptive::run(&mut run, loaded, adapt).map_err(|e| e.in_mesh(case));
+    }
+    let mesh = loaded.mesh;
     let mut solution = None;
     stage::on_mesh(&mut run, &mesh, &mut |stage, problem, materials, conditions| {
         let state = stage.solve(problem, materials, conditions, None)?;
