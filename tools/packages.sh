@@ -184,6 +184,34 @@ prepare_python() {
     export FEMDD_PYTHON="$venv/bin/python"
 }
 
+# check_space TARGET SCRATCH: this many MiB for the target directory, less what it holds already, and for temporary
+# files. Half-written libraries and logs give errors that say nothing of a full disk.
+check_space() {
+    local target have need where free i j
+    target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    have=$(du -sm "$target" 2>/dev/null | cut -f1) || true
+    # A quarter of it is made anew by any change.
+    need=$(($1 - ${have:-0}))
+    if [ "$need" -lt $(($1 / 4)) ]; then need=$(($1 / 4)); fi
+    local places=("$target" "${TMPDIR:-/tmp}") needs=("$need" "$2") systems=() told=()
+    for i in 0 1; do
+        where=${places[i]}
+        while [ ! -e "$where" ]; do where=$(dirname "$where"); done
+        read -r systems[i] free < <(df --output=source,avail -m "$where" | tail -n1)
+        told[i]=$free
+    done
+    # On one file system both must fit.
+    if [ "${systems[0]}" = "${systems[1]}" ] && [ "${told[0]}" = "${told[1]}" ]; then
+        needs=($((needs[0] + needs[1])) 0)
+    fi
+    for i in 0 1; do
+        if [ "${told[i]:-0}" -lt "${needs[i]}" ]; then
+            fail "too little disk space: ${places[i]} needs ${needs[i]} MiB and has ${told[i]:-0} MiB" \
+                "make room there, or set CARGO_TARGET_DIR (what is built) or TMPDIR (temporary files) to a larger disk"
+        fi
+    done
+}
+
 # 754 -> "12 min 34 s"
 duration() {
     if [ "$1" -ge 60 ]; then echo "$(($1 / 60)) min $(($1 % 60)) s"; else echo "$1 s"; fi
