@@ -5,12 +5,12 @@
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation, Rules};
-use super::lanes::{LANES, Lanes};
-use super::residuals::{Loaded, eight};
+use super::lanes::Gathered;
+use super::residuals::Loaded;
 use super::sampler::same_material;
 use crate::element::GeometryKind;
 use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
-use crate::law::lanes::Lanes as Eight;
+use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
 
 /// Cells that a task takes: fixed, so that sums do not depend on the number of threads.
@@ -18,8 +18,8 @@ const CELLS_PER_TASK: usize = 1 << 10;
 
 /// The buffers of a thread.
 #[derive(Default)]
-struct Work<const C: usize> {
-    cells: Lanes<C>,
+struct Work<const D: usize, const C: usize> {
+    cells: Gathered<D, C>,
     loaded: Loaded,
     x: [Vec<f64>; 3],
     /// `[expression][q][lane]`: each component's value, then its slopes.
@@ -51,14 +51,14 @@ pub(super) fn square<L: Law<D, C>, const D: usize, const C: usize>(
         let curved = usize::from(block.geometry != GeometryKind::Linear) * 2;
         let more = if exact.is_some() { 4 } else { 0 };
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved + more, 1);
-        let of_task = |work: &mut Work<C>, task: usize| {
+        let of_task = |work: &mut Work<D, C>, task: usize| {
             let first = task * CELLS_PER_TASK;
             work.ids.clear();
             work.ids.extend(first as u32..(first + CELLS_PER_TASK).min(block.n_owned) as u32);
             let (mut begin, mut sum) = (0, 0.0);
             while begin < work.ids.len() {
                 let n = same_material(d, b, &work.ids[begin..]);
-                let mut ids = [0u32; LANES];
+                let mut ids = [0u32; WIDTH];
                 ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
                 sum += cells::<L, D, C>(law, d, b, &rules, work, &ids[..n], u, &outputs)
                     .map_err(|e| e.named::<D>(exact))?;
@@ -111,7 +111,7 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     b: usize,
     rules: &Rules,
-    work: &mut Work<C>,
+    work: &mut Work<D, C>,
     ids: &[u32],
     u: &[f64],
     exact: &ExprSet,
@@ -121,12 +121,12 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     let wanted = |slot| law.needs(Part::Flux, slot);
     let material = d.material(b, ids[0] as usize);
     work.loaded.load(d.materials, material, &work.cells, &rules.geometry, d.time, wanted)?;
-    let n = rules.rule.weights.len() * LANES;
+    let n = rules.rule.weights.len() * WIDTH;
     if !exact.is_empty() {
         work.x.iter_mut().for_each(|x| x.resize(n, 0.0));
         for q in 0..rules.rule.weights.len() {
             let at = work.cells.image(&rules.geometry, q);
-            (0..3).for_each(|k| work.x[k][q * LANES..][..LANES].copy_from_slice(&at[k]));
+            (0..D).for_each(|k| work.x[k][q * WIDTH..][..WIDTH].copy_from_slice(at[k].as_array()));
         }
         work.exact.resize(n * exact.len(), 0.0);
         let points = Points { x: &work.x[0], y: &work.x[1], z: &work.x[2], t: d.time };
@@ -137,36 +137,36 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
         }
     }
     let exact_at = |output: usize, q: usize| {
-        let mut lanes = [0.0; LANES];
+        let mut lanes = [0.0; WIDTH];
         if !work.exact.is_empty() && !exact.is_empty() {
-            lanes.copy_from_slice(&work.exact[output * n + q * LANES..][..LANES]);
+            lanes.copy_from_slice(&work.exact[output * n + q * WIDTH..][..WIDTH]);
         }
-        eight(&lanes)
+        Lanes::new(lanes)
     };
-    let mut sum = Eight::default();
-    let mut map = ([[[0.0; LANES]; D]; D], [0.0; LANES]);
+    let mut sum = Lanes::default();
+    let mut map = ([[Lanes::default(); D]; D], Lanes::default());
     for (q, &weight) in rules.rule.weights.iter().enumerate() {
         if q == 0 || !affine {
-            map = work.cells.map::<D>(d, b, ids, &rules.geometry, q)?;
+            map = work.cells.map(d, b, ids, &rules.geometry, q)?;
         }
         let value = work.cells.value(&rules.basis, q);
         let gradient = work.cells.gradient(&rules.basis, q, &map.0);
-        let mut p = Point::<D, C, Eight>::default();
+        let mut p = Point::<D, C, Lanes>::default();
         for c in 0..C {
-            p.u[c] = eight(&value[c]) - exact_at(c * (1 + D), q);
-            (0..D).for_each(|a| p.grad[c][a] = eight(&gradient[c][a]) - exact_at(c * (1 + D) + 1 + a, q));
+            p.u[c] = value[c] - exact_at(c * (1 + D), q);
+            (0..D).for_each(|a| p.grad[c][a] = gradient[c][a] - exact_at(c * (1 + D) + 1 + a, q));
         }
-        let coefficients = work.loaded.batch.lanes(q * LANES);
-        let (mut with, mut without) = (Residual::<D, C, Eight>::default(), Residual::default());
+        let coefficients = work.loaded.batch.lanes(q * WIDTH);
+        let (mut with, mut without) = (Residual::<D, C, Lanes>::default(), Residual::default());
         law.balance(&p, &coefficients, &mut with);
         law.balance(&Point::default(), &coefficients, &mut without);
         let [_, reaction] = law.sizes(&coefficients);
-        let mut density = Eight::default();
+        let mut density = Lanes::default();
         for c in 0..C {
             density += reaction * p.u[c] * p.u[c];
             (0..D).for_each(|a| density += (with.f1[c][a] - without.f1[c][a]) * p.grad[c][a]);
         }
-        sum += density * Eight::splat(weight) * eight(&map.1);
+        sum += density * Lanes::splat(weight) * map.1;
     }
     Ok(sum.to_array()[..ids.len()].iter().sum())
 }

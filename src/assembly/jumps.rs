@@ -8,10 +8,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation};
-use super::lanes::{LANES, Lane, Lanes};
-use super::residuals::{Loaded, Task, eight, square_of_scale};
+use super::lanes::Gathered;
+use super::residuals::{Loaded, Task, square_of_scale};
 use crate::element::{GeometryKind, Quadrature, Table};
-use crate::law::lanes::{Lanes as Eight, Real};
+use crate::law::lanes::{Lanes, Real, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
 use crate::mesh::facets::{Facets, Kind, Run};
 use crate::mesh::geometry;
@@ -121,9 +121,9 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
     }
     let results: Vec<Result<(), AssemblyError>> = parts
         .into_par_iter()
-        .map_init(Work::<C>::default, |work, (run, range, out)| {
+        .map_init(Work::<D, C>::default, |work, (run, range, out)| {
             let sides = &tables.of_kind[&plain(&run.kind)];
-            for (pairs, out) in facets.cells[range].chunks(LANES).zip(out.chunks_mut(LANES)) {
+            for (pairs, out) in facets.cells[range].chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
                 task.add_facets::<D, C>(work, &run.kind, sides, pairs, out)?;
             }
             Ok(())
@@ -135,8 +135,8 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
 
 /// The buffers of a thread.
 #[derive(Default)]
-struct Work<const C: usize> {
-    cells: [Lanes<C>; 2],
+struct Work<const D: usize, const C: usize> {
+    cells: [Gathered<D, C>; 2],
     loaded: [Loaded; 2],
 }
 
@@ -144,7 +144,7 @@ impl<L> Task<'_, L> {
     /// Computes at most eight facets of one kind.
     fn add_facets<const D: usize, const C: usize>(
         &self,
-        work: &mut Work<C>,
+        work: &mut Work<D, C>,
         kind: &Kind,
         sides: &Sides,
         pairs: &[[u32; 2]],
@@ -156,7 +156,7 @@ impl<L> Task<'_, L> {
         let d = self.d;
         let blocks = kind.blocks.map(|b| b as usize);
         let affine = blocks.map(|b| d.mesh.blocks[b].is_affine());
-        let mut ids = [[0u32; LANES]; 2];
+        let mut ids = [[0u32; WIDTH]; 2];
         for side in 0..2 {
             pairs.iter().zip(&mut ids[side]).for_each(|(pair, id)| *id = pair[side]);
             work.cells[side].gather(d, blocks[side], &ids[side][..pairs.len()], self.u);
@@ -165,25 +165,25 @@ impl<L> Task<'_, L> {
             let geometry = &sides.geometry[side];
             work.loaded[side].load(d.materials, material, &work.cells[side], geometry, d.time, wanted)?;
         }
-        let mut h = [1.0; LANES];
+        let mut h = [1.0; WIDTH];
         for (l, pair) in pairs.iter().enumerate() {
             let size = |side: usize| self.sizes[blocks[side]][pair[side] as usize];
             h[l] = 0.5 * (size(0) + size(1)) / d.space.degree as f64;
         }
-        let h = eight(&h);
-        let mut maps = [([[[0.0; LANES]; D]; D], [0.0; LANES]); 2];
-        let mut sum = Eight::default();
+        let h = Lanes::new(h);
+        let mut maps = [([[Lanes::default(); D]; D], Lanes::default()); 2];
+        let mut sum = Lanes::default();
         for (q, &weight) in sides.weights.iter().enumerate() {
-            let mut jump = [[Eight::default(); D]; C];
-            let (mut modulus, mut reaction) = (Eight::default(), Eight::default());
+            let mut jump = [[Lanes::default(); D]; C];
+            let (mut modulus, mut reaction) = (Lanes::default(), Lanes::default());
             for side in 0..2 {
                 let cells = &work.cells[side];
                 if q == 0 || !affine[side] {
                     let ids = &ids[side][..pairs.len()];
-                    maps[side] = cells.map::<D>(d, blocks[side], ids, &sides.geometry[side], q)?;
+                    maps[side] = cells.map(d, blocks[side], ids, &sides.geometry[side], q)?;
                 }
                 let gradient = cells.gradient(&sides.basis[side], q, &maps[side].0);
-                let coefficients = work.loaded[side].batch.lanes(q * LANES);
+                let coefficients = work.loaded[side].batch.lanes(q * WIDTH);
                 let flux = flux(self.law, &gradient, &coefficients);
                 let [m, r] = self.law.sizes(&coefficients);
                 (modulus, reaction) = (modulus.max(m), reaction.max(r));
@@ -199,23 +199,23 @@ impl<L> Task<'_, L> {
             }
             // The normal times the area element: det J^-T n.
             let (inverse, determinant) = &maps[0];
-            let mut normal = [Eight::default(); D];
-            let mut area = Eight::default();
+            let mut normal = [Lanes::default(); D];
+            let mut area = Lanes::default();
             for a in 0..D {
                 for k in 0..D {
-                    normal[a] = eight(&inverse[k][a]).mul_add(Eight::splat(sides.normal[k]), normal[a]);
+                    normal[a] = inverse[k][a].mul_add(Lanes::splat(sides.normal[k]), normal[a]);
                 }
-                normal[a] *= eight(determinant);
+                normal[a] *= *determinant;
                 area = normal[a].mul_add(normal[a], area);
             }
-            let mut square = Eight::default();
+            let mut square = Lanes::default();
             for jump in &jump {
-                let mut along = Eight::default();
+                let mut along = Lanes::default();
                 (0..D).for_each(|a| along = jump[a].mul_add(normal[a], along));
                 square = along.mul_add(along, square);
             }
             let scale = (square_of_scale(modulus, reaction, h) / (modulus * area)).sqrt();
-            sum = Real::mul_add(square * Eight::splat(weight), scale, sum);
+            sum = Real::mul_add(square * Lanes::splat(weight), scale, sum);
         }
         let sum = sum.to_array();
         out.iter_mut().zip(sum).for_each(|(out, sum)| *out = self.weights.jumps * sum);
@@ -227,14 +227,14 @@ impl<L> Task<'_, L> {
 #[inline(always)]
 fn flux<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
-    gradient: &[[Lane; D]; C],
-    coefficients: &crate::law::Coefficients<Eight>,
-) -> [[Eight; D]; C] {
-    let mut p = Point::<D, C, Eight>::default();
+    gradient: &[[Lanes; D]; C],
+    coefficients: &crate::law::Coefficients<Lanes>,
+) -> [[Lanes; D]; C] {
+    let mut p = Point::<D, C, Lanes>::default();
     for c in 0..C {
-        (0..D).for_each(|a| p.grad[c][a] = eight(&gradient[c][a]));
+        (0..D).for_each(|a| p.grad[c][a] = gradient[c][a]);
     }
-    let mut r = Residual::<D, C, Eight>::default();
+    let mut r = Residual::<D, C, Lanes>::default();
     law.balance(&p, coefficients, &mut r);
     r.f1
 }

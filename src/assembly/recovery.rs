@@ -12,12 +12,12 @@
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation, Rules};
-use super::lanes::{LANES, Lane, Lanes};
+use super::lanes::Gathered;
 use super::regions::RegionNodes;
-use super::residuals::{Loaded, eight};
+use super::residuals::Loaded;
 use super::sampler::same_material;
 use crate::element::{GeometryKind, Table};
-use crate::law::lanes::Lanes as Eight;
+use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
 use crate::space::{Order, Space};
 
@@ -108,21 +108,21 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
         let n = rules.rule.len();
         let width = n * (D + D * C);
         let mut values = vec![0.0; block.n_cells * width];
-        let of_task = |cells: &mut Lanes<C>, (task, out): (usize, &mut [f64])| {
-            for (g, out) in out.chunks_mut(LANES * width).enumerate() {
+        let of_task = |cells: &mut Gathered<D, C>, (task, out): (usize, &mut [f64])| {
+            for (g, out) in out.chunks_mut(WIDTH * width).enumerate() {
                 let n_lanes = out.len() / width;
-                let mut ids = [0u32; LANES];
-                (0..n_lanes).for_each(|l| ids[l] = (task * PER_TASK + g * LANES + l) as u32);
+                let mut ids = [0u32; WIDTH];
+                (0..n_lanes).for_each(|l| ids[l] = (task * PER_TASK + g * WIDTH + l) as u32);
                 cells.gather(d, b, &ids[..n_lanes], u);
                 for q in 0..n {
-                    let (inverse, _) = cells.map::<D>(d, b, &ids[..n_lanes], &rules.geometry, q)?;
+                    let (inverse, _) = cells.map(d, b, &ids[..n_lanes], &rules.geometry, q)?;
                     let at = cells.image(&rules.geometry, q);
                     let gradient = cells.gradient(&rules.basis, q, &inverse);
                     for l in 0..n_lanes {
                         let row = &mut out[l * width + q * (D + D * C)..][..D + D * C];
-                        (0..D).for_each(|k| row[k] = at[k][l]);
+                        (0..D).for_each(|k| row[k] = at[k].as_array()[l]);
                         for (out, slope) in row[D..].iter_mut().zip(gradient.as_flattened()) {
-                            *out = slope[l];
+                            *out = slope.as_array()[l];
                         }
                     }
                 }
@@ -130,7 +130,7 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
             Ok(())
         };
         let tasks = values.par_chunks_mut((PER_TASK * width).max(1)).enumerate();
-        let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Lanes::default, of_task).collect();
+        let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Gathered::default, of_task).collect();
         results.into_iter().collect::<Result<(), _>>()?;
         samples.n_points.push(n);
         samples.values.push(values);
@@ -269,8 +269,8 @@ fn fit_one<const D: usize, const C: usize>(
 
 /// The buffers of a thread.
 #[derive(Default)]
-struct Work<const C: usize> {
-    cells: Lanes<C>,
+struct Work<const D: usize, const C: usize> {
+    cells: Gathered<D, C>,
     loaded: Loaded,
     ids: Vec<u32>,
 }
@@ -303,14 +303,14 @@ fn compare<L: Law<D, C>, const D: usize, const C: usize>(
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved, 1);
         let hats = GeometryKind::Linear.basis(block.shape).tabulate(&rules.rule.points, 0);
         let with = Compared { b, rules, hats, corners, points, fits };
-        let of_task = |work: &mut Work<C>, (task, out): (usize, &mut [f64])| {
+        let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
             let first = task * PER_TASK;
             work.ids.clear();
             work.ids.extend(first as u32..(first + out.len()) as u32);
             let mut begin = 0;
             while begin < out.len() {
                 let n = same_material(d, b, &work.ids[begin..]);
-                let mut ids = [0u32; LANES];
+                let mut ids = [0u32; WIDTH];
                 ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
                 cells::<L, D, C>(law, d, &with, work, &ids[..n], u, &mut out[begin..begin + n])?;
                 begin += n;
@@ -329,7 +329,7 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
     with: &Compared,
-    work: &mut Work<C>,
+    work: &mut Work<D, C>,
     ids: &[u32],
     u: &[f64],
     out: &mut [f64],
@@ -340,32 +340,33 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     let wanted = |slot| law.needs(Part::Flux, slot);
     let material = d.material(b, ids[0] as usize);
     work.loaded.load(d.materials, material, &work.cells, &rules.geometry, d.time, wanted)?;
-    let mut sum = Eight::default();
-    let mut map = ([[[0.0; LANES]; D]; D], [0.0; LANES]);
+    let mut sum = Lanes::default();
+    let mut map = ([[Lanes::default(); D]; D], Lanes::default());
     for (q, &weight) in rules.rule.weights.iter().enumerate() {
         if q == 0 || !affine {
-            map = work.cells.map::<D>(d, b, ids, &rules.geometry, q)?;
+            map = work.cells.map(d, b, ids, &rules.geometry, q)?;
         }
         let gradient = work.cells.gradient(&rules.basis, q, &map.0);
         let at = work.cells.image(&rules.geometry, q);
-        let mut recovered = [[[0.0; LANES]; D]; C];
+        let mut recovered = [[Lanes::default(); D]; C];
         for (lane, &cell) in ids.iter().enumerate() {
-            let place = [at[0][lane], at[1][lane], at[2][lane]];
+            let mut place = [0.0; 3];
+            (0..D).for_each(|k| place[k] = at[k].as_array()[lane]);
             blend::<D, C>(d, with, cell as usize, with.hats.values_at(q), &place, lane, &mut recovered);
         }
-        let mut p = Point::<D, C, Eight>::default();
+        let mut p = Point::<D, C, Lanes>::default();
         for c in 0..C {
-            (0..D).for_each(|a| p.grad[c][a] = eight(&recovered[c][a]) - eight(&gradient[c][a]));
+            (0..D).for_each(|a| p.grad[c][a] = recovered[c][a] - gradient[c][a]);
         }
-        let coefficients = work.loaded.batch.lanes(q * LANES);
-        let (mut one, mut none) = (Residual::<D, C, Eight>::default(), Residual::default());
+        let coefficients = work.loaded.batch.lanes(q * WIDTH);
+        let (mut one, mut none) = (Residual::<D, C, Lanes>::default(), Residual::default());
         law.balance(&p, &coefficients, &mut one);
         law.balance(&Point::default(), &coefficients, &mut none);
-        let mut density = Eight::default();
+        let mut density = Lanes::default();
         for c in 0..C {
             (0..D).for_each(|a| density += (one.f1[c][a] - none.f1[c][a]) * p.grad[c][a]);
         }
-        sum += density * Eight::splat(weight) * eight(&map.1);
+        sum += density * Lanes::splat(weight) * map.1;
     }
     out.iter_mut().zip(sum.to_array()).for_each(|(out, sum)| *out = sum.max(0.0));
     Ok(())
@@ -379,7 +380,7 @@ fn blend<const D: usize, const C: usize>(
     hats: &[f64],
     place: &[f64; 3],
     lane: usize,
-    out: &mut [[Lane; D]; C],
+    out: &mut [[Lanes; D]; C],
 ) {
     let block = &d.mesh.blocks[with.b];
     let fits = with.fits;
@@ -408,7 +409,7 @@ fn blend<const D: usize, const C: usize>(
             for a in 0..D {
                 let coefficients = &fit[(c * D + a) * n..][..n];
                 let value: f64 = coefficients.iter().zip(&powers_here).map(|(x, y)| x * y).sum();
-                out[c][a][lane] += weight * value;
+                out[c][a].as_mut_array()[lane] += weight * value;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Strong residuals on cells, jumps of the flux across facets, and residuals of natural conditions, each
 //! squared, integrated and weighted: the parts of a residual estimator.
 //!
-//! Imports the discretisation, `law` and `mesh`. Eight cells or facets of one kind at a time. Start at
+//! Imports the discretisation, `law` and `mesh`. Lanes cells or facets of one kind at a time. Start at
 //! [`indicators`], which says what is summed; the facets' part is in `jumps`, the boundary's in `outside`.
 //!
 //! Bound by gathering coordinates and values: two cells a facet.
@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::constraints::Essential;
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::facets::{FacetLoad, FacetRule};
-use super::lanes::{LANES, Lane, Lanes};
+use super::lanes::Gathered;
 use super::sampler::same_material;
 use super::{jumps, outside};
 use crate::element::{GeometryKind, Quadrature, Shape};
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::Points;
-use crate::law::lanes::{Lanes as Eight, Real};
+use crate::law::lanes::{Lanes, Real, WIDTH};
 use crate::law::{Law, Material, Part, Point, Residual, Sloped};
 use crate::mesh::facets::Facets;
 
@@ -110,15 +110,15 @@ pub(super) fn cell_sizes<const D: usize>(d: &Discretisation) -> Result<Vec<Vec<f
         let rule = Quadrature::new(block.shape, degree).expect("rules exist for every degree asked for");
         let geometry = crate::mesh::geometry::basis(block).tabulate(&rule.points, 1);
         let mut sizes = vec![0.0; block.n_cells];
-        let of_task = |cells: &mut Lanes<1>, (task, sizes): (usize, &mut [f64])| {
-            let mut ids = [0u32; LANES];
-            for (g, sizes) in sizes.chunks_mut(LANES).enumerate() {
+        let of_task = |cells: &mut Gathered<D, 1>, (task, sizes): (usize, &mut [f64])| {
+            let mut ids = [0u32; WIDTH];
+            for (g, sizes) in sizes.chunks_mut(WIDTH).enumerate() {
                 let n = sizes.len();
-                (0..n).for_each(|l| ids[l] = (task * CELLS_PER_TASK + g * LANES + l) as u32);
+                (0..n).for_each(|l| ids[l] = (task * CELLS_PER_TASK + g * WIDTH + l) as u32);
                 cells.gather(d, b, &ids[..n], &[]);
                 for (q, weight) in rule.weights.iter().enumerate() {
-                    let (_, determinant) = cells.map::<D>(d, b, &ids[..n], &geometry, q)?;
-                    (0..n).for_each(|l| sizes[l] += weight * determinant[l]);
+                    let (_, determinant) = cells.map(d, b, &ids[..n], &geometry, q)?;
+                    (0..n).for_each(|l| sizes[l] += weight * determinant.as_array()[l]);
                 }
                 for size in sizes {
                     let volume = *size * factor;
@@ -132,7 +132,7 @@ pub(super) fn cell_sizes<const D: usize>(d: &Discretisation) -> Result<Vec<Vec<f
             Ok(())
         };
         let tasks = sizes.par_chunks_mut(CELLS_PER_TASK).enumerate();
-        let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Lanes::default, of_task).collect();
+        let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Gathered::default, of_task).collect();
         results.into_iter().collect::<Result<(), _>>()?;
         all.push(sizes);
     }
@@ -145,16 +145,16 @@ pub(super) struct Loaded {
     pub batch: CoefficientBatch,
     /// The material whose constants are at hand.
     material: Option<usize>,
-    x: [Vec<Lane>; 3],
+    x: [Vec<Lanes>; 3],
 }
 
 impl Loaded {
     /// Loads the `wanted` slots of `materials[material]` at the points of a table of the cells' geometry.
-    pub fn load<const C: usize>(
+    pub fn load<const D: usize, const C: usize>(
         &mut self,
         materials: &[Material],
         material: usize,
-        cells: &Lanes<C>,
+        cells: &Gathered<D, C>,
         geometry: &crate::element::Table,
         time: f64,
         wanted: impl Fn(usize) -> bool,
@@ -168,37 +168,31 @@ impl Loaded {
         if constant {
             self.x.iter_mut().for_each(Vec::clear);
         } else {
-            self.x.iter_mut().for_each(|x| x.resize(geometry.n_points, [0.0; LANES]));
+            self.x.iter_mut().for_each(|x| x.resize(geometry.n_points, Lanes::default()));
             for q in 0..geometry.n_points {
                 let at = cells.image(geometry, q);
-                (0..3).for_each(|k| self.x[k][q] = at[k]);
+                (0..D).for_each(|k| self.x[k][q] = at[k]);
             }
         }
-        let [x, y, z] = self.x.each_ref().map(|x| x.as_flattened());
+        let [x, y, z] = self.x.each_ref().map(|x| bytemuck::cast_slice(x));
         let points = Points { x, y, z, t: time };
         self.batch
             .evaluate_some(&materials[material], &points, wanted)
-            .map_err(|e| AssemblyError::not_finite(e, &self.x.each_ref().map(|x| x.as_flattened().to_vec())))
+            .map_err(|e| AssemblyError::not_finite(e, &self.x.each_ref().map(|x| bytemuck::cast_slice(x).to_vec())))
     }
-}
-
-/// Lanes as one number of the law's.
-#[inline(always)]
-pub(super) fn eight(lane: &Lane) -> Eight {
-    Eight::new(*lane)
 }
 
 /// `a^2`, with the modulus, the reaction and the size over the degree.
 #[inline(always)]
-pub(super) fn square_of_scale(modulus: Eight, reaction: Eight, h: Eight) -> Eight {
-    let reaction = reaction.max(Eight::splat(0.0));
-    Eight::splat(1.0) / (modulus / (h * h) + reaction)
+pub(super) fn square_of_scale(modulus: Lanes, reaction: Lanes, h: Lanes) -> Lanes {
+    let reaction = reaction.max(Lanes::splat(0.0));
+    Lanes::splat(1.0) / (modulus / (h * h) + reaction)
 }
 
 /// The buffers of a thread.
 #[derive(Default)]
-struct Work<const C: usize> {
-    cells: Lanes<C>,
+struct Work<const D: usize, const C: usize> {
+    cells: Gathered<D, C>,
     loaded: Loaded,
     ids: Vec<u32>,
 }
@@ -218,14 +212,14 @@ impl<L> Task<'_, L> {
             rest = others;
             let curved = usize::from(block.geometry != GeometryKind::Linear) * 2;
             let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved, 2);
-            let of_task = |work: &mut Work<C>, (task, out): (usize, &mut [f64])| {
+            let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
                 let first = task * CELLS_PER_TASK;
                 work.ids.clear();
                 work.ids.extend(first as u32..(first + out.len()) as u32);
                 let mut begin = 0;
                 while begin < out.len() {
                     let n = same_material(d, b, &work.ids[begin..]);
-                    let mut ids = [0u32; LANES];
+                    let mut ids = [0u32; WIDTH];
                     ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
                     self.cells::<D, C>(work, b, &rules, &sloped, &ids[..n], &mut out[begin..begin + n])?;
                     begin += n;
@@ -242,7 +236,7 @@ impl<L> Task<'_, L> {
     /// Adds the residuals inside at most eight cells of one material.
     fn cells<const D: usize, const C: usize>(
         &self,
-        work: &mut Work<C>,
+        work: &mut Work<D, C>,
         b: usize,
         rules: &Rules,
         sloped: &[Material],
@@ -260,53 +254,53 @@ impl<L> Task<'_, L> {
         let straight = affine && d.space.degree == 1;
         let wanted = |slot| self.law.needs(Part::Flux, slot);
         let flat = straight && d.is_constant(b, cells[0] as usize, wanted);
-        let mut h = [1.0; LANES];
+        let mut h = [1.0; WIDTH];
         let degree = d.space.degree as f64;
         (0..cells.len()).for_each(|l| h[l] = self.sizes[b][cells[l] as usize] / degree);
-        let h = eight(&h);
-        let mut sum = Eight::default();
-        let (mut inverse, mut determinant) = ([[[0.0; LANES]; D]; D], [0.0; LANES]);
-        let mut gradient = [[[0.0; LANES]; D]; C];
+        let h = Lanes::new(h);
+        let mut sum = Lanes::default();
+        let (mut inverse, mut determinant) = ([[Lanes::default(); D]; D], Lanes::default());
+        let mut gradient = [[Lanes::default(); D]; C];
         for (q, &weight) in rules.rule.weights.iter().enumerate() {
             if q == 0 || !affine {
-                (inverse, determinant) = work.cells.map::<D>(d, b, cells, &rules.geometry, q)?;
+                (inverse, determinant) = work.cells.map(d, b, cells, &rules.geometry, q)?;
             }
             let value = work.cells.value(&rules.basis, q);
             if q == 0 || !straight {
                 gradient = work.cells.gradient(&rules.basis, q, &inverse);
             }
-            let mut p = Point::<D, C, Eight>::default();
+            let mut p = Point::<D, C, Lanes>::default();
             for c in 0..C {
-                p.u[c] = eight(&value[c]);
-                (0..D).for_each(|a| p.grad[c][a] = eight(&gradient[c][a]));
+                p.u[c] = value[c];
+                (0..D).for_each(|a| p.grad[c][a] = gradient[c][a]);
             }
-            let coefficients = work.loaded.batch.lanes(q * LANES);
-            let mut r = Residual::<D, C, Eight>::default();
+            let coefficients = work.loaded.batch.lanes(q * WIDTH);
+            let mut r = Residual::<D, C, Lanes>::default();
             self.law.balance(&p, &coefficients, &mut r);
             if !flat {
                 let second = if straight {
-                    [[[[0.0; LANES]; D]; D]; C]
+                    [[[Lanes::default(); D]; D]; C]
                 } else {
                     work.cells.second(&rules.basis, &rules.geometry, q, &inverse, &gradient, affine)
                 };
                 for axis in 0..D {
-                    let mut p = Point::<D, C, Sloped<Eight>>::default();
+                    let mut p = Point::<D, C, Sloped<Lanes>>::default();
                     for c in 0..C {
-                        p.u[c] = Sloped { value: eight(&value[c]), slope: eight(&gradient[c][axis]) };
+                        p.u[c] = Sloped { value: value[c], slope: gradient[c][axis] };
                         for a in 0..D {
-                            let (value, slope) = (eight(&gradient[c][a]), eight(&second[c][a][axis]));
+                            let (value, slope) = (gradient[c][a], second[c][a][axis]);
                             p.grad[c][a] = Sloped { value, slope };
                         }
                     }
-                    let mut s = Residual::<D, C, Sloped<Eight>>::default();
-                    self.law.balance(&p, &work.loaded.batch.sloped_lanes(q * LANES, axis, D), &mut s);
+                    let mut s = Residual::<D, C, Sloped<Lanes>>::default();
+                    self.law.balance(&p, &work.loaded.batch.sloped_lanes(q * WIDTH, axis, D), &mut s);
                     (0..C).for_each(|c| r.f0[c] -= s.f1[c][axis].slope);
                 }
             }
             let [modulus, reaction] = self.law.sizes(&coefficients);
-            let mut square = Eight::default();
+            let mut square = Lanes::default();
             (0..C).for_each(|c| square = r.f0[c].mul_add(r.f0[c], square));
-            let scale = square_of_scale(modulus, reaction, h) * Eight::splat(weight) * eight(&determinant);
+            let scale = square_of_scale(modulus, reaction, h) * Lanes::splat(weight) * determinant;
             sum = Real::mul_add(square, scale, sum);
         }
         let sum = sum.to_array();

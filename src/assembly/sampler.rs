@@ -15,7 +15,7 @@ use crate::mesh::geometry;
 pub(super) fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
     let material = |cell: u32| d.material(block, cell as usize);
     let first = material(cells[0]);
-    cells.iter().take(LANES).take_while(|&&cell| material(cell) == first).count()
+    cells.iter().take(WIDTH).take_while(|&&cell| material(cell) == first).count()
 }
 
 /// Evaluates quantities at fixed reference points of a block's cells.

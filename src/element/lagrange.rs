@@ -230,6 +230,14 @@ pub struct Lagrange {
     orders: Orders,
 }
 
+/// A sum without its round-off where it should be a short binary fraction. Basis values at nodes and midpoints are
+/// such, and a node between two others at `y = 0` must lie at zero, not at `-1e-18`: expressions ask `y < 0`.
+fn snapped(value: f64) -> f64 {
+    const PARTS: f64 = 1024.0;
+    let near = (value * PARTS).round() / PARTS;
+    if (value - near).abs() <= 2e-14 * value.abs().max(1.0) { near } else { value }
+}
+
 impl Lagrange {
     /// The element of a degree from 1 to [`MAX_DEGREE`].
     ///
@@ -368,7 +376,7 @@ impl Lagrange {
             orthonormal(self.shape, self.span, x, &mut jets);
             for row in self.coefficients.chunks_exact(n) {
                 let combine = |component: &dyn Fn(usize) -> f64| -> f64 {
-                    row.iter().enumerate().map(|(j, c)| c * component(j)).sum()
+                    snapped(row.iter().enumerate().map(|(j, c)| c * component(j)).sum())
                 };
                 table.values.push(combine(&|j| jets[j].value));
                 if derivatives > 0 {

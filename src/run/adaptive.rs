@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use partition::steal::{self, Cost, Method, Reference, StealOptions};
+use partition::{Cost, Method, Reference, StealOptions};
 
 use super::error::{Kind, RunError};
 use super::mesh::Loaded;
@@ -314,7 +314,7 @@ impl Driver<'_> {
             fixed_seconds: moving.fixed_seconds,
         });
         let found =
-            steal::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
+            partition::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
         self.reference = found.reference;
         let report = found.report;
         let mut dealt = Dealt {
