@@ -4,6 +4,7 @@
 //! not on the rank that asks, so that the figures of all numbers of ranks must be the same.
 
 mod coarsening;
+mod limits;
 mod problems;
 mod random;
 mod refining;
