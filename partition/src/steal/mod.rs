@@ -69,7 +69,7 @@ impl Default for StealOptions {
             seed: 1,
             least_vertices: 50,
             rounds: 8,
-            smooth_passes: std::env::var("X_PASSES").ok().and_then(|s| s.parse().ok()).unwrap_or(6),
+            smooth_passes: 6,
             moved: 1.2,
             cut: 1.25,
             long_flow: 0.2,
@@ -152,7 +152,7 @@ pub fn rebalance(
         // Doubts may have been wrong.
         let stealing_will_do = report.method == Method::Steal
             && reason != Fallback::Groups
-            && report.imbalance_after <= after.imbalance.max(options.target) + report.vertex_share
+            && report.imbalance_after <= after.imbalance.max(options.target + report.vertex_share)
             && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64
             && report.moved_weight <= after.moved_weight;
         if !stealing_will_do {
@@ -241,17 +241,6 @@ impl Job<'_> {
             let passes = self.options.smooth_passes;
             smooth::smooth(self.comm, self.graph, self.level, self.bytes, &mut smoothed, most, price, passes);
             let after = self.measure(&smoothed);
-            if self.comm.is_root() && std::env::var_os("X_V").is_some() {
-                println!(
-                    "   smooth cut {} -> {}, moved/flow {:.3} -> {:.3} imb {:.3} -> {:.3}",
-                    before.edge_cut,
-                    after.edge_cut,
-                    before.moved_weight as f64 / stolen.flow_l1,
-                    after.moved_weight as f64 / stolen.flow_l1,
-                    before.imbalance,
-                    after.imbalance
-                );
-            }
             let better = after.edge_cut < before.edge_cut && after.empty <= before.empty;
             let balanced = self.balanced(&after) || !self.balanced(&before);
             if better && balanced && after.moved_weight as f64 <= budget {

@@ -167,7 +167,7 @@ fn at_a_corner(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
 /// A layer along an arc (in space: a shell), that gets thinner: finer near it, step by step.
 fn along_a_curve(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
     let off = (distance(x, [0.1, 0.1, 0.1]) - 0.6).abs();
-    level < 3 && h * 0.5f64.powi(level as i32) > 5.0 * graded(off, step, h)
+    level < 3 && h * 0.5f64.powi(level as i32) > 8.0 * graded(off, step, h)
 }
 
 /// Along a plane, askew, that moves by a cell of the lattice a step: two levels, coarsened behind it.
