@@ -238,8 +238,7 @@ impl Job<'_> {
         let budget = (self.options.moved * stolen.flow_l1).max(before.moved_weight as f64);
         for price in smooth::PRICES {
             let mut smoothed = owner.clone();
-            let passes = self.options.smooth_passes;
-            smooth::smooth(self.comm, self.graph, self.level, self.bytes, &mut smoothed, most, price, passes);
+            smooth::smooth(self, &mut smoothed, most, price);
             let after = self.measure(&smoothed);
             let better = after.edge_cut < before.edge_cut && after.empty <= before.empty;
             let balanced = self.balanced(&after) || !self.balanced(&before);

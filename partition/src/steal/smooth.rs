@@ -1,10 +1,10 @@
 //! Light smoothing of the interfaces after stealing, in which moving away from home has a price.
 //!
-//! Imports `graph`, `level`, `refine`. Start at [`smooth`].
+//! Imports `level`, `refine`. Start at [`smooth`].
 
-use cluster::{Buckets, Comm, Halo, IndexMap};
+use cluster::{Buckets, Halo, IndexMap};
 
-use crate::graph::Graph;
+use super::Job;
 use crate::level::Level;
 use crate::refine::{self, Parts};
 
@@ -22,18 +22,9 @@ pub(crate) const PRICES: [f64; 2] = [0.05, 0.5];
 /// U. V. Catalyurek, E. G. Boman, K. D. Devine, D. Bozdag, R. Heaphy, L. A. Riesen, "A repartitioning
 /// hypergraph model for dynamic load balancing", J. Parallel Distrib. Comput. 69 (2009): the vertex and its
 /// edges.
-pub(crate) fn smooth(
-    comm: &Comm,
-    graph: &Graph,
-    level: &Level,
-    bytes: &[i64],
-    owner: &mut Vec<u32>,
-    max_imbalance: f64,
-    price: f64,
-    passes: usize,
-) {
-    let n = level.n_owned();
-    let larger = with_homes(comm, graph, level, bytes, price);
+pub(crate) fn smooth(job: &Job, owner: &mut Vec<u32>, max_imbalance: f64, price: f64) {
+    let (comm, n) = (job.comm, job.level.n_owned());
+    let larger = with_homes(job, price);
     owner.truncate(n);
     owner.push(comm.rank() as u32);
     owner.resize(larger.map.n_local(), 0);
@@ -41,12 +32,13 @@ pub(crate) fn smooth(
     let mut fixed = vec![false; n + 1];
     fixed[n] = true;
     let mut parts = Parts::new(comm, &larger, owner, &vec![0; comm.size()], max_imbalance);
-    refine::refine(comm, &larger, owner, &fixed, &mut parts, passes);
+    refine::refine(comm, &larger, owner, &fixed, &mut parts, job.options.smooth_passes);
     owner.truncate(n);
 }
 
 /// The level with a vertex for the home on each rank, behind its own.
-fn with_homes(comm: &Comm, graph: &Graph, level: &Level, bytes: &[i64], price: f64) -> Level {
+fn with_homes(job: &Job, price: f64) -> Level {
+    let Job { comm, graph, level, bytes, .. } = *job;
     let n = level.n_owned();
     let mut sums = [level.adj.len() as i64, 0, bytes.iter().sum(), n as i64];
     sums[1] = (0..level.adj.len()).map(|k| level.edge_weight(k)).sum();

@@ -108,8 +108,8 @@ pub fn table(comm: &Comm) {
             (2, 8..32) => 56,
             (2, _) => 80,
             (_, 0..8) => 12,
-            (_, 8..32) => 14,
-            _ => 18,
+            (_, 8..32) => 16,
+            _ => 20,
         };
         let row = run(comm, scene, base);
         if comm.is_root() {

@@ -170,10 +170,10 @@ fn along_a_curve(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
     level < 3 && h * 0.5f64.powi(level as i32) > 8.0 * graded(off, step, h)
 }
 
-/// Along a plane, askew, that moves by a cell of the lattice a step: two levels, coarsened behind it.
+/// Along a plane, askew, that moves by two of the finest cells a step: two levels, coarsened behind it.
 fn along_a_front(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
-    let width = 3.0 * h * 0.5f64.powi(level as i32);
-    level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.3 - h * step as f64).abs() < width
+    let width = 2.0 * h * 0.5f64.powi(level as i32);
+    level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.3 - 0.5 * h * step as f64).abs() < width
 }
 
 fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
@@ -183,7 +183,7 @@ fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
 /// Up to 8 times as heavy near a spot that wanders: a plastic zone, a flame.
 fn heavy_spot(x: [f64; 3], step: usize) -> f64 {
     let spot = [0.2 + 0.06 * step as f64, 0.3, 0.0];
-    1.0 + 7.0 * (-30.0 * distance(x, spot).powi(2)).exp()
+    1.0 + 7.0 * (-12.0 * distance(x, spot).powi(2)).exp()
 }
 
 /// The scenes of the table.
