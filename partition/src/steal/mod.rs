@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::level::Level;
 use report::Measured;
+use rounds::Stolen;
 
 /// What a caller may choose about a rebalance. The same on every rank.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,10 @@ pub struct StealOptions {
     pub moved: f64,
     /// METIS takes over when the cut is this many times what it would cut.
     pub cut: f64,
+    /// METIS is asked, and takes over if it moves less, when the least flow is more than this part of all weight:
+    /// what goes through many ranks on its way is counted on each, and METIS may name its parts so that
+    /// less moves.
+    pub long_flow: f64,
     /// Of the mesh the graph stands for: how [`Reference`] grows.
     pub dimensions: u32,
 }
@@ -64,9 +69,10 @@ impl Default for StealOptions {
             seed: 1,
             least_vertices: 50,
             rounds: 8,
-            smooth_passes: 2,
+            smooth_passes: 6,
             moved: 1.2,
             cut: 1.25,
+            long_flow: 0.2,
             dimensions: 3,
         }
     }
@@ -132,17 +138,8 @@ pub fn rebalance(
         report.rounds = stolen.rounds;
         report.claims = stolen.claims;
         report.flow_l1 = stolen.flow_l1;
-        let (owner, after) = job.smoothed(stolen.owner, stolen.flow_l1);
-        fallback = match reference {
-            _ if stolen.groups => Some(Fallback::Groups),
-            _ if !job.balanced(&after) => Some(Fallback::Imbalance),
-            Some(r)
-                if after.edge_cut as f64 > options.cut * r.scaled(before.n_vertices, options.dimensions) =>
-            {
-                Some(Fallback::Cut)
-            }
-            _ => None,
-        };
+        let (owner, after) = job.smoothed(&stolen);
+        fallback = job.doubts(&stolen, &before, &after, reference);
         report.method = Method::Steal;
         report.take(&after);
         result.owner = owner;
@@ -152,12 +149,13 @@ pub fn rebalance(
         let owner = job.afresh()?;
         let after = job.measure(&owner);
         result.reference = Some(Reference { edge_cut: after.edge_cut, n_vertices: before.n_vertices });
-        // Stealing may have been judged by an estimate that was wrong.
+        // Doubts may have been wrong.
         let stealing_will_do = report.method == Method::Steal
-            && reason == Fallback::Cut
-            && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64;
-        let stealing_is_better = reason == Fallback::Imbalance && report.imbalance_after <= after.imbalance;
-        if !stealing_will_do && !stealing_is_better {
+            && reason != Fallback::Groups
+            && report.imbalance_after <= after.imbalance.max(options.target + report.vertex_share)
+            && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64
+            && report.moved_weight <= after.moved_weight;
+        if !stealing_will_do {
             report.method = Method::Metis;
             report.take(&after);
             result.owner = owner;
@@ -201,22 +199,54 @@ impl Job<'_> {
         (0..self.level.n_owned()).map(|v| self.level.vertex_weight(v)).sum()
     }
 
+    /// Why METIS should be asked after stealing, if it should: it is needed, or might do better.
+    fn doubts(
+        &self,
+        stolen: &Stolen,
+        before: &Measured,
+        after: &Measured,
+        reference: Option<Reference>,
+    ) -> Option<Fallback> {
+        let options = self.options;
+        let too_large = |r: Reference| {
+            let limit = options.cut / (1.0 + r.doubt(before.n_vertices));
+            after.edge_cut as f64 > limit * r.scaled(before.n_vertices, options.dimensions)
+        };
+        let total = before.mean * self.comm.size() as f64;
+        if stolen.groups {
+            Some(Fallback::Groups)
+        } else if !self.balanced(after) {
+            Some(Fallback::Imbalance)
+        } else if stolen.flow_l1 > options.long_flow * total {
+            Some(Fallback::Flow)
+        } else if reference.is_some_and(too_large) {
+            Some(Fallback::Cut)
+        } else {
+            None
+        }
+    }
+
     /// The owners after smoothing, or as they are where that moves too much or does not help. Collective.
-    fn smoothed(&self, owner: Vec<u32>, flow_l1: f64) -> (Vec<u32>, Measured) {
+    fn smoothed(&self, stolen: &Stolen) -> (Vec<u32>, Measured) {
+        let owner = stolen.owner.clone();
         let before = self.measure(&owner);
         if self.options.smooth_passes == 0 || before.moved_vertices == 0 {
             return (owner, before);
         }
-        let mut smoothed = owner.clone();
         // Not worse balanced than stealing left it, but for the target.
         let most = self.options.target.max(before.imbalance);
-        let passes = self.options.smooth_passes;
-        smooth::smooth(self.comm, self.graph, self.level, self.bytes, &mut smoothed, most, passes);
-        let after = self.measure(&smoothed);
-        let moved =
-            after.moved_weight as f64 <= (self.options.moved * flow_l1).max(before.moved_weight as f64);
-        let better = after.edge_cut < before.edge_cut && (self.balanced(&after) || !self.balanced(&before));
-        if moved && better && after.empty <= before.empty { (smoothed, after) } else { (owner, before) }
+        let budget = (self.options.moved * stolen.flow_l1).max(before.moved_weight as f64);
+        for price in smooth::PRICES {
+            let mut smoothed = owner.clone();
+            smooth::smooth(self, &mut smoothed, most, price);
+            let after = self.measure(&smoothed);
+            let better = after.edge_cut < before.edge_cut && after.empty <= before.empty;
+            let balanced = self.balanced(&after) || !self.balanced(&before);
+            if better && balanced && after.moved_weight as f64 <= budget {
+                return (smoothed, after);
+            }
+        }
+        (owner, before)
     }
 
     /// METIS's parts under the names that let the most weight stay. Collective.

@@ -31,6 +31,8 @@ pub enum Fallback {
     Groups,
     /// The target was not met in the rounds allowed.
     Imbalance,
+    /// Much has to go far, and METIS may have shorter ways.
+    Flow,
     /// The cut is too large beside what METIS would cut, as far as is known.
     Cut,
 }
@@ -51,7 +53,7 @@ pub struct Rebalanced {
 pub struct Report {
     /// How the new owners were found; [`Method::None`] where nothing moves.
     pub method: Method,
-    /// Why METIS was asked, if it was. With [`Method::Steal`] its answer was no better.
+    /// Why METIS was asked, if it was. With [`Method::Steal`] its answer was not needed after all.
     pub fallback: Option<Fallback>,
     /// The weight of the heaviest rank over the mean, before.
     pub imbalance_before: f64,

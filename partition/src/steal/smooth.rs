@@ -1,15 +1,16 @@
 //! Light smoothing of the interfaces after stealing, in which moving away from home has a price.
 //!
-//! Imports `graph`, `level`, `refine`. Start at [`smooth`].
+//! Imports `level`, `refine`. Start at [`smooth`].
 
-use cluster::{Buckets, Comm, Halo, IndexMap};
+use cluster::{Buckets, Halo, IndexMap};
 
-use crate::graph::Graph;
+use super::Job;
 use crate::level::Level;
 use crate::refine::{self, Parts};
 
-/// What it costs to move a vertex of mean bytes away from its rank, in mean edges.
-const PRICE: f64 = 1.0;
+/// What it costs to move a vertex of mean bytes away from its rank, in mean edges: little, and more if too much
+/// moves then.
+pub(crate) const PRICES: [f64; 2] = [0.05, 0.5];
 
 /// Refines the owners near the interfaces between parts, for cut and balance.
 ///
@@ -21,17 +22,9 @@ const PRICE: f64 = 1.0;
 /// U. V. Catalyurek, E. G. Boman, K. D. Devine, D. Bozdag, R. Heaphy, L. A. Riesen, "A repartitioning
 /// hypergraph model for dynamic load balancing", J. Parallel Distrib. Comput. 69 (2009): the vertex and its
 /// edges.
-pub(crate) fn smooth(
-    comm: &Comm,
-    graph: &Graph,
-    level: &Level,
-    bytes: &[i64],
-    owner: &mut Vec<u32>,
-    max_imbalance: f64,
-    passes: usize,
-) {
-    let n = level.n_owned();
-    let larger = with_homes(comm, graph, level, bytes);
+pub(crate) fn smooth(job: &Job, owner: &mut Vec<u32>, max_imbalance: f64, price: f64) {
+    let (comm, n) = (job.comm, job.level.n_owned());
+    let larger = with_homes(job, price);
     owner.truncate(n);
     owner.push(comm.rank() as u32);
     owner.resize(larger.map.n_local(), 0);
@@ -39,12 +32,13 @@ pub(crate) fn smooth(
     let mut fixed = vec![false; n + 1];
     fixed[n] = true;
     let mut parts = Parts::new(comm, &larger, owner, &vec![0; comm.size()], max_imbalance);
-    refine::refine(comm, &larger, owner, &fixed, &mut parts, passes);
+    refine::refine(comm, &larger, owner, &fixed, &mut parts, job.options.smooth_passes);
     owner.truncate(n);
 }
 
 /// The level with a vertex for the home on each rank, behind its own.
-fn with_homes(comm: &Comm, graph: &Graph, level: &Level, bytes: &[i64]) -> Level {
+fn with_homes(job: &Job, price: f64) -> Level {
+    let Job { comm, graph, level, bytes, .. } = *job;
     let n = level.n_owned();
     let mut sums = [level.adj.len() as i64, 0, bytes.iter().sum(), n as i64];
     sums[1] = (0..level.adj.len()).map(|k| level.edge_weight(k)).sum();
@@ -53,7 +47,7 @@ fn with_homes(comm: &Comm, graph: &Graph, level: &Level, bytes: &[i64]) -> Level
     let (mean_edge, mean_bytes) = (mean(sums[1], sums[0]), mean(sums[2], sums[3]));
     // Edge weights are whole numbers: fine prices need a finer unit.
     let unit = if mean_edge < 64.0 { 64 } else { 1 };
-    let price = |v: usize| (PRICE * mean_edge * unit as f64 * bytes[v] as f64 / mean_bytes).round() as i64;
+    let stays = |v: usize| (price * mean_edge * unit as f64 * bytes[v] as f64 / mean_bytes).round() as i64;
 
     let home = n as u32;
     let (mut ptr, mut adj, mut edge_weights) = (vec![0], Vec::new(), Vec::new());
@@ -63,11 +57,11 @@ fn with_homes(comm: &Comm, graph: &Graph, level: &Level, bytes: &[i64]) -> Level
             edge_weights.push(w * unit);
         }
         adj.push(home);
-        edge_weights.push(price(v));
+        edge_weights.push(stays(v));
         ptr.push(adj.len());
     }
     adj.extend(0..n as u32);
-    edge_weights.extend((0..n).map(price));
+    edge_weights.extend((0..n).map(stays));
     ptr.push(adj.len());
     let vertex_weights = (0..n).map(|v| level.vertex_weight(v)).chain([0]).collect();
 

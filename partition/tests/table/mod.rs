@@ -13,6 +13,8 @@ const STEPS: usize = 6;
 struct Row {
     triggered: usize,
     fallbacks: usize,
+    /// Steps in which METIS was asked, and its answer perhaps not taken.
+    asked: usize,
     vertices: u64,
     before: f64,
     after: f64,
@@ -57,25 +59,6 @@ fn run(comm: &Comm, scene: &Scene, base: u32) -> Row {
             let scratch = rebalance(comm, &graph, &bytes, None, None, &metis).expect("a partition").report;
             let cut = report.edge_cut_after as f64 / scratch.edge_cut_after as f64;
             let of_flow = report.moved_weight as f64 / report.flow_l1.max(1.0);
-            if std::env::var_os("FEMDD_TABLE_STEPS").is_some() && comm.is_root() {
-                println!(
-                    "  {} {step}: {} cells, {:?} {:?}, {:.3} -> {:.4} (share {:.3}), {} rounds, moved {:.3} of flow, {:.2} of METIS's, cut {cut:.3} (estimate {:.3}, before {:.3}, METIS {})",
-                    scene.name,
-                    row.vertices,
-                    report.method,
-                    report.fallback,
-                    report.imbalance_before,
-                    report.imbalance_after,
-                    report.vertex_share,
-                    report.rounds,
-                    of_flow,
-                    report.moved_weight as f64 / scratch.moved_weight as f64,
-                    reference.map_or(0.0, |r| r.scaled(row.vertices, scene.dimensions as u32))
-                        / scratch.edge_cut_after as f64,
-                    report.edge_cut_before as f64 / scratch.edge_cut_after as f64,
-                    scratch.edge_cut_after,
-                );
-            }
             row.triggered += 1;
             row.before = row.before.max(report.imbalance_before);
             row.after = row.after.max(report.imbalance_after);
@@ -95,9 +78,11 @@ fn run(comm: &Comm, scene: &Scene, base: u32) -> Row {
                 row.flow += report.flow_l1;
                 row.most_of_flow = row.most_of_flow.max(of_flow);
             } else {
-                assert_eq!(report.fallback, Some(Fallback::Cut), "{what}");
+                let doubted = matches!(report.fallback, Some(Fallback::Cut | Fallback::Flow));
+                assert!(doubted, "{what}");
                 row.fallbacks += 1;
             }
+            row.asked += usize::from(report.fallback.is_some());
             row.moved += report.moved_weight;
             row.metis_moved += scratch.moved_weight;
             row.bytes += report.moved_bytes;
@@ -112,7 +97,7 @@ fn run(comm: &Comm, scene: &Scene, base: u32) -> Row {
 pub fn table(comm: &Comm) {
     if comm.is_root() {
         println!(
-            "| scene | ranks | cells | rebalanced | by METIS | before | after | rounds | claims | moved / flow | moved / METIS's | cut / METIS's | MB |"
+            "| scene | ranks | cells | rebalanced | METIS asked, taken | before | after | rounds | claims | moved / flow | moved / METIS's | cut / METIS's | MB |"
         );
         println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     }
@@ -120,20 +105,21 @@ pub fn table(comm: &Comm) {
     for scene in &SCENES {
         let base = match (scene.dimensions, comm.size()) {
             (2, 0..8) => 40,
-            (2, 8..32) => 64,
-            (2, _) => 100,
+            (2, 8..32) => 56,
+            (2, _) => 80,
             (_, 0..8) => 12,
-            (_, 8..32) => 18,
-            _ => 24,
+            (_, 8..32) => 16,
+            _ => 20,
         };
         let row = run(comm, scene, base);
         if comm.is_root() {
             println!(
-                "| {} | {} | {} | {} of {STEPS} | {} | {:.2} | {:.3} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} |",
+                "| {} | {} | {} | {} of {STEPS} | {}, {} | {:.2} | {:.3} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} |",
                 scene.name,
                 comm.size(),
                 row.vertices,
                 row.triggered,
+                row.asked,
                 row.fallbacks,
                 row.before,
                 row.after,
@@ -151,6 +137,6 @@ pub fn table(comm: &Comm) {
         fallbacks += row.fallbacks;
     }
     assert!(steps >= 20, "{steps} steps were uneven");
-    assert!(10 * fallbacks <= steps, "METIS was asked in {fallbacks} of {steps} steps");
+    assert!(8 * fallbacks <= steps, "METIS was asked in {fallbacks} of {steps} steps");
     assert!(2 * moved <= metis, "{moved} moved, METIS moves {metis}");
 }

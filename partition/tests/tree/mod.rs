@@ -153,22 +153,27 @@ fn ones(_: [f64; 3], _: usize) -> f64 {
     1.0
 }
 
-/// Near a corner, a level more each step, where a level is half as far.
-fn at_a_corner(x: [f64; 3], level: u32, step: usize, _: f64) -> bool {
-    (level as usize) < step && distance(x, [0.0; 3]) < 0.6 * 0.6f64.powi(level as i32)
+/// The length of a cell's side that the error at a distance `r` of a singular point asks for, after so many
+/// steps that each make the mesh finer everywhere, on a lattice of spacing `h`.
+fn graded(r: f64, step: usize, h: f64) -> f64 {
+    0.5 * h * 0.88f64.powi(step as i32) * ((r + 0.002) / 0.3).powf(0.6)
 }
 
-/// Along an arc (in space: a spherical shell), a level more every two steps, in a band that gets thinner.
+/// A corner singularity: cells split where they are longer than the error allows, most near the corner.
+fn at_a_corner(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
+    level < 6 && h * 0.5f64.powi(level as i32) > 4.0 * graded(distance(x, [0.0; 3]), step, h)
+}
+
+/// A layer along an arc (in space: a shell), that gets thinner: finer near it, step by step.
 fn along_a_curve(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
-    let width = 2.0 * h * 0.5f64.powi(level as i32);
-    (level as usize) < step.div_ceil(2)
-        && (distance(x, [0.1, 0.1, 0.1]) - 0.2 - 0.1 * step as f64).abs() < width
+    let off = (distance(x, [0.1, 0.1, 0.1]) - 0.6).abs();
+    level < 3 && h * 0.5f64.powi(level as i32) > 8.0 * graded(off, step, h)
 }
 
-/// Along a plane, askew, that moves through: two levels, coarsened behind it.
+/// Along a plane, askew, that moves by two of the finest cells a step: two levels, coarsened behind it.
 fn along_a_front(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
-    let width = 1.5 * h * 0.5f64.powi(level as i32);
-    level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.15 - 0.12 * step as f64).abs() < width
+    let width = 2.0 * h * 0.5f64.powi(level as i32);
+    level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.3 - 0.5 * h * step as f64).abs() < width
 }
 
 fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
@@ -177,8 +182,8 @@ fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
 
 /// Up to 8 times as heavy near a spot that wanders: a plastic zone, a flame.
 fn heavy_spot(x: [f64; 3], step: usize) -> f64 {
-    let spot = [0.2 + 0.1 * step as f64, 0.3, 0.0];
-    1.0 + 7.0 * (-30.0 * distance(x, spot).powi(2)).exp()
+    let spot = [0.2 + 0.06 * step as f64, 0.3, 0.0];
+    1.0 + 7.0 * (-12.0 * distance(x, spot).powi(2)).exp()
 }
 
 /// The scenes of the table.
