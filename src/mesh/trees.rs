@@ -92,6 +92,18 @@ impl Trees {
         Trees { shape, roots, periodic, geometry, crooked: 0.15, leaves, turns: (0..n).map(turn).collect() }
     }
 
+    /// Uncut but for some roots, then cut at random, with edges that hang alone where there can be any.
+    pub fn varied(shape: Shape, roots: [i64; 3], periodic: bool, rounds: usize, share: f64) -> Trees {
+        let made = |seed| {
+            let mut trees = Trees::new(shape, roots, periodic, GeometryKind::Linear);
+            let some: Vec<Leaf> = trees.leaves[..3].to_vec();
+            trees.cut(&some);
+            trees.random(rounds, share, seed)
+        };
+        let found = |t: &Trees| shape == Shape::Quadrilateral || t.n_edges_alone() > 0;
+        (1..100).map(made).find(found).expect("edges that hang alone")
+    }
+
     /// Cuts about one leaf in `1 / share` again and again, and what balance asks for.
     pub fn random(mut self, rounds: usize, share: f64, seed: u64) -> Trees {
         for round in 0..rounds {
