@@ -188,6 +188,9 @@ struct Work {
     coefficients: CoefficientBatch,
     residual: Vec<f64>,
     matrix: Vec<f64>,
+    /// The state at the nodes of a cell.
+    u: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 /// One load on a law.
@@ -269,6 +272,10 @@ impl<L> Task<'_, L> {
         let size = if self.with_matrix && robin { n * n * C * C } else { 0 };
         for (k, facet) in facets.iter().enumerate() {
             let nodes = d.space.nodes(b, facet.cell as usize);
+            let hanging = d.space.interpolation(b, facet.cell as usize);
+            if robin {
+                d.space.gather(b, facet.cell as usize, self.u, C, &mut work.u, &mut work.interpolated);
+            }
             work.residual.clear();
             work.residual.resize(n * C, 0.0);
             work.matrix.clear();
@@ -286,8 +293,7 @@ impl<L> Task<'_, L> {
                     Natural::Flux(_) => (0..C).for_each(|c| f0[c] = -values(c) * area * factor),
                     Natural::Pressure(_) => (0..C).for_each(|c| f0[c] = values(0) * normal[c] * factor),
                     Natural::Robin { .. } => {
-                        let inside: f64 =
-                            nodes.iter().zip(phi).map(|(&v, phi)| phi * self.u[v as usize * C]).sum();
+                        let inside: f64 = work.u.chunks_exact(C).zip(phi).map(|(u, phi)| phi * u[0]).sum();
                         slope = values(0) * area * factor;
                         f0[0] = slope * (inside - values(1));
                     }
@@ -301,6 +307,12 @@ impl<L> Task<'_, L> {
                             work.matrix[i * C * C * n + j] += slope * phi[i] * phi[j];
                         }
                     }
+                }
+            }
+            if let Some(hanging) = hanging {
+                hanging.scatter(&mut work.residual, C, &mut work.interpolated);
+                if size > 0 {
+                    hanging.transform(&mut work.matrix, C, &mut work.interpolated);
                 }
             }
             if let Some(constraints) = self.constraints {

@@ -37,6 +37,8 @@ pub(super) struct Lanes<const C: usize> {
     pub x: Vec<[Lane; 3]>,
     /// The solution, `[node][component]`.
     pub u: Vec<[Lane; C]>,
+    /// The solution on one cell that hangs, and room to interpolate it.
+    cell: [Vec<f64>; 2],
 }
 
 impl<const C: usize> Lanes<C> {
@@ -62,6 +64,25 @@ impl<const C: usize> Lanes<C> {
             for (to, &node) in self.u.iter_mut().zip(d.space.nodes(b, cell)) {
                 let from = &u[node as usize * C..][..C];
                 (0..C).for_each(|c| to[c][l] = from[c]);
+            }
+        }
+        if d.space.may_hang(b) {
+            self.interpolate(d, b, cells, u);
+        }
+    }
+
+    /// Puts the values at the nodes of cells that hang in place of those at their slots.
+    #[cold]
+    fn interpolate(&mut self, d: &Discretisation, b: usize, cells: &[u32], u: &[f64]) {
+        let last = *cells.last().expect("at least one cell");
+        let [values, scratch] = &mut self.cell;
+        for l in 0..LANES {
+            let cell = *cells.get(l).unwrap_or(&last) as usize;
+            if d.space.interpolation(b, cell).is_some() {
+                d.space.gather(b, cell, u, C, values, scratch);
+                for (to, from) in self.u.iter_mut().zip(values.chunks_exact(C)) {
+                    (0..C).for_each(|c| to[c][l] = from[c]);
+                }
             }
         }
     }

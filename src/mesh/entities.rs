@@ -80,6 +80,18 @@ pub(super) fn find<'a>(
     n_corners: usize,
     corners: impl Fn(&'a Block, usize) -> &'a [u32],
 ) -> Found {
+    find_named(blocks, dim, n_corners, corners, |_, _| None)
+}
+
+/// As [`find`], where some of a cell's entities, a bit each, may be named by other vertices than the cell's:
+/// `named(block, cell)` are these.
+pub(super) fn find_named<'a>(
+    blocks: &'a [Block],
+    dim: usize,
+    n_corners: usize,
+    corners: impl Fn(&'a Block, usize) -> &'a [u32],
+    named: impl Fn(&'a Block, usize) -> Option<(u16, &'a [u32])>,
+) -> Found {
     // Entities hang in a list at their greatest vertex. The lists are short (a handful of edges), and cells
     // along the curve come back to vertices met lately, so all this stays in a cache.
     const END: u32 = u32::MAX;
@@ -96,9 +108,14 @@ pub(super) fn find<'a>(
         let block = &blocks[b];
         let n = block.shape.n_entities(dim);
         for cell in cells {
-            let vertices = corners(block, cell);
+            let own = corners(block, cell);
+            let named = named(block, cell);
             for (i, number) in cell_to_entity[b][cell * n..][..n].iter_mut().enumerate() {
                 let entity = block.shape.entity_vertices(dim, i);
+                let vertices = match named {
+                    Some((which, vertices)) if which >> i & 1 != 0 => vertices,
+                    _ => own,
+                };
                 let (top, rest) = match entity {
                     [p, q] => {
                         let (p, q) = (vertices[*p as usize], vertices[*q as usize]);
