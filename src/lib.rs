@@ -11,6 +11,7 @@ pub mod space;
 pub mod law;
 pub mod assembly;
 pub mod solver;
+pub mod adapt;
 pub mod output;
 pub mod case;
 pub mod run;

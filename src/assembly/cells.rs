@@ -52,6 +52,8 @@ struct Task<'a, L> {
     /// Only cells with nodes that these prescribe.
     only: Option<&'a Constraints>,
     with_matrix: bool,
+    /// Whether matrices are transposed on their way.
+    transposed: bool,
 }
 
 /// Evaluates the coefficients of a batch at the points of a rule, `[group][q][lane]`. Points are not
@@ -252,6 +254,9 @@ impl<L> Task<'_, L> {
                 (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
                 _ => out.add_tangent::<L, D, C>(self.law, &all, n),
             }
+            if self.transposed {
+                out.transpose(n, C);
+            }
         }
         Ok(())
     }
@@ -339,7 +344,7 @@ impl<L> Task<'_, L> {
 }
 
 /// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
-/// tangent if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
+/// tangent (or its transpose) if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
 /// way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
 ///
 /// Bitwise the same for any number of pieces: rows receive cells in one order.
@@ -351,11 +356,12 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     u: &[f64],
     with_matrix: bool,
+    transposed: bool,
     pieces: &mut [Piece],
     constraints: Option<&Constraints>,
     only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
-    let task = Task { law, d, u, constraints, only, with_matrix };
+    let task = Task { law, d, u, constraints, only, with_matrix, transposed };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
     match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {

@@ -5,13 +5,14 @@ use rayon::prelude::*;
 use super::constraints::Constraints;
 use super::discretisation::{AssemblyError, Discretisation};
 use super::matrix::Piece;
-use crate::element::{Quadrature, Shape, Table};
+use crate::element::{GeometryKind, Quadrature, Shape, Table};
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::law::{Law, Part, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, Mesh, geometry};
 use crate::space::Space;
 
 /// A natural condition on facets.
+#[derive(Clone)]
 pub struct FacetLoad {
     /// The condition's key, for messages.
     pub key: String,
@@ -22,6 +23,7 @@ pub struct FacetLoad {
 }
 
 /// What acts on a facet.
+#[derive(Clone)]
 pub enum Natural {
     /// A flux or traction into the body: one expression a component.
     Flux(Vec<Expr>),
@@ -41,6 +43,8 @@ pub(super) struct FacetRule {
     pub weights: Vec<f64>,
     pub basis: Table,
     pub geometry: Table,
+    /// Hat functions of the cell's vertices, `[q][vertex]`.
+    pub hats: Vec<f64>,
     tangents: [[f64; 3]; 2],
     sign: f64,
     dim: usize,
@@ -72,6 +76,7 @@ impl FacetRule {
             weights,
             basis,
             geometry,
+            hats: GeometryKind::Linear.basis(shape).tabulate(points, 0).values,
             tangents,
             sign: outward(shape, facet, &tangents),
             dim: mesh.dim,
@@ -106,7 +111,7 @@ fn outward(shape: Shape, facet: usize, tangents: &[[f64; 3]; 2]) -> f64 {
 
 /// The rule's degree for facet loads and functionals.
 pub(super) fn facet_degree(mesh: &Mesh, space: &Space, block: usize) -> usize {
-    let curved = usize::from(mesh.blocks[block].geometry != crate::element::GeometryKind::Linear) * 2;
+    let curved = usize::from(mesh.blocks[block].geometry != GeometryKind::Linear) * 2;
     2 * space.degree + 1 + curved
 }
 

@@ -132,6 +132,57 @@ impl<const C: usize> Lanes<C> {
         out
     }
 
+    /// Its second derivatives `[component][axis][axis]` there, with the inverse of the Jacobian and the
+    /// gradient: `J^-T (H_ref - sum_k (d u / d x_k) H(x_k)) J^-1`. Both tables have second derivatives.
+    #[inline(always)]
+    pub fn second<const D: usize>(
+        &self,
+        table: &Table,
+        geometry: &Table,
+        q: usize,
+        inverse: &[[Lane; D]; D],
+        gradient: &[[Lane; D]; C],
+        affine: bool,
+    ) -> [[[Lane; D]; D]; C] {
+        let mut reference = [[[[0.0; LANES]; D]; D]; C];
+        for (u, second) in self.u.iter().zip(table.hessians_at(q).chunks_exact(D * D)) {
+            for c in 0..C {
+                for a in 0..D {
+                    (0..D).for_each(|b| add_scaled(&mut reference[c][a][b], second[a * D + b], &u[c]));
+                }
+            }
+        }
+        if !affine {
+            for (x, second) in self.x.iter().zip(geometry.hessians_at(q).chunks_exact(D * D)) {
+                for c in 0..C {
+                    for k in 0..D {
+                        let mut slope = [0.0; LANES];
+                        add_product(&mut slope, &gradient[c][k], &x[k]);
+                        for a in 0..D {
+                            for b in 0..D {
+                                add_scaled(&mut reference[c][a][b], -second[a * D + b], &slope);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let mut out = [[[[0.0; LANES]; D]; D]; C];
+        for c in 0..C {
+            for e in 0..D {
+                // One index after the other.
+                let mut half = [[0.0; LANES]; D];
+                for a in 0..D {
+                    (0..D).for_each(|b| add_product(&mut half[a], &reference[c][a][b], &inverse[b][e]));
+                }
+                for f in 0..D {
+                    (0..D).for_each(|a| add_product(&mut out[c][f][e], &inverse[a][f], &half[a]));
+                }
+            }
+        }
+        out
+    }
+
     /// The Jacobian's inverse and determinant at point `q` of a table of the geometry's basis.
     ///
     /// # Errors

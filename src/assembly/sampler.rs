@@ -10,6 +10,13 @@ use crate::law::expr::Points;
 use crate::law::{Law, Part, Point, Quantity};
 use crate::mesh::geometry;
 
+/// How many of `cells` share the first's material, at most eight.
+pub(super) fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
+    let material = |cell: u32| d.material(block, cell as usize);
+    let first = material(cells[0]);
+    cells.iter().take(LANES).take_while(|&&cell| material(cell) == first).count()
+}
+
 /// Evaluates quantities at fixed reference points of a block's cells.
 pub(super) struct Sampler<'a, L, const D: usize, const C: usize> {
     law: &'a L,
@@ -59,9 +66,7 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Sampler<'a, L, D, C> {
 
     /// How many of `cells` share the first's material: those one call takes, at most eight.
     pub fn run(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
-        let material = |cell: u32| d.material(block, cell as usize);
-        let first = material(cells[0]);
-        cells.iter().take(LANES).take_while(|&&cell| material(cell) == first).count()
+        same_material(d, block, cells)
     }
 
     /// Computes the quantities at all points of `cells`: at most eight, of one material.

@@ -1,18 +1,25 @@
 //! A problem with its law fixed: what drivers see of assembly, whatever the law.
 
 use super::cells;
-use super::constraints::Constraints;
+use super::constraints::{Constraints, Essential};
 use super::derived::{self, Nodal};
 use super::discretisation::{AssemblyError, Discretisation};
+use super::energy;
 use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
+use super::goals::{self, Goal};
 use super::matrix::{self, Matrix, Piece};
 use super::norms::{self, ExactErrors};
 use super::pattern::Pattern;
+use super::recovery;
 use super::regions::RegionNodes;
+use super::residuals::{self, Weights};
+use super::weighted;
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
+use crate::mesh::facets::Facets;
+use crate::space::Space;
 
 /// A nodal field: `components` values a local node, ghosts included, Cartesian.
 pub type Field = Vec<f64>;
@@ -49,13 +56,33 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         &self,
         u: &[f64],
         with_matrix: bool,
+        transposed: bool,
         pieces: &mut [Piece],
         constraints: Option<&Constraints>,
         only: Option<&Constraints>,
     ) -> Result<(), AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        cells::visit::<L, D, C>(law, d, u, with_matrix, pieces, constraints, only)?;
+        cells::visit::<L, D, C>(law, d, u, with_matrix, transposed, pieces, constraints, only)?;
         facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
+    }
+
+    fn assemble_either(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        transposed: bool,
+        matrix: &mut Matrix,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError> {
+        let n = rayon::current_num_threads();
+        let mut pieces = matrix::pieces(pattern, Some(&mut *matrix), residual, C, n);
+        self.add_all(u, true, transposed, &mut pieces, Some(constraints), None)?;
+        drop(pieces);
+        self.add_point_loads(residual, Some(constraints));
+        constraints.zero_fixed(residual);
+        matrix.repair_diagonal(pattern, constraints);
+        Ok(())
     }
 
     fn add_residual(
@@ -67,7 +94,7 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
     ) -> Result<(), AssemblyError> {
         let n = rayon::current_num_threads();
         let mut pieces = matrix::pieces(pattern, None, residual, C, n);
-        self.add_all(u, false, &mut pieces, None, only)?;
+        self.add_all(u, false, false, &mut pieces, None, only)?;
         drop(pieces);
         self.add_point_loads(residual, None);
         Ok(())
@@ -109,6 +136,29 @@ pub trait Problem {
         residual: &mut [f64],
     ) -> Result<(), AssemblyError>;
 
+    /// As [`Problem::assemble`], the transposed tangent alone: the matrix of dual problems.
+    fn assemble_transposed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError>;
+
+    /// The same law, materials and loads on facets on another space of the same mesh; without point loads.
+    fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b>;
+
+    /// Whether [`Problem::residual`] has terms beside the equation's own.
+    fn is_stabilised(&self) -> bool;
+
+    /// Adds a goal's derivative with respect to the values at all local nodes to `out`, from this rank's
+    /// cells; returns this rank's part of its value.
+    fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError>;
+
+    /// The residual of the equation at `u`, weighted by `weight` times the hat function of each local
+    /// vertex, from this rank's cells; without stabilisation and point loads.
+    fn weighted_residual(&self, u: &[f64], weight: &[f64]) -> Result<Vec<f64>, AssemblyError>;
+
     /// The residual of owned rows at `u` without elimination, Cartesian: reactions stand in the
     /// prescribed rows.
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError>;
@@ -147,6 +197,26 @@ pub trait Problem {
         u: &[f64],
     ) -> Result<Vec<f64>, AssemblyError>;
 
+    /// Weighted squares of strong residuals, of jumps of the flux and of natural conditions' residuals, per
+    /// owned cell, block after block: the parts of a residual estimator. `essential` are the conditions that
+    /// prescribe the solution. This rank's own: neither collective nor its error.
+    fn residual_indicators(
+        &self,
+        facets: &Facets,
+        essential: &[Essential],
+        u: &[f64],
+        weights: Weights,
+    ) -> Result<Vec<f64>, AssemblyError>;
+
+    /// Squares of the energy norm of what separates the gradient from one fitted to it within each region, per
+    /// owned cell, block after block: a recovery estimator. Collective, and so is its error.
+    fn recovery_indicators(&self, u: &[f64]) -> Result<Vec<f64>, AssemblyError>;
+
+    /// This rank's part of the squared energy norm of `u`, or of its difference from an exact solution given
+    /// with its key: `f1 : grad e + reaction e^2` over owned cells, with the part of the flux `f1` that is
+    /// linear in the gradient. Convection and what happens on the boundary have no part in it.
+    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError>;
+
     /// Norms of the error. Collective.
     ///
     /// # Errors
@@ -172,14 +242,41 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        let n = rayon::current_num_threads();
-        let mut pieces = matrix::pieces(pattern, Some(&mut *matrix), residual, C, n);
-        self.add_all(u, true, &mut pieces, Some(constraints), None)?;
-        drop(pieces);
-        self.add_point_loads(residual, Some(constraints));
-        constraints.zero_fixed(residual);
-        matrix.repair_diagonal(pattern, constraints);
-        Ok(())
+        self.assemble_either(pattern, u, constraints, false, matrix, residual)
+    }
+
+    fn assemble_transposed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError> {
+        let mut residual = vec![0.0; pattern.n_rows * C];
+        self.assemble_either(pattern, u, constraints, true, matrix, &mut residual)
+    }
+
+    fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b> {
+        let d = &self.discretisation;
+        let (constant, lower) = d.chosen_by;
+        let (materials, of_set) = (d.materials, d.set_material);
+        let discretisation =
+            Discretisation::new(d.mesh, space, materials, of_set, L::TERMS, constant, lower, d.time);
+        let loads = self.loads.clone();
+        Box::new(Operator::<L, D, C>::new(self.law.clone(), discretisation, loads, Vec::new()))
+    }
+
+    fn is_stabilised(&self) -> bool {
+        L::TERMS.hessian
+    }
+
+    fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError> {
+        goals::derivative::<L, D, C>(&self.law, &self.discretisation, &self.rules, goal, u, out)
+    }
+
+    fn weighted_residual(&self, u: &[f64], weight: &[f64]) -> Result<Vec<f64>, AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        weighted::at_vertices::<L, D, C>(law, d, &self.rules, &self.loads, u, weight)
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
@@ -230,6 +327,26 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         let (law, d) = (&self.law, &self.discretisation);
         let quantity = self.sized(quantity);
         functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, what, u)
+    }
+
+    fn residual_indicators(
+        &self,
+        facets: &Facets,
+        essential: &[Essential],
+        u: &[f64],
+        weights: Weights,
+    ) -> Result<Vec<f64>, AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        let (rules, loads) = (&self.rules, &self.loads);
+        residuals::indicators::<L, D, C>(law, d, rules, loads, essential, facets, u, weights)
+    }
+
+    fn recovery_indicators(&self, u: &[f64]) -> Result<Vec<f64>, AssemblyError> {
+        recovery::indicators::<L, D, C>(&self.law, &self.discretisation, u)
+    }
+
+    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError> {
+        energy::square::<L, D, C>(&self.law, &self.discretisation, u, exact)
     }
 
     fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {

@@ -2,8 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::expr::{Expr, Points, Scratch};
+use super::expr::{Expr, Points, Scratch, Var};
 use super::lanes::{Lanes, Real, WIDTH};
+use super::slopes::Sloped;
 
 /// One scalar coefficient of a law: a component of a vector or a tensor has a slot of its own.
 #[derive(Debug, Clone)]
@@ -41,11 +42,31 @@ pub struct Material {
     pub keys: Vec<String>,
 }
 
+impl Material {
+    /// The same with derivatives: after its slots, those of their slopes along each axis. Slopes that are
+    /// not `wanted` are zero.
+    pub fn with_slopes(&self, dim: usize, wanted: impl Fn(usize) -> bool) -> Material {
+        let mut made = self.clone();
+        for axis in 0..dim {
+            for (k, slot) in self.slots.iter().enumerate() {
+                made.slots.push(match slot {
+                    Slot::Varying(expr) if wanted(k) => Slot::new(expr.derivative(Var::axis(axis))),
+                    _ => Slot::Constant(0.0),
+                });
+                made.keys.push(self.keys[k].clone());
+            }
+        }
+        made
+    }
+}
+
 /// Coefficients at one point, or at one point of each of several cells.
 #[derive(Clone, Copy)]
 pub struct Coefficients<'a, N = f64> {
     batch: &'a Batch,
     point: usize,
+    /// The first of the slots that hold slopes.
+    slopes: usize,
     numbers: PhantomData<N>,
 }
 
@@ -54,7 +75,10 @@ impl<N: Real> Coefficients<'_, N> {
     #[inline(always)]
     pub fn get(&self, slot: usize) -> N {
         let (begin, stride) = self.batch.layout[slot];
-        N::load(&self.batch.values, begin + stride * self.point)
+        N::load_sloped(&self.batch.values, begin + stride * self.point, || {
+            let (begin, stride) = self.batch.layout[slot + self.slopes];
+            begin + stride * self.point
+        })
     }
 }
 
@@ -136,12 +160,19 @@ impl Batch {
     /// The coefficients at one of the points.
     #[inline(always)]
     pub fn at(&self, point: usize) -> Coefficients<'_> {
-        Coefficients { batch: self, point, numbers: PhantomData }
+        Coefficients { batch: self, point, slopes: 0, numbers: PhantomData }
     }
 
     /// The coefficients at the points `point..point + WIDTH`, a lane each.
     #[inline(always)]
     pub fn lanes(&self, point: usize) -> Coefficients<'_, Lanes> {
-        Coefficients { batch: self, point, numbers: PhantomData }
+        Coefficients { batch: self, point, slopes: 0, numbers: PhantomData }
+    }
+
+    /// As [`Batch::lanes`], with the slopes along an axis, of a material [with slopes](Material::with_slopes).
+    #[inline(always)]
+    pub fn sloped_lanes(&self, point: usize, axis: usize, dim: usize) -> Coefficients<'_, Sloped<Lanes>> {
+        let slopes = (1 + axis) * (self.layout.len() / (1 + dim));
+        Coefficients { batch: self, point, slopes, numbers: PhantomData }
     }
 }

@@ -138,6 +138,11 @@ impl<const D: usize> Law<D, D> for Elasticity {
         }
     }
 
+    #[inline(always)]
+    fn sizes<N: Real>(&self, c: &Coefficients<N>) -> [N; 2] {
+        [N::splat(2.0) * self.moduli::<D, N>(c).1 * c.get(Self::THICKNESS), N::default()]
+    }
+
     fn boundary_factor(&self, c: &Coefficients) -> f64 {
         c.get(Self::THICKNESS)
     }
@@ -148,6 +153,7 @@ impl<const D: usize> Law<D, D> for Elasticity {
             Part::Tangent => slot <= Self::THICKNESS,
             Part::Boundary => slot == Self::THICKNESS,
             Part::Quantities => slot < Self::FORCE && slot != Self::THICKNESS,
+            Part::Flux => slot < Self::FORCE,
         }
     }
 

@@ -30,6 +30,12 @@ pub trait Real:
     /// The number or numbers from `at` on.
     fn load(values: &[f64], at: usize) -> Self;
 
+    /// As [`Real::load`], with the slope that stands at `slope()` for numbers that carry one.
+    #[inline(always)]
+    fn load_sloped(values: &[f64], at: usize, _slope: impl FnOnce() -> usize) -> Self {
+        Self::load(values, at)
+    }
+
     /// `self * b + c`, rounded once where the processor can.
     fn mul_add(self, b: Self, c: Self) -> Self;
 

@@ -12,11 +12,13 @@ mod elasticity;
 pub mod expr;
 pub mod lanes;
 mod scalar;
+mod slopes;
 
 pub use coefficients::{Coefficients, Material, Slot};
 pub use elasticity::{Elasticity, Plane, von_mises};
 use lanes::Real;
 pub use scalar::{ConvectionDiffusion, Diffusion};
+pub use slopes::Sloped;
 
 /// What a law sees at a point: `D` dimensions, `C` components.
 #[derive(Debug, Clone, Copy)]
@@ -125,17 +127,30 @@ pub enum Part {
     Boundary,
     /// [`Law::evaluate`].
     Quantities,
+    /// The flux of [`Law::balance`], and [`Law::sizes`].
+    Flux,
 }
 
 /// The physics at a point.
 ///
 /// A law is linear here when `tangent` does not depend on the solution; the drivers do not assume it.
-pub trait Law<const D: usize, const C: usize>: Sync + Send {
+pub trait Law<const D: usize, const C: usize>: Clone + Sync + Send + 'static {
     /// Which derivatives it has.
     const TERMS: Terms;
 
     /// Adds to the integrand of the weak form. `c` holds the coefficients at the point.
     fn residual<N: Real>(&self, p: &Point<D, C, N>, c: &Coefficients<N>, r: &mut Residual<D, C, N>);
+
+    /// As [`Law::residual`] without stabilisation: the equation itself. Its strong form is `f0 - div f1 = 0`,
+    /// and `f1` along the normal is what passes through a facet.
+    #[inline(always)]
+    fn balance<N: Real>(&self, p: &Point<D, C, N>, c: &Coefficients<N>, r: &mut Residual<D, C, N>) {
+        self.residual(p, c, r);
+    }
+
+    /// What residuals are measured against: a modulus `m` with `d f1 : grad u >= m |grad u|^2` (up to a
+    /// factor of the dimension; of the strain, for a body), and the factor of `u` in `f0`.
+    fn sizes<N: Real>(&self, c: &Coefficients<N>) -> [N; 2];
 
     /// Adds its derivatives.
     fn tangent<N: Real>(&self, p: &Point<D, C, N>, c: &Coefficients<N>, t: &mut Tangent<D, C, N>);

@@ -44,6 +44,28 @@ fn needs<const D: usize>(part: Part, slot: usize) -> bool {
         Part::Tangent => slot != Diffusion::source::<D>(),
         Part::Boundary => false,
         Part::Quantities => slot < D * D,
+        Part::Flux => slot <= Diffusion::reaction::<D>(),
+    }
+}
+
+/// The harmonic mean of the diffusion tensor's eigenvalues (of its symmetric part's): at least the smallest,
+/// at most `D` times that.
+#[inline(always)]
+fn least_diffusion<const D: usize, N: Real>(c: &Coefficients<N>) -> N {
+    let k = |a: usize, b: usize| {
+        let entry = |a, b| c.get(Diffusion::diffusion::<D>(a, b));
+        if a == b { entry(a, a) } else { N::splat(0.5) * (entry(a, b) + entry(b, a)) }
+    };
+    let minor = |a: usize, b: usize| k(a, a) * k(b, b) - k(a, b) * k(a, b);
+    match D {
+        1 => k(0, 0),
+        2 => N::splat(2.0) * minor(0, 1) / (k(0, 0) + k(1, 1)),
+        _ => {
+            let cross = k(0, 1) * k(1, 2) - k(0, 2) * k(1, 1);
+            let det =
+                k(0, 0) * minor(1, 2) - k(0, 1) * (k(0, 1) * k(2, 2) - k(1, 2) * k(0, 2)) + k(0, 2) * cross;
+            N::splat(3.0) * det / (minor(0, 1) + minor(0, 2) + minor(1, 2))
+        }
     }
 }
 
@@ -77,6 +99,11 @@ impl<const D: usize> Law<D, 1> for Diffusion {
             r.f1[0][d] += q[d];
         }
         r.f0[0] += c.get(Self::reaction::<D>()) * p.u[0] - c.get(Self::source::<D>());
+    }
+
+    #[inline(always)]
+    fn sizes<N: Real>(&self, c: &Coefficients<N>) -> [N; 2] {
+        [least_diffusion::<D, N>(c), c.get(Self::reaction::<D>())]
     }
 
     #[inline(always)]
@@ -166,6 +193,19 @@ impl<const D: usize> Law<D, 1> for ConvectionDiffusion {
         for d in 0..D {
             r.f1[0][d] += weight * c.get(Self::velocity::<D>(d));
         }
+    }
+
+    #[inline(always)]
+    fn balance<N: Real>(&self, p: &Point<D, 1, N>, c: &Coefficients<N>, r: &mut Residual<D, 1, N>) {
+        Law::<D, 1>::residual(&Diffusion, p, c, r);
+        for d in 0..D {
+            r.f0[0] += c.get(Self::velocity::<D>(d)) * p.grad[0][d];
+        }
+    }
+
+    #[inline(always)]
+    fn sizes<N: Real>(&self, c: &Coefficients<N>) -> [N; 2] {
+        Law::<D, 1>::sizes(&Diffusion, c)
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ mod distribute;
 pub mod draft;
 mod dual;
 mod entities;
+pub mod facets;
 pub mod geometry;
 pub mod gmsh;
 mod hanging;

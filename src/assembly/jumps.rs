@@ -1,0 +1,240 @@
+//! Jumps of the flux across interior facets, eight facets of one kind at a time.
+//!
+//! Imports the discretisation, `law` and `mesh`. Start at [`squares`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::discretisation::{AssemblyError, Discretisation};
+use super::lanes::{LANES, Lane, Lanes};
+use super::residuals::{Loaded, Task, eight, square_of_scale};
+use crate::element::{GeometryKind, Quadrature, Table};
+use crate::law::lanes::{Lanes as Eight, Real};
+use crate::law::{Law, Part, Point, Residual};
+use crate::mesh::facets::{Facets, Kind, Run};
+use crate::mesh::geometry;
+
+/// A rule on a facet as its two cells see it.
+struct Sides {
+    weights: Vec<f64>,
+    /// Each side's bases at the points.
+    basis: [Table; 2],
+    geometry: [Table; 2],
+    /// The reference cell's outward normal of the first side, as long as its facet's area element.
+    normal: [f64; 3],
+}
+
+impl Sides {
+    fn new(d: &Discretisation, kind: &Kind, degree: usize) -> Sides {
+        let [first, second] = kind.blocks.map(|b| &d.mesh.blocks[b as usize]);
+        let facet = kind.facets[0] as usize;
+        let rule = Quadrature::new(first.shape.facet_shape(facet), degree)
+            .expect("rules exist for every degree asked for");
+        let on_first: Vec<_> = rule.points.iter().map(|&p| first.shape.facet_point(facet, p)).collect();
+        let on_second = kind.points_of_second(second.shape, &rule.points);
+        let basis =
+            |side: usize, at: &[[f64; 3]]| d.space.elements[kind.blocks[side] as usize].tabulate(at, 1);
+        let [s, t] = first.shape.facet_tangents(facet);
+        let length = match d.mesh.dim {
+            1 => 1.0,
+            2 => (s[0] * s[0] + s[1] * s[1]).sqrt(),
+            _ => {
+                let n = [s[1] * t[2] - s[2] * t[1], s[2] * t[0] - s[0] * t[2], s[0] * t[1] - s[1] * t[0]];
+                n.iter().map(|n| n * n).sum::<f64>().sqrt()
+            }
+        };
+        Sides {
+            weights: rule.weights,
+            basis: [basis(0, &on_first), basis(1, &on_second)],
+            geometry: [
+                geometry::basis(first).tabulate(&on_first, 1),
+                geometry::basis(second).tabulate(&on_second, 1),
+            ],
+            normal: first.shape.facet_normal(facet).map(|n| n * length),
+        }
+    }
+}
+
+/// Facets that a task takes: a fixed number.
+const FACETS_PER_TASK: usize = 1 << 9;
+
+/// Tables of the kinds of facets.
+struct Tables {
+    /// Without the sets of groups, on which they do not depend.
+    of_kind: BTreeMap<Kind, Sides>,
+}
+
+/// A kind without its sets.
+fn plain(kind: &Kind) -> Kind {
+    Kind { sets: [0; 2], ..*kind }
+}
+
+impl Tables {
+    fn new<L: Law<D, C>, const D: usize, const C: usize>(
+        law: &L,
+        d: &Discretisation,
+        facets: &Facets,
+    ) -> Tables {
+        let wanted = |slot| law.needs(Part::Flux, slot);
+        let varying = d
+            .materials
+            .iter()
+            .any(|m| m.slots.iter().enumerate().any(|(k, slot)| slot.constant().is_none() && wanted(k)));
+        let mut of_kind = BTreeMap::new();
+        for run in &facets.runs {
+            of_kind.entry(plain(&run.kind)).or_insert_with(|| {
+                let blocks = run.kind.blocks.map(|b| &d.mesh.blocks[b as usize]);
+                let curved = blocks.iter().any(|b| b.geometry != GeometryKind::Linear);
+                let exact = !varying && blocks.iter().all(|b| b.is_affine());
+                let p = d.space.degree;
+                let degree = if exact { 2 * p - 2 } else { 2 * p } + 2 * usize::from(curved);
+                Sides::new(d, &run.kind, degree)
+            });
+        }
+        Tables { of_kind }
+    }
+}
+
+/// The weighted integral of the squared jump on each facet.
+///
+/// # Errors
+/// A coefficient that is not a number on a facet, a cell turned inside out.
+pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
+    task: &Task<L>,
+    facets: &Facets,
+) -> Result<Vec<f64>, AssemblyError> {
+    let tables = Tables::new::<L, D, C>(task.law, task.d, facets);
+    let mut values = vec![0.0; facets.cells.len()];
+    let mut parts: Vec<(&Run, Range<usize>, &mut [f64])> = Vec::new();
+    let mut rest = &mut values[..];
+    for run in &facets.runs {
+        let mut begin = run.begin;
+        while begin < run.end {
+            let end = (begin + FACETS_PER_TASK).min(run.end);
+            let (mine, others) = rest.split_at_mut(end - begin);
+            rest = others;
+            parts.push((run, begin..end, mine));
+            begin = end;
+        }
+    }
+    let results: Vec<Result<(), AssemblyError>> = parts
+        .into_par_iter()
+        .map_init(Work::<C>::default, |work, (run, range, out)| {
+            let sides = &tables.of_kind[&plain(&run.kind)];
+            for (pairs, out) in facets.cells[range].chunks(LANES).zip(out.chunks_mut(LANES)) {
+                task.add_facets::<D, C>(work, &run.kind, sides, pairs, out)?;
+            }
+            Ok(())
+        })
+        .collect();
+    results.into_iter().collect::<Result<(), _>>()?;
+    Ok(values)
+}
+
+/// The buffers of a thread.
+#[derive(Default)]
+struct Work<const C: usize> {
+    cells: [Lanes<C>; 2],
+    loaded: [Loaded; 2],
+}
+
+impl<L> Task<'_, L> {
+    /// Computes at most eight facets of one kind.
+    fn add_facets<const D: usize, const C: usize>(
+        &self,
+        work: &mut Work<C>,
+        kind: &Kind,
+        sides: &Sides,
+        pairs: &[[u32; 2]],
+        out: &mut [f64],
+    ) -> Result<(), AssemblyError>
+    where
+        L: Law<D, C>,
+    {
+        let d = self.d;
+        let blocks = kind.blocks.map(|b| b as usize);
+        let affine = blocks.map(|b| d.mesh.blocks[b].is_affine());
+        let mut ids = [[0u32; LANES]; 2];
+        for side in 0..2 {
+            pairs.iter().zip(&mut ids[side]).for_each(|(pair, id)| *id = pair[side]);
+            work.cells[side].gather(d, blocks[side], &ids[side][..pairs.len()], self.u);
+            let material = d.set_material[kind.sets[side] as usize] as usize;
+            let wanted = |slot| self.law.needs(Part::Flux, slot);
+            let geometry = &sides.geometry[side];
+            work.loaded[side].load(d.materials, material, &work.cells[side], geometry, d.time, wanted)?;
+        }
+        let mut h = [1.0; LANES];
+        for (l, pair) in pairs.iter().enumerate() {
+            let size = |side: usize| self.sizes[blocks[side]][pair[side] as usize];
+            h[l] = 0.5 * (size(0) + size(1)) / d.space.degree as f64;
+        }
+        let h = eight(&h);
+        let mut maps = [([[[0.0; LANES]; D]; D], [0.0; LANES]); 2];
+        let mut sum = Eight::default();
+        for (q, &weight) in sides.weights.iter().enumerate() {
+            let mut jump = [[Eight::default(); D]; C];
+            let (mut modulus, mut reaction) = (Eight::default(), Eight::default());
+            for side in 0..2 {
+                let cells = &work.cells[side];
+                if q == 0 || !affine[side] {
+                    let ids = &ids[side][..pairs.len()];
+                    maps[side] = cells.map::<D>(d, blocks[side], ids, &sides.geometry[side], q)?;
+                }
+                let gradient = cells.gradient(&sides.basis[side], q, &maps[side].0);
+                let coefficients = work.loaded[side].batch.lanes(q * LANES);
+                let flux = flux(self.law, &gradient, &coefficients);
+                let [m, r] = self.law.sizes(&coefficients);
+                (modulus, reaction) = (modulus.max(m), reaction.max(r));
+                for c in 0..C {
+                    for a in 0..D {
+                        if side == 0 {
+                            jump[c][a] = flux[c][a];
+                        } else {
+                            jump[c][a] -= flux[c][a];
+                        }
+                    }
+                }
+            }
+            // The normal times the area element: det J^-T n.
+            let (inverse, determinant) = &maps[0];
+            let mut normal = [Eight::default(); D];
+            let mut area = Eight::default();
+            for a in 0..D {
+                for k in 0..D {
+                    normal[a] = eight(&inverse[k][a]).mul_add(Eight::splat(sides.normal[k]), normal[a]);
+                }
+                normal[a] *= eight(determinant);
+                area = normal[a].mul_add(normal[a], area);
+            }
+            let mut square = Eight::default();
+            for jump in &jump {
+                let mut along = Eight::default();
+                (0..D).for_each(|a| along = jump[a].mul_add(normal[a], along));
+                square = along.mul_add(along, square);
+            }
+            let scale = (square_of_scale(modulus, reaction, h) / (modulus * area)).sqrt();
+            sum = Real::mul_add(square * Eight::splat(weight), scale, sum);
+        }
+        let sum = sum.to_array();
+        out.iter_mut().zip(sum).for_each(|(out, sum)| *out = self.weights.jumps * sum);
+        Ok(())
+    }
+}
+
+/// The flux of eight cells, `[component][axis]`.
+#[inline(always)]
+fn flux<L: Law<D, C>, const D: usize, const C: usize>(
+    law: &L,
+    gradient: &[[Lane; D]; C],
+    coefficients: &crate::law::Coefficients<Eight>,
+) -> [[Eight; D]; C] {
+    let mut p = Point::<D, C, Eight>::default();
+    for c in 0..C {
+        (0..D).for_each(|a| p.grad[c][a] = eight(&gradient[c][a]));
+    }
+    let mut r = Residual::<D, C, Eight>::default();
+    law.balance(&p, coefficients, &mut r);
+    r.f1
+}

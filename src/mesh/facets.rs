@@ -1,0 +1,356 @@
+//! Interior facets with the two cells on them, and the facets that have one cell only.
+//!
+//! Imports `element` and `mesh`. Start at [`Facets::new`]. Facets are matched by topological vertices, so
+//! those on periodic boundaries are interior, with different coordinates on their two sides. A facet may
+//! be a part of its second side's facet (see [`Kind::part`]); the first side is then the finer one.
+//!
+//! Facets alike are kept together, so that loops over them compute eight at once with one table a side.
+//! No communication: the layer of ghost cells holds every neighbour of an owned cell.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::Mesh;
+use crate::element::Shape;
+
+/// What facets that are computed together have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// The blocks of the two cells.
+    pub blocks: [u16; 2],
+    /// The cells' sets of groups, indices into [`Mesh::sets`].
+    pub sets: [u16; 2],
+    /// The facet's number within each cell.
+    pub facets: [u8; 2],
+    /// How the second cell lists the facet's vertices: vertex `k` of the first is vertex `turn / 2 + k` of
+    /// the second if `turn` is even, `turn / 2 - k` if it is odd, modulo their number.
+    pub turn: u8,
+    /// 0 where the two facets are the same. Otherwise the first cell's facet is that part of the second's
+    /// that has the second's vertex `part - 1`, half as large in each direction.
+    pub part: u8,
+}
+
+impl Kind {
+    /// Where points of the first cell's facet, in the facet's own reference coordinates, lie in the second
+    /// reference cell, of the given shape.
+    pub fn points_of_second(&self, shape: Shape, points: &[[f64; 3]]) -> Vec<[f64; 3]> {
+        let listed = shape.facet_vertices(self.facets[1] as usize);
+        let n = listed.len();
+        let corner = |k: usize| {
+            let (first, k) = (self.turn as usize / 2, k % n);
+            let place = if self.turn % 2 == 0 { (first + k) % n } else { (first + n - k) % n };
+            let at = |place: usize| shape.vertices()[listed[place] as usize];
+            match self.part {
+                0 => at(place),
+                part => [0, 1, 2].map(|d| 0.5 * (at(place)[d] + at(part as usize - 1)[d])),
+            }
+        };
+        // The ends of the facet's axes: vertices 1 and, of a triangle 2, of a quadrilateral 3.
+        let (origin, first, last) = (corner(0), corner(1), corner(n - 1));
+        let along = |p: &[f64; 3]| {
+            [0, 1, 2].map(|d| {
+                let second = if n > 2 { p[1] * (last[d] - origin[d]) } else { 0.0 };
+                let first = if n > 1 { p[0] * (first[d] - origin[d]) } else { 0.0 };
+                origin[d] + first + second
+            })
+        };
+        points.iter().map(along).collect()
+    }
+}
+
+/// Facets of one kind: `begin..end` of [`Facets::cells`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// What they have in common.
+    pub kind: Kind,
+    /// The first.
+    pub begin: usize,
+    /// Past the last.
+    pub end: usize,
+}
+
+/// A facet with one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outer {
+    /// The cell's block.
+    pub block: u16,
+    /// The facet's number within the cell.
+    pub facet: u8,
+    /// The cell, an owned one.
+    pub cell: u32,
+}
+
+/// The facets of a rank's owned cells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facets {
+    /// Interior facets that touch an owned cell, by kind.
+    pub runs: Vec<Run>,
+    /// The two cells of each, local numbers within their blocks.
+    pub cells: Vec<[u32; 2]>,
+    /// Facets of owned cells that no other cell has, ascending: the boundary.
+    pub outer: Vec<Outer>,
+}
+
+/// Vertices whose facets a task matches: their lists stay in the second-level cache.
+const VERTICES_PER_TASK: usize = 1 << 13;
+
+/// Cells that a task takes or leaves as a whole.
+const CELLS_PER_SPAN: usize = 256;
+
+/// The greatest vertex of a facet, and the others ascending, padded.
+fn key(shape: Shape, facet: usize, vertices: &[u32]) -> (u32, [u32; 3]) {
+    let mut all = [u32::MAX; 4];
+    let listed = shape.facet_vertices(facet);
+    for (v, &k) in all.iter_mut().zip(listed) {
+        *v = vertices[k as usize];
+    }
+    all[..listed.len()].sort_unstable();
+    let top = std::mem::replace(&mut all[listed.len() - 1], u32::MAX);
+    (top, [all[0], all[1], all[2]])
+}
+
+/// A facet seen once.
+struct Waiting {
+    rest: [u32; 3],
+    next: u32,
+    side: Outer,
+}
+
+const END: u32 = u32::MAX;
+
+/// Facets of one greatest vertex that wait in a list; further ones are hashed.
+const LONG_LIST: usize = 48;
+
+/// Facets that wait in lists at their greatest vertices for their other cell.
+struct Matcher {
+    first: u32,
+    head: Vec<u32>,
+    pool: Vec<Waiting>,
+    free: u32,
+    hubs: HashMap<(u32, [u32; 3]), Outer>,
+}
+
+impl Matcher {
+    /// The other side of a facet; nothing the first time it is seen.
+    fn meet(&mut self, top: u32, rest: [u32; 3], side: Outer) -> Option<Outer> {
+        let head = (top - self.first) as usize;
+        let (mut at, mut before, mut length) = (self.head[head], END, 0);
+        while at != END {
+            length += 1;
+            let waiting = &self.pool[at as usize];
+            let next = waiting.next;
+            if waiting.rest == rest {
+                let other = waiting.side;
+                match before {
+                    END => self.head[head] = next,
+                    _ => self.pool[before as usize].next = next,
+                }
+                self.pool[at as usize].next = self.free;
+                self.free = at;
+                return Some(other);
+            }
+            (before, at) = (at, next);
+        }
+        if !self.hubs.is_empty() {
+            let found = self.hubs.remove(&(top, rest));
+            if found.is_some() {
+                return found;
+            }
+        }
+        if length >= LONG_LIST {
+            self.hubs.insert((top, rest), side);
+            return None;
+        }
+        let new = Waiting { rest, next: self.head[head], side };
+        if self.free == END {
+            self.head[head] = self.pool.len() as u32;
+            self.pool.push(new);
+        } else {
+            self.head[head] = self.free;
+            self.free = std::mem::replace(&mut self.pool[self.free as usize], new).next;
+        }
+        None
+    }
+
+    /// Facets whose other cell did not come.
+    fn left(&self) -> impl Iterator<Item = Outer> + '_ {
+        let listed = self.head.iter().flat_map(move |&head| {
+            let mut at = head;
+            std::iter::from_fn(move || {
+                let waiting = self.pool.get(at as usize)?;
+                at = waiting.next;
+                Some(waiting.side)
+            })
+        });
+        listed.chain(self.hubs.values().copied())
+    }
+}
+
+/// What one task finds.
+struct Found {
+    pairs: Vec<(Kind, [u32; 2])>,
+    outer: Vec<Outer>,
+}
+
+/// How `second` lists the vertices that `first` lists.
+fn turn(first: &[u8], a: &[u32], second: &[u8], b: &[u32]) -> u8 {
+    let n = first.len();
+    let place = |k: usize| second.iter().position(|&v| b[v as usize] == a[first[k] as usize]);
+    let origin = place(0).expect("the same vertices");
+    let backwards = n > 1 && place(1) != Some((origin + 1) % n);
+    // Two vertices follow each other either way.
+    (2 * origin + usize::from(backwards)) as u8
+}
+
+impl Facets {
+    /// Finds the facets. Not collective. The same whatever the number of threads.
+    ///
+    /// Bound by reading the cells' vertices; each facet waits in a short list at its greatest vertex.
+    pub fn new(mesh: &Mesh) -> Facets {
+        let n_vertices = mesh.vertices.map.n_local();
+        // Per block and span of cells: the least and past the greatest of their facets' greatest vertices.
+        let spans: Vec<Vec<(u32, u32)>> = mesh
+            .blocks
+            .iter()
+            .map(|block| {
+                let n = block.shape.n_vertices();
+                let (shape, n_facets) = (block.shape, block.shape.n_facets());
+                let span = |cells: &[u32]| {
+                    let tops = cells.chunks_exact(n).flat_map(|v| (0..n_facets).map(|f| key(shape, f, v).0));
+                    tops.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v + 1)))
+                };
+                block.cell_to_vertex.par_chunks(n * CELLS_PER_SPAN).map(span).collect()
+            })
+            .collect();
+        let n_tasks = n_vertices.div_ceil(VERTICES_PER_TASK);
+        let found: Vec<Found> = (0..n_tasks)
+            .into_par_iter()
+            .map(|task| {
+                let first = task * VERTICES_PER_TASK;
+                find(mesh, &spans, first..(first + VERTICES_PER_TASK).min(n_vertices))
+            })
+            .collect();
+        let mut facets = Facets::default();
+        for found in &found {
+            for run in found.pairs.chunk_by(|a, b| a.0 == b.0) {
+                let begin = facets.cells.len();
+                facets.cells.extend(run.iter().map(|pair| pair.1));
+                facets.runs.push(Run { kind: run[0].0, begin, end: facets.cells.len() });
+            }
+            facets.outer.extend(&found.outer);
+        }
+        facets.outer.sort_unstable();
+        facets
+    }
+}
+
+/// Matches the facets whose greatest vertex is one of `vertices`.
+fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>) -> Found {
+    let (begin, end) = (vertices.start as u32, vertices.end as u32);
+    let mut matcher = Matcher {
+        first: begin,
+        head: vec![END; vertices.len()],
+        pool: Vec::new(),
+        free: END,
+        hubs: HashMap::new(),
+    };
+    let mut pairs = Vec::new();
+    for (b, block) in mesh.blocks.iter().enumerate() {
+        let shape = block.shape;
+        let touching = spans[b].iter().enumerate().filter(|(_, s)| s.0 < end && s.1 > begin);
+        for (span, _) in touching {
+            let last = ((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
+            for cell in span * CELLS_PER_SPAN..last {
+                let of_cell = block.vertices(cell);
+                for facet in 0..shape.n_facets() {
+                    let (top, rest) = key(shape, facet, of_cell);
+                    if !(begin..end).contains(&top) {
+                        continue;
+                    }
+                    let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
+                    let Some(other) = matcher.meet(top, rest, side) else { continue };
+                    let of_other = &mesh.blocks[other.block as usize];
+                    let owned = cell < block.n_owned || (other.cell as usize) < of_other.n_owned;
+                    if !owned {
+                        continue;
+                    }
+                    let kind = Kind {
+                        blocks: [other.block, b as u16],
+                        sets: [of_other.sets[other.cell as usize], block.sets[cell]],
+                        facets: [other.facet, facet as u8],
+                        turn: turn(
+                            of_other.shape.facet_vertices(other.facet as usize),
+                            of_other.vertices(other.cell as usize),
+                            shape.facet_vertices(facet),
+                            of_cell,
+                        ),
+                        part: 0,
+                    };
+                    pairs.push((kind, [other.cell, cell as u32]));
+                }
+            }
+        }
+    }
+    pairs.sort_unstable();
+    let is_owned = |o: &Outer| (o.cell as usize) < mesh.blocks[o.block as usize].n_owned;
+    let outer = matcher.left().filter(is_owned).collect();
+    Found { pairs, outer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Edges of a fan of `n` triangles round vertex `n`, which is greater than all others.
+    #[test]
+    fn facets_at_a_hub_are_paired() {
+        for n in [3u32, LONG_LIST as u32, LONG_LIST as u32 + 1, 20_000] {
+            let mut matcher = Matcher {
+                first: 0,
+                head: vec![END; n as usize + 1],
+                pool: Vec::new(),
+                free: END,
+                hubs: HashMap::new(),
+            };
+            let side = |cell: u32| Outer { block: 0, facet: 0, cell };
+            for k in 0..n {
+                assert_eq!(matcher.meet(n, [k, END, END], side(k)), None);
+            }
+            // All but each seventh come again, from the far end.
+            for k in (0..n).rev().filter(|k| k % 7 != 0) {
+                assert_eq!(matcher.meet(n, [k, END, END], side(n + k)), Some(side(k)), "{n}");
+            }
+            let mut left: Vec<u32> = matcher.left().map(|o| o.cell).collect();
+            left.sort_unstable();
+            assert_eq!(left, (0..n).step_by(7).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn every_turn_maps_vertices_as_it_says() {
+        for shape in Shape::ALL.into_iter().filter(|s| s.dim() > 0) {
+            for f in 0..shape.n_facets() {
+                let listed = shape.facet_vertices(f);
+                let n = listed.len();
+                let corners = shape.facet_shape(f).vertices();
+                for turn in 0..(2 * n) as u8 {
+                    let kind = Kind { blocks: [0; 2], sets: [0; 2], facets: [0, f as u8], turn, part: 0 };
+                    let at = kind.points_of_second(shape, corners);
+                    for (k, at) in at.iter().enumerate() {
+                        let first = turn as usize / 2;
+                        let place = if turn % 2 == 0 { first + k } else { first + n - k } % n;
+                        assert_eq!(*at, shape.vertices()[listed[place] as usize], "{shape} {f} {turn} {k}");
+                    }
+                    for part in 1..=n as u8 {
+                        let half = Kind { part, ..kind }.points_of_second(shape, corners);
+                        let corner = shape.vertices()[listed[part as usize - 1] as usize];
+                        for (whole, half) in at.iter().zip(&half) {
+                            (0..3).for_each(|d| assert_eq!(half[d], 0.5 * (whole[d] + corner[d])));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
