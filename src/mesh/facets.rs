@@ -2,16 +2,17 @@
 //!
 //! Imports `element` and `mesh`. Start at [`Facets::new`]. Facets are matched by topological vertices, so
 //! those on periodic boundaries are interior, with different coordinates on their two sides. A facet may
-//! be a part of its second side's facet (see [`Kind::part`]); the first side is then the finer one.
+//! be a part of its second side's facet (see [`Kind::part`]); the first side is then the finer one. Facets that
+//! hang are matched by the vertices of their parent's facet, which is the coarser cell's.
 //!
 //! Facets alike are kept together, so that loops over them compute eight at once with one table a side.
 //! No communication: the layer of ghost cells holds every neighbour of an owned cell.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::Mesh;
+use super::{Block, Mesh};
 use crate::element::Shape;
 
 /// What facets that are computed together have in common.
@@ -71,7 +72,7 @@ pub struct Run {
 }
 
 /// A facet with one cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Outer {
     /// The cell's block.
     pub block: u16,
@@ -216,11 +217,18 @@ impl Facets {
             .map(|block| {
                 let n = block.shape.n_vertices();
                 let (shape, n_facets) = (block.shape, block.shape.n_facets());
-                let span = |cells: &[u32]| {
-                    let tops = cells.chunks_exact(n).flat_map(|v| (0..n_facets).map(|f| key(shape, f, v).0));
+                let over = |tops: &mut dyn Iterator<Item = u32>| {
                     tops.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v + 1)))
                 };
-                block.cell_to_vertex.par_chunks(n * CELLS_PER_SPAN).map(span).collect()
+                let span = |(k, cells): (usize, &[u32])| {
+                    let facets = (0..cells.len() / n).flat_map(|c| (0..n_facets).map(move |f| (c, f)));
+                    if block.hanging.is_none() {
+                        return over(&mut facets.map(|(c, f)| key(shape, f, &cells[c * n..][..n]).0));
+                    }
+                    let first = k * CELLS_PER_SPAN;
+                    over(&mut facets.map(|(c, f)| key(shape, f, naming(block, first + c, f)).0))
+                };
+                block.cell_to_vertex.par_chunks(n * CELLS_PER_SPAN).enumerate().map(span).collect()
             })
             .collect();
         let n_tasks = n_vertices.div_ceil(VERTICES_PER_TASK);
@@ -245,6 +253,32 @@ impl Facets {
     }
 }
 
+/// The vertices of a cell that name a facet.
+fn naming(block: &Block, cell: usize, facet: usize) -> &[u32] {
+    block.vertices_naming(cell, block.shape.dim() - 1, facet)
+}
+
+/// A facet that hangs: its key, and its side.
+type Hanging = ((u32, [u32; 3]), Outer);
+
+/// The pair of a facet that hangs and the coarser cell's facet.
+fn pair_of_part(mesh: &Mesh, fine: Outer, coarse: Outer) -> (Kind, [u32; 2]) {
+    let [f, c] = [fine, coarse].map(|side| &mesh.blocks[side.block as usize]);
+    let child = f.hang(fine.cell as usize).map_or(0, |h| h.0.child());
+    let (of_fine, of_coarse) = (naming(f, fine.cell as usize, fine.facet as usize), c.vertices(coarse.cell as usize));
+    let listed = c.shape.facet_vertices(coarse.facet as usize);
+    let corner = listed.iter().position(|&v| of_coarse[v as usize] == of_fine[child]).expect("a common corner");
+    let first = f.shape.facet_vertices(fine.facet as usize);
+    let kind = Kind {
+        blocks: [fine.block, coarse.block],
+        sets: [f.sets[fine.cell as usize], c.sets[coarse.cell as usize]],
+        facets: [fine.facet, coarse.facet],
+        turn: turn(first, of_fine, listed, of_coarse),
+        part: corner as u8 + 1,
+    };
+    (kind, [fine.cell, coarse.cell])
+}
+
 /// Matches the facets whose greatest vertex is one of `vertices`.
 fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>) -> Found {
     let (begin, end) = (vertices.start as u32, vertices.end as u32);
@@ -256,6 +290,7 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
         hubs: HashMap::new(),
     };
     let mut pairs = Vec::new();
+    let mut parts: Vec<Hanging> = Vec::new();
     for (b, block) in mesh.blocks.iter().enumerate() {
         let shape = block.shape;
         let touching = spans[b].iter().enumerate().filter(|(_, s)| s.0 < end && s.1 > begin);
@@ -263,12 +298,20 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
             let last = ((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
             for cell in span * CELLS_PER_SPAN..last {
                 let of_cell = block.vertices(cell);
+                let hang = block.hang(cell);
                 for facet in 0..shape.n_facets() {
+                    let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
+                    if hang.is_some_and(|(hang, _)| hang.has_facet(shape, facet)) {
+                        let key = key(shape, facet, naming(block, cell, facet));
+                        if (begin..end).contains(&key.0) {
+                            parts.push((key, side));
+                        }
+                        continue;
+                    }
                     let (top, rest) = key(shape, facet, of_cell);
                     if !(begin..end).contains(&top) {
                         continue;
                     }
-                    let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
                     let Some(other) = matcher.meet(top, rest, side) else { continue };
                     let of_other = &mesh.blocks[other.block as usize];
                     let owned = cell < block.n_owned || (other.cell as usize) < of_other.n_owned;
@@ -292,9 +335,27 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
             }
         }
     }
-    pairs.sort_unstable();
     let is_owned = |o: &Outer| (o.cell as usize) < mesh.blocks[o.block as usize].n_owned;
-    let outer = matcher.left().filter(is_owned).collect();
+    let mut outer: Vec<Outer> = matcher.left().filter(is_owned).collect();
+    if !parts.is_empty() {
+        // Facets whose other side is in parts wait for no single one.
+        let key_of = |o: &Outer| {
+            let block = &mesh.blocks[o.block as usize];
+            key(block.shape, o.facet as usize, block.vertices(o.cell as usize))
+        };
+        let whole: HashMap<_, Outer> = matcher.left().map(|o| (key_of(&o), o)).collect();
+        let mut halved = HashSet::new();
+        for (key, fine) in parts {
+            // Of two ghosts the coarser one may be missing.
+            let Some(&coarse) = whole.get(&key) else { continue };
+            halved.insert(coarse);
+            if is_owned(&fine) || is_owned(&coarse) {
+                pairs.push(pair_of_part(mesh, fine, coarse));
+            }
+        }
+        outer.retain(|o| !halved.contains(o));
+    }
+    pairs.sort_unstable();
     Found { pairs, outer }
 }
 

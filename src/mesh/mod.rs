@@ -14,6 +14,7 @@ pub mod draft;
 mod dual;
 mod entities;
 pub mod facets;
+pub mod forest;
 pub mod geometry;
 pub mod gmsh;
 mod hanging;
@@ -103,6 +104,9 @@ pub enum MeshError {
         /// Of what.
         what: String,
     },
+    /// A mesh that cannot be adapted, or marks and values that do not fit it.
+    #[error("{0}")]
+    Forest(String),
     /// The partitioner failed.
     #[error("{0}")]
     Partition(String),
