@@ -58,17 +58,25 @@ pub struct GoalEstimate {
 /// Values of a field of one space at the nodes of another, of the same mesh.
 fn interpolate(mesh: &Mesh, from: &Space, to: &Space, u: &[f64], c: usize) -> Vec<f64> {
     let mut out = vec![0.0; to.map.n_local() * c];
+    let (mut here, mut scratch) = (Vec::new(), Vec::new());
     for (b, block) in mesh.blocks.iter().enumerate() {
         let table = from.elements[b].tabulate(to.elements[b].nodes(), 0);
         for cell in 0..block.n_cells {
-            let nodes = from.nodes(b, cell);
+            from.gather(b, cell, u, c, &mut here, &mut scratch);
+            let hanging = to.interpolation(b, cell);
             for (k, &v) in to.nodes(b, cell).iter().enumerate() {
+                if hanging.is_some_and(|h| h.is_parents(k)) {
+                    continue;
+                }
                 for a in 0..c {
-                    let terms = nodes.iter().zip(table.values_at(k));
-                    out[v as usize * c + a] = terms.map(|(&w, phi)| phi * u[w as usize * c + a]).sum();
+                    let terms = here.chunks_exact(c).zip(table.values_at(k));
+                    out[v as usize * c + a] = terms.map(|(u, phi)| phi * u[a]).sum();
                 }
             }
         }
+    }
+    if mesh.may_hang() {
+        to.halo.forward(&mut out, c);
     }
     out
 }
@@ -77,6 +85,7 @@ fn interpolate(mesh: &Mesh, from: &Space, to: &Space, u: &[f64], c: usize) -> Ve
 fn beyond(mesh: &Mesh, space: &Space, z: &[f64], c: usize) -> Vec<f64> {
     let mut out = z.to_vec();
     let mut coarse = Vec::new();
+    let (mut here, mut scratch) = (Vec::new(), Vec::new());
     for (b, block) in mesh.blocks.iter().enumerate() {
         let element = &space.elements[b];
         let lower = Lagrange::new(block.shape, space.degree - 1, Nodes::Spectral).expect("a lower degree");
@@ -84,14 +93,19 @@ fn beyond(mesh: &Mesh, space: &Space, z: &[f64], c: usize) -> Vec<f64> {
         let up = lower.tabulate(element.nodes(), 0);
         for cell in 0..block.n_cells {
             let nodes = space.nodes(b, cell);
+            space.gather(b, cell, z, c, &mut here, &mut scratch);
             coarse.clear();
             for k in 0..lower.n_nodes() {
                 for a in 0..c {
-                    let terms = nodes.iter().zip(down.values_at(k));
-                    coarse.push(terms.map(|(&v, phi)| phi * z[v as usize * c + a]).sum::<f64>());
+                    let terms = here.chunks_exact(c).zip(down.values_at(k));
+                    coarse.push(terms.map(|(z, phi)| phi * z[a]).sum::<f64>());
                 }
             }
+            let hanging = space.interpolation(b, cell);
             for (k, &v) in nodes.iter().enumerate() {
+                if hanging.is_some_and(|h| h.is_parents(k)) {
+                    continue;
+                }
                 for a in 0..c {
                     let there: f64 =
                         up.values_at(k).iter().enumerate().map(|(i, phi)| phi * coarse[i * c + a]).sum();
@@ -99,6 +113,9 @@ fn beyond(mesh: &Mesh, space: &Space, z: &[f64], c: usize) -> Vec<f64> {
                 }
             }
         }
+    }
+    if mesh.may_hang() {
+        space.halo.forward(&mut out, c);
     }
     out
 }
@@ -226,7 +243,7 @@ pub fn goal<E: From<AssemblyError>>(
     halo.forward(&mut at_vertices, 1);
     // Each vertex's share goes to its cells in equal parts.
     let mut n_cells = vec![0.0; at_vertices.len()];
-    let owned = || mesh.blocks.iter().flat_map(|b| (0..b.n_owned).map(move |cell| b.vertices(cell)));
+    let owned = || mesh.blocks.iter().flat_map(|b| (0..b.n_owned).map(move |cell| b.naming_vertices(cell)));
     owned().flatten().for_each(|&v| n_cells[v as usize] += 1.0);
     halo.reverse_add(&mut n_cells, 1);
     halo.forward(&mut n_cells, 1);

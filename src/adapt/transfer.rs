@@ -16,8 +16,15 @@ pub fn to_cells(mesh: &Mesh, space: &Space, values: &[f64], width: usize) -> Vec
         space.cell_to_node.iter().zip(counts).map(|(nodes, n)| &nodes[..n])
     };
     let mut out = Vec::with_capacity(of_blocks().map(<[u32]>::len).sum::<usize>() * width);
-    for nodes in of_blocks() {
-        if width == 1 {
+    let mut scratch = Vec::new();
+    let mut here = Vec::new();
+    for (b, nodes) in of_blocks().enumerate() {
+        if space.may_hang(b) {
+            for cell in 0..mesh.blocks[b].n_owned {
+                space.gather(b, cell, values, width, &mut here, &mut scratch);
+                out.extend_from_slice(&here);
+            }
+        } else if width == 1 {
             out.par_extend(nodes.par_iter().map(|&v| values[v as usize]));
         } else {
             for &v in nodes {
@@ -38,8 +45,11 @@ pub fn from_cells(mesh: &Mesh, space: &Space, by_cell: &[f64], width: usize) -> 
     for (b, block) in mesh.blocks.iter().enumerate().rev() {
         let nodes = &space.cell_to_node[b][..block.n_owned * space.elements[b].n_nodes()];
         let begin = end - nodes.len() * width;
-        for (&v, from) in nodes.iter().zip(by_cell[begin..end].chunks_exact(width)).rev() {
-            if (v as usize) < n_rows {
+        let n = space.elements[b].n_nodes();
+        // A node on what hangs has its owner's cell on the coarser side.
+        let is_parents = |k: usize| space.interpolation(b, k / n).is_some_and(|c| c.is_parents(k % n));
+        for (k, (&v, from)) in nodes.iter().zip(by_cell[begin..end].chunks_exact(width)).enumerate().rev() {
+            if (v as usize) < n_rows && !(space.may_hang(b) && is_parents(k)) {
                 values[v as usize * width..][..width].copy_from_slice(from);
             }
         }

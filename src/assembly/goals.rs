@@ -109,6 +109,9 @@ struct Work {
     coordinates: Vec<[f64; 3]>,
     x: [Vec<f64>; 3],
     coefficients: CoefficientBatch,
+    /// The state at the nodes of a cell.
+    u: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 /// What is looked at on cells of one block.
@@ -148,7 +151,7 @@ impl<L> Look<'_, L> {
         work.coefficients
             .evaluate_some(&d.materials[d.material(b, cell)], &points, wanted)
             .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
-        let nodes = d.space.nodes(b, cell);
+        d.space.gather(b, cell, self.u, C, &mut work.u, &mut work.interpolated);
         let mut total = 0.0;
         for q in 0..map.n_points {
             let j = geometry::jacobian(map, q, &work.coordinates);
@@ -159,10 +162,10 @@ impl<L> Look<'_, L> {
             };
             let mut p = Point::<D, C>::default();
             let of_nodes = || basis.values_at(q).iter().zip(basis.gradients_at(q).chunks_exact(D));
-            for (&v, (phi, gradient)) in nodes.iter().zip(of_nodes()) {
+            for (u, (phi, gradient)) in work.u.chunks_exact(C).zip(of_nodes()) {
                 let gradient = physical(gradient);
                 for c in 0..C {
-                    let u = self.u[v as usize * C + c];
+                    let u = u[c];
                     p.u[c] += phi * u;
                     (0..D).for_each(|a| p.grad[c][a] += gradient[a] * u);
                 }
@@ -223,7 +226,7 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
                 };
                 look.add::<D, C>(&mut work, b, cell, &basis, &map, measure, &mut element)?
             };
-            scatter::<C>(nodes, &element, out);
+            scatter::<C>(d, b, cell, &mut element, out);
             Ok(value)
         }
         Over::Cells(keep) => cells::<L, D, C>(&look, &one, keep, out),
@@ -252,7 +255,7 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
                 };
                 total +=
                     look.add::<D, C>(&mut work, b, cell, &rule.basis, &rule.geometry, measure, &mut element)?;
-                scatter::<C>(nodes, &element, out);
+                scatter::<C>(d, b, cell, &mut element, out);
             }
             Ok(total)
         }
@@ -273,8 +276,11 @@ fn whole_cell<const D: usize>(d: &Discretisation, b: usize, cell: usize) -> (Qua
     (rule, volume)
 }
 
-fn scatter<const C: usize>(nodes: &[u32], element: &[f64], out: &mut [f64]) {
-    for (&v, from) in nodes.iter().zip(element.chunks_exact(C)) {
+fn scatter<const C: usize>(d: &Discretisation, b: usize, cell: usize, element: &mut [f64], out: &mut [f64]) {
+    if let Some(hanging) = d.space.interpolation(b, cell) {
+        hanging.scatter(element, C, &mut Vec::new());
+    }
+    for (&v, from) in d.space.nodes(b, cell).iter().zip(element.chunks_exact(C)) {
         (0..C).for_each(|c| out[v as usize * C + c] += from[c]);
     }
 }
@@ -314,8 +320,8 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
             for sum in sums {
                 total += sum?;
             }
-            for (&cell, element) in ids.iter().zip(elements.chunks_exact(n)) {
-                scatter::<C>(d.space.nodes(b, cell as usize), element, out);
+            for (&cell, element) in ids.iter().zip(elements.chunks_exact_mut(n)) {
+                scatter::<C>(d, b, cell as usize, element, out);
             }
         }
     }

@@ -19,6 +19,7 @@ use super::sampler::same_material;
 use crate::element::{GeometryKind, Table};
 use crate::law::lanes::Lanes as Eight;
 use crate::law::{Law, Part, Point, Residual};
+use crate::mesh::{Mesh, geometry};
 use crate::space::{Order, Space};
 
 /// Cells or pairs that a task takes: fixed, so that nothing depends on the number of threads.
@@ -213,8 +214,7 @@ fn fit_one<const D: usize, const C: usize>(
     let mut length = 0.0f64;
     // Places relative to the vertex, as the cell has it: across a period that is elsewhere.
     let relative = |&(b, cell, k): &(u16, u32, u8), from: &[f64]| {
-        let block = &corners.mesh.blocks[b as usize];
-        let origin = corners.mesh.nodes[block.nodes(cell as usize)[k as usize] as usize];
+        let origin = vertex_place(corners.mesh, corners.space, b as usize, cell as usize, k as usize);
         [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 })
     };
     let each = |visit: &mut dyn FnMut([f64; 3], &[f64])| {
@@ -351,7 +351,13 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
         let mut recovered = [[[0.0; LANES]; D]; C];
         for (lane, &cell) in ids.iter().enumerate() {
             let place = [at[0][lane], at[1][lane], at[2][lane]];
-            blend::<D, C>(d, with, cell as usize, with.hats.values_at(q), &place, lane, &mut recovered);
+            let mut hats = [0.0; 8];
+            let hats = &mut hats[..with.hats.n_nodes];
+            hats.copy_from_slice(with.hats.values_at(q));
+            if let Some(hanging) = with.corners.interpolation(b, cell as usize) {
+                hanging.scatter(hats, 1, &mut Vec::new());
+            }
+            blend::<D, C>(d, with, cell as usize, hats, &place, lane, &mut recovered);
         }
         let mut p = Point::<D, C, Eight>::default();
         for c in 0..C {
@@ -369,6 +375,19 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     }
     out.iter_mut().zip(sum.to_array()).for_each(|(out, sum)| *out = sum.max(0.0));
     Ok(())
+}
+
+/// Where vertex `k` of a cell lies; where it hangs, its parent's vertex.
+fn vertex_place(mesh: &Mesh, corners: &Space, b: usize, cell: usize, k: usize) -> [f64; 3] {
+    let block = &mesh.blocks[b];
+    match corners.interpolation(b, cell).filter(|c| c.is_parents(k)) {
+        None => mesh.nodes[block.nodes(cell)[k] as usize],
+        Some(hanging) => {
+            let mut x = Vec::new();
+            mesh.cell_coordinates(block, cell, &mut x);
+            geometry::image(&geometry::basis(block).tabulate(&[hanging.place(k)], 0), 0, &x)
+        }
+    }
 }
 
 /// The recovered gradient of one cell at a point: its vertices' polynomials, blended.
@@ -400,7 +419,7 @@ fn blend<const D: usize, const C: usize>(
             _ if !good(fit) => continue,
             _ => hat + missing / n_good as f64,
         };
-        let origin = &d.mesh.nodes[block.nodes(cell)[k] as usize];
+        let origin = vertex_place(d.mesh, with.corners, with.b, cell, k);
         let length = fit[D * C * n];
         let at = [0, 1, 2].map(|a| if a < D { (place[a] - origin[a]) / length } else { 0.0 });
         powers(&fits.monomials, &at, &mut powers_here);

@@ -10,12 +10,12 @@ use super::facets::{FacetLoad, FacetRule, Natural};
 use super::lanes::{LANES, Lanes};
 use super::residuals::{Loaded, eight};
 use super::sampler::same_material;
-use crate::element::{GeometryKind, Table};
+use crate::element::{GeometryKind, HangingElement, Table};
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::law::lanes::{Lanes as Eight, Real};
 use crate::law::{Law, Part, Point, Residual};
-use crate::mesh::geometry;
+use crate::mesh::{Block, geometry};
 
 /// Cells that a task takes: fixed, so that sums do not depend on the number of threads.
 const PER_TASK: usize = 1 << 9;
@@ -47,6 +47,7 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
     weight: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
     let mut out = vec![0.0; d.mesh.vertices.map.n_local()];
+    let hanging = hanging_hats(d);
     for (b, block) in d.mesh.blocks.iter().enumerate() {
         let curved = usize::from(block.geometry != GeometryKind::Linear) * 2;
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + 1 + curved, 1);
@@ -71,17 +72,43 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
         let tasks = elements.par_chunks_mut(PER_TASK * corners).enumerate();
         let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();
         results.into_iter().collect::<Result<(), _>>()?;
-        for (cell, element) in elements.chunks_exact(corners).enumerate() {
-            for (&v, value) in block.vertices(cell).iter().zip(element) {
-                out[v as usize] += value;
-            }
+        let mut scratch = Vec::new();
+        for (cell, element) in elements.chunks_exact_mut(corners).enumerate() {
+            add_hats(&hanging[b], block, cell, element, &mut out, &mut scratch);
         }
     }
-    let mut facets = Facets { law, d, rules, u, weight, work: FacetWork::default() };
+    let mut facets = Facets { law, d, rules, u, weight, hanging: &hanging, work: FacetWork::default() };
     for load in loads {
         facets.add::<D, C>(load, &mut out)?;
     }
     Ok(out)
+}
+
+/// The interpolations of hat functions on blocks whose cells may hang.
+fn hanging_hats(d: &Discretisation) -> Vec<Option<HangingElement>> {
+    let of_block = |block: &Block| {
+        block.hanging.as_ref()?;
+        HangingElement::new(&GeometryKind::Linear.basis(block.shape))
+    };
+    d.mesh.blocks.iter().map(of_block).collect()
+}
+
+/// Adds what a cell has at its vertices. The hats of vertices that hang are those of the coarser neighbour, so
+/// that all hats stay continuous.
+fn add_hats(
+    hanging: &Option<HangingElement>,
+    block: &Block,
+    cell: usize,
+    element: &mut [f64],
+    out: &mut [f64],
+    scratch: &mut Vec<f64>,
+) {
+    if let (Some(hanging), Some((hang, _))) = (hanging, block.hang(cell)) {
+        hanging.of(hang).scatter(element, 1, scratch);
+    }
+    for (&v, value) in block.naming_vertices(cell).iter().zip(element) {
+        out[v as usize] += *value;
+    }
 }
 
 /// Adds at most eight cells of one material: `[cell][vertex]`.
@@ -160,6 +187,11 @@ struct FacetWork {
     values: [Vec<f64>; 3],
     scratch: Scratch,
     coefficients: CoefficientBatch,
+    /// The state and the weight at the nodes of a cell, and hats at its vertices.
+    u: Vec<f64>,
+    weight: Vec<f64>,
+    hats: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 /// Loads on facets of owned cells.
@@ -169,6 +201,7 @@ struct Facets<'a, L> {
     rules: &'a [Vec<FacetRule>],
     u: &'a [f64],
     weight: &'a [f64],
+    hanging: &'a [Option<HangingElement>],
     work: FacetWork,
 }
 
@@ -229,14 +262,18 @@ impl<L> Facets<'_, L> {
             work.coefficients
                 .evaluate_some(&d.materials[d.material(b, cell)], &points, wanted)
                 .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
-            let nodes = d.space.nodes(b, cell);
+            let (u, weight) = (&mut work.u, &mut work.weight);
+            d.space.gather(b, cell, self.u, C, u, &mut work.interpolated);
+            d.space.gather(b, cell, self.weight, C, weight, &mut work.interpolated);
+            work.hats.clear();
+            work.hats.resize(block.shape.n_vertices(), 0.0);
             for (q, w) in rule.weights.iter().enumerate() {
                 let factor = w * self.law.boundary_factor(&work.coefficients.at(q));
                 let normal = &work.normals[q];
                 let area = normal.iter().map(|n| n * n).sum::<f64>().sqrt();
                 let at = |field: &[f64], c: usize| {
                     let phi = rule.basis.values_at(q);
-                    nodes.iter().zip(phi).map(|(&v, phi)| phi * field[v as usize * C + c]).sum::<f64>()
+                    field.chunks_exact(C).zip(phi).map(|(u, phi)| phi * u[c]).sum::<f64>()
                 };
                 let density: f64 = (0..C)
                     .map(|c| {
@@ -244,16 +281,17 @@ impl<L> Facets<'_, L> {
                             Natural::Flux(_) => -work.values[c][q] * area,
                             Natural::Pressure(_) => work.values[0][q] * normal[c],
                             Natural::Robin { .. } => {
-                                work.values[0][q] * area * (at(self.u, 0) - work.values[1][q])
+                                work.values[0][q] * area * (at(&work.u, 0) - work.values[1][q])
                             }
                         };
-                        f0 * at(self.weight, c)
+                        f0 * at(&work.weight, c)
                     })
                     .sum();
-                for (&v, psi) in block.vertices(cell).iter().zip(&rule.hats[q * block.shape.n_vertices()..]) {
-                    out[v as usize] += factor * density * psi;
+                for (sum, psi) in work.hats.iter_mut().zip(&rule.hats[q * block.shape.n_vertices()..]) {
+                    *sum += factor * density * psi;
                 }
             }
+            add_hats(&self.hanging[b], block, cell, &mut work.hats, out, &mut work.interpolated);
         }
         Ok(())
     }

@@ -265,9 +265,11 @@ type Hanging = ((u32, [u32; 3]), Outer);
 fn pair_of_part(mesh: &Mesh, fine: Outer, coarse: Outer) -> (Kind, [u32; 2]) {
     let [f, c] = [fine, coarse].map(|side| &mesh.blocks[side.block as usize]);
     let child = f.hang(fine.cell as usize).map_or(0, |h| h.0.child());
-    let (of_fine, of_coarse) = (naming(f, fine.cell as usize, fine.facet as usize), c.vertices(coarse.cell as usize));
+    let (of_fine, of_coarse) =
+        (naming(f, fine.cell as usize, fine.facet as usize), c.vertices(coarse.cell as usize));
     let listed = c.shape.facet_vertices(coarse.facet as usize);
-    let corner = listed.iter().position(|&v| of_coarse[v as usize] == of_fine[child]).expect("a common corner");
+    let corner =
+        listed.iter().position(|&v| of_coarse[v as usize] == of_fine[child]).expect("a common corner");
     let first = f.shape.facet_vertices(fine.facet as usize);
     let kind = Kind {
         blocks: [fine.block, coarse.block],

@@ -97,6 +97,11 @@ impl Block {
         }
     }
 
+    /// Whether an entity of a cell is the cell's own and no part of a parent's.
+    pub(super) fn has_own(&self, cell: usize, dim: usize, i: usize) -> bool {
+        self.hang(cell).is_none_or(|(hang, _)| hang.entities(self.shape, dim) >> i & 1 == 0)
+    }
+
     /// Vertices of cells as a table in which those that hang are replaced by what names them.
     pub(super) fn naming_table(&self) -> Table {
         let Some(hanging) = &self.hanging else { return self.cell_to_vertex.clone() };

@@ -111,7 +111,9 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
             vertices.sort_unstable();
             vertices.iter().fold(0, |hash, &v| mix(hash ^ v))
         };
-        levels.push((dim, entities::number(comm, &mesh.blocks, found, key).0));
+        let owns = |b: usize, cell: usize, i: usize| mesh.blocks[b].has_own(cell, dim, i);
+        let owns: Option<entities::Has> = if hangs { Some(&owns) } else { None };
+        levels.push((dim, entities::number_owned(comm, &mesh.blocks, found, key, owns).0));
     }
 
     // Points of an entity are consecutive; entities are taken in the order in which cells meet them, so

@@ -362,7 +362,9 @@ impl Trees {
         };
         let found = Found { cell_to_entity: vec![table], n: met.len(), n_touched };
         let blocks = std::slice::from_ref(&block);
-        let (mut vertices, _) = entities::number(comm, blocks, found, |e, _, _, _| mix(met[e as usize]));
+        let has = |_: usize, _: usize, local: usize| local < shape.n_vertices();
+        let (mut vertices, _) =
+            entities::number_owned(comm, blocks, found, |e, _, _, _| mix(met[e as usize]), Some(&has));
         let table = vertices.cell_to_entity.remove(0);
         let configurations = cells.iter().map(|&k| hangs[k].0).collect();
         let (own, hanging) = Hanging::split(shape, configurations, &table);
