@@ -109,6 +109,9 @@ struct Work {
     coordinates: Vec<[f64; 3]>,
     x: [Vec<f64>; 3],
     coefficients: CoefficientBatch,
+    /// The solution at the cell's nodes.
+    u: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 /// What is looked at on cells of one block.
@@ -121,7 +124,7 @@ struct Look<'a, L> {
 
 impl<L> Look<'_, L> {
     /// Adds `weights[q] picks(q) . quantity` at the points of tables on one cell: the value, and its
-    /// derivatives with respect to the cell's nodal values, `[node][component]`.
+    /// derivatives with respect to the values at the cell's slots, `[node][component]`; `out` is zero before.
     fn add<const D: usize, const C: usize>(
         &self,
         work: &mut Work,
@@ -148,7 +151,7 @@ impl<L> Look<'_, L> {
         work.coefficients
             .evaluate_some(&d.materials[d.material(b, cell)], &points, wanted)
             .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
-        let nodes = d.space.nodes(b, cell);
+        d.space.gather(b, cell, self.u, C, &mut work.u, &mut work.interpolated);
         let mut total = 0.0;
         for q in 0..map.n_points {
             let j = geometry::jacobian(map, q, &work.coordinates);
@@ -159,10 +162,10 @@ impl<L> Look<'_, L> {
             };
             let mut p = Point::<D, C>::default();
             let of_nodes = || basis.values_at(q).iter().zip(basis.gradients_at(q).chunks_exact(D));
-            for (&v, (phi, gradient)) in nodes.iter().zip(of_nodes()) {
+            for (u, (phi, gradient)) in work.u.chunks_exact(C).zip(of_nodes()) {
                 let gradient = physical(gradient);
                 for c in 0..C {
-                    let u = self.u[v as usize * C + c];
+                    let u = u[c];
                     p.u[c] += phi * u;
                     (0..D).for_each(|a| p.grad[c][a] += gradient[a] * u);
                 }
@@ -176,6 +179,9 @@ impl<L> Look<'_, L> {
                     out[c] += weight * slope;
                 }
             }
+        }
+        if let Some(hanging) = d.space.interpolation(b, cell) {
+            hanging.scatter(out, C, &mut work.interpolated);
         }
         Ok(total)
     }
