@@ -7,5 +7,7 @@
 
 pub mod estimate;
 pub mod goal;
+#[cfg(test)]
+mod hanging_tests;
 pub mod mark;
 pub mod transfer;

@@ -109,7 +109,7 @@ struct Work {
     coordinates: Vec<[f64; 3]>,
     x: [Vec<f64>; 3],
     coefficients: CoefficientBatch,
-    /// The state at the nodes of a cell.
+    /// The solution at the cell's nodes.
     u: Vec<f64>,
     interpolated: Vec<f64>,
 }
@@ -124,7 +124,7 @@ struct Look<'a, L> {
 
 impl<L> Look<'_, L> {
     /// Adds `weights[q] picks(q) . quantity` at the points of tables on one cell: the value, and its
-    /// derivatives with respect to the cell's nodal values, `[node][component]`.
+    /// derivatives with respect to the values at the cell's slots, `[node][component]`; `out` is zero before.
     fn add<const D: usize, const C: usize>(
         &self,
         work: &mut Work,
@@ -180,6 +180,9 @@ impl<L> Look<'_, L> {
                 }
             }
         }
+        if let Some(hanging) = d.space.interpolation(b, cell) {
+            hanging.scatter(out, C, &mut work.interpolated);
+        }
         Ok(total)
     }
 }
@@ -226,7 +229,7 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
                 };
                 look.add::<D, C>(&mut work, b, cell, &basis, &map, measure, &mut element)?
             };
-            scatter::<C>(d, b, cell, &mut element, out);
+            scatter::<C>(nodes, &element, out);
             Ok(value)
         }
         Over::Cells(keep) => cells::<L, D, C>(&look, &one, keep, out),
@@ -255,7 +258,7 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
                 };
                 total +=
                     look.add::<D, C>(&mut work, b, cell, &rule.basis, &rule.geometry, measure, &mut element)?;
-                scatter::<C>(d, b, cell, &mut element, out);
+                scatter::<C>(nodes, &element, out);
             }
             Ok(total)
         }
@@ -276,11 +279,8 @@ fn whole_cell<const D: usize>(d: &Discretisation, b: usize, cell: usize) -> (Qua
     (rule, volume)
 }
 
-fn scatter<const C: usize>(d: &Discretisation, b: usize, cell: usize, element: &mut [f64], out: &mut [f64]) {
-    if let Some(hanging) = d.space.interpolation(b, cell) {
-        hanging.scatter(element, C, &mut Vec::new());
-    }
-    for (&v, from) in d.space.nodes(b, cell).iter().zip(element.chunks_exact(C)) {
+fn scatter<const C: usize>(nodes: &[u32], element: &[f64], out: &mut [f64]) {
+    for (&v, from) in nodes.iter().zip(element.chunks_exact(C)) {
         (0..C).for_each(|c| out[v as usize * C + c] += from[c]);
     }
 }
@@ -320,8 +320,8 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
             for sum in sums {
                 total += sum?;
             }
-            for (&cell, element) in ids.iter().zip(elements.chunks_exact_mut(n)) {
-                scatter::<C>(d, b, cell as usize, element, out);
+            for (&cell, element) in ids.iter().zip(elements.chunks_exact(n)) {
+                scatter::<C>(d.space.nodes(b, cell as usize), element, out);
             }
         }
     }

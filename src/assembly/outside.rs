@@ -107,7 +107,7 @@ struct Work {
     residual: Vec<[f64; 3]>,
     /// The weight of each point, with the scale.
     scale: Vec<f64>,
-    /// The state at the nodes of a cell.
+    /// The solution at the cell's nodes.
     u: Vec<f64>,
     interpolated: Vec<f64>,
 }

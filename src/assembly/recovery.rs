@@ -139,6 +139,20 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
     Ok(samples)
 }
 
+/// Where the `k`-th of the vertices is by which a cell is known to the space of degree 1: as the cell has it,
+/// for across a period that is elsewhere. Where the cell hangs it may be the parent's.
+fn corner(mesh: &Mesh, corners: &Space, b: usize, cell: usize, k: usize) -> [f64; 3] {
+    let block = &mesh.blocks[b];
+    match corners.interpolation(b, cell) {
+        Some(hanging) if hanging.is_parents(k) => {
+            let mut x = Vec::new();
+            mesh.cell_coordinates(block, cell, &mut x);
+            geometry::image(&geometry::basis(block).tabulate(&[hanging.place(k)], 0), 0, &x)
+        }
+        _ => mesh.nodes[block.nodes(cell)[k] as usize],
+    }
+}
+
 /// The cells round each pair of an owned vertex and a region: (block, cell, vertex within the cell).
 struct Patches {
     begin: Vec<u32>,
@@ -212,17 +226,14 @@ fn fit_one<const D: usize, const C: usize>(
     let stride = n + D * C;
     rows.clear();
     let mut length = 0.0f64;
-    // Places relative to the vertex, as the cell has it: across a period that is elsewhere.
-    let relative = |&(b, cell, k): &(u16, u32, u8), from: &[f64]| {
-        let origin = vertex_place(corners.mesh, corners.space, b as usize, cell as usize, k as usize);
-        [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 })
-    };
     let each = |visit: &mut dyn FnMut([f64; 3], &[f64])| {
-        for cell in cells {
-            let (b, at) = (cell.0 as usize, cell.1 as usize);
+        for &(b, cell, k) in cells {
+            let (b, cell) = (b as usize, cell as usize);
+            let origin = corner(corners.mesh, corners.space, b, cell, k as usize);
             let width = samples.n_points[b] * (D + D * C);
-            for from in samples.values[b][at * width..][..width].chunks_exact(D + D * C) {
-                visit(relative(cell, from), &from[D..]);
+            for from in samples.values[b][cell * width..][..width].chunks_exact(D + D * C) {
+                let relative = [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 });
+                visit(relative, &from[D..]);
             }
         }
     };
@@ -273,6 +284,9 @@ struct Work<const C: usize> {
     cells: Lanes<C>,
     loaded: Loaded,
     ids: Vec<u32>,
+    /// Hat functions at a point, those of the parent's vertices where a cell hangs.
+    hats: Vec<f64>,
+    scratch: Vec<f64>,
 }
 
 /// What the cells of a block are compared with.
@@ -351,13 +365,12 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
         let mut recovered = [[[0.0; LANES]; D]; C];
         for (lane, &cell) in ids.iter().enumerate() {
             let place = [at[0][lane], at[1][lane], at[2][lane]];
-            let mut hats = [0.0; 8];
-            let hats = &mut hats[..with.hats.n_nodes];
-            hats.copy_from_slice(with.hats.values_at(q));
+            work.hats.clear();
+            work.hats.extend_from_slice(with.hats.values_at(q));
             if let Some(hanging) = with.corners.interpolation(b, cell as usize) {
-                hanging.scatter(hats, 1, &mut Vec::new());
+                hanging.scatter(&mut work.hats, 1, &mut work.scratch);
             }
-            blend::<D, C>(d, with, cell as usize, hats, &place, lane, &mut recovered);
+            blend::<D, C>(d, with, cell as usize, &work.hats, &place, lane, &mut recovered);
         }
         let mut p = Point::<D, C, Eight>::default();
         for c in 0..C {
@@ -375,19 +388,6 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
     }
     out.iter_mut().zip(sum.to_array()).for_each(|(out, sum)| *out = sum.max(0.0));
     Ok(())
-}
-
-/// Where vertex `k` of a cell lies; where it hangs, its parent's vertex.
-fn vertex_place(mesh: &Mesh, corners: &Space, b: usize, cell: usize, k: usize) -> [f64; 3] {
-    let block = &mesh.blocks[b];
-    match corners.interpolation(b, cell).filter(|c| c.is_parents(k)) {
-        None => mesh.nodes[block.nodes(cell)[k] as usize],
-        Some(hanging) => {
-            let mut x = Vec::new();
-            mesh.cell_coordinates(block, cell, &mut x);
-            geometry::image(&geometry::basis(block).tabulate(&[hanging.place(k)], 0), 0, &x)
-        }
-    }
 }
 
 /// The recovered gradient of one cell at a point: its vertices' polynomials, blended.
@@ -419,7 +419,7 @@ fn blend<const D: usize, const C: usize>(
             _ if !good(fit) => continue,
             _ => hat + missing / n_good as f64,
         };
-        let origin = vertex_place(d.mesh, with.corners, with.b, cell, k);
+        let origin = corner(d.mesh, with.corners, with.b, cell, k);
         let length = fit[D * C * n];
         let at = [0, 1, 2].map(|a| if a < D { (place[a] - origin[a]) / length } else { 0.0 });
         powers(&fits.monomials, &at, &mut powers_here);

@@ -148,16 +148,18 @@ pub trait Problem {
     /// The same law, materials and loads on facets on another space of the same mesh; without point loads.
     fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b>;
 
-    /// Whether [`Problem::residual`] has terms beside the equation's own.
-    fn is_stabilised(&self) -> bool;
-
     /// Adds a goal's derivative with respect to the values at all local nodes to `out`, from this rank's
     /// cells; returns this rank's part of its value.
     fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError>;
 
-    /// The residual of the equation at `u`, weighted by `weight` times the hat function of each local
-    /// vertex, from this rank's cells; without stabilisation and point loads.
-    fn weighted_residual(&self, u: &[f64], weight: &[f64]) -> Result<Vec<f64>, AssemblyError>;
+    /// The residual of the equation at `u`, weighted by `weight` times the hat function of each local node of
+    /// `corners`, a space of degree 1, from this rank's cells; without stabilisation and point loads.
+    fn weighted_residual(
+        &self,
+        corners: &Space,
+        u: &[f64],
+        weight: &[f64],
+    ) -> Result<Vec<f64>, AssemblyError>;
 
     /// The residual of owned rows at `u` without elimination, Cartesian: reactions stand in the
     /// prescribed rows.
@@ -266,17 +268,18 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         Box::new(Operator::<L, D, C>::new(self.law.clone(), discretisation, loads, Vec::new()))
     }
 
-    fn is_stabilised(&self) -> bool {
-        L::TERMS.hessian
-    }
-
     fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError> {
         goals::derivative::<L, D, C>(&self.law, &self.discretisation, &self.rules, goal, u, out)
     }
 
-    fn weighted_residual(&self, u: &[f64], weight: &[f64]) -> Result<Vec<f64>, AssemblyError> {
+    fn weighted_residual(
+        &self,
+        corners: &Space,
+        u: &[f64],
+        weight: &[f64],
+    ) -> Result<Vec<f64>, AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        weighted::at_vertices::<L, D, C>(law, d, &self.rules, &self.loads, u, weight)
+        weighted::at_vertices::<L, D, C>(law, d, &self.rules, &self.loads, corners, u, weight)
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {

@@ -10,12 +10,13 @@ use super::facets::{FacetLoad, FacetRule, Natural};
 use super::lanes::{LANES, Lanes};
 use super::residuals::{Loaded, eight};
 use super::sampler::same_material;
-use crate::element::{GeometryKind, HangingElement, Table};
+use crate::element::{GeometryKind, Table};
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::law::lanes::{Lanes as Eight, Real};
 use crate::law::{Law, Part, Point, Residual};
-use crate::mesh::{Block, geometry};
+use crate::mesh::geometry;
+use crate::space::Space;
 
 /// Cells that a task takes: fixed, so that sums do not depend on the number of threads.
 const PER_TASK: usize = 1 << 9;
@@ -32,9 +33,9 @@ struct Work<const C: usize> {
     ids: Vec<u32>,
 }
 
-/// `R(u; weight psi_v)` for the hat function `psi_v` of every local vertex, from this rank's owned cells and
-/// their facets, without stabilisation and without point loads. `u` and `weight` have values at all local
-/// nodes; the hats are those of the reference cells.
+/// `R(u; weight psi_v)` for the hat function `psi_v` of every local node of the space `corners` of degree 1,
+/// from this rank's owned cells and their facets, without stabilisation and without point loads. `u` and
+/// `weight` have values at all local nodes.
 ///
 /// # Errors
 /// A coefficient or a load that is not a number at a point, a cell turned inside out.
@@ -43,19 +44,20 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     rules: &[Vec<FacetRule>],
     loads: &[FacetLoad],
+    corners: &Space,
     u: &[f64],
     weight: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
-    let mut out = vec![0.0; d.mesh.vertices.map.n_local()];
-    let hanging = hanging_hats(d);
+    let mut out = vec![0.0; corners.map.n_local()];
+    let mut scratch = Vec::new();
     for (b, block) in d.mesh.blocks.iter().enumerate() {
         let curved = usize::from(block.geometry != GeometryKind::Linear) * 2;
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + 1 + curved, 1);
         let hats = GeometryKind::Linear.basis(block.shape).tabulate(&rules.rule.points, 1);
-        let corners = block.shape.n_vertices();
-        let mut elements = vec![0.0; block.n_owned * corners];
+        let n_corners = block.shape.n_vertices();
+        let mut elements = vec![0.0; block.n_owned * n_corners];
         let of_task = |work: &mut Work<C>, (task, out): (usize, &mut [f64])| {
-            let (first, n_cells) = (task * PER_TASK, out.len() / corners);
+            let (first, n_cells) = (task * PER_TASK, out.len() / n_corners);
             work.ids.clear();
             work.ids.extend(first as u32..(first + n_cells) as u32);
             let mut begin = 0;
@@ -63,52 +65,29 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
                 let n = same_material(d, b, &work.ids[begin..]);
                 let mut ids = [0u32; LANES];
                 ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
-                let out = &mut out[begin * corners..(begin + n) * corners];
+                let out = &mut out[begin * n_corners..(begin + n) * n_corners];
                 cells::<L, D, C>(law, d, b, &rules, &hats, work, &ids[..n], u, weight, out)?;
                 begin += n;
             }
             Ok(())
         };
-        let tasks = elements.par_chunks_mut(PER_TASK * corners).enumerate();
+        let tasks = elements.par_chunks_mut(PER_TASK * n_corners).enumerate();
         let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();
         results.into_iter().collect::<Result<(), _>>()?;
-        let mut scratch = Vec::new();
-        for (cell, element) in elements.chunks_exact_mut(corners).enumerate() {
-            add_hats(&hanging[b], block, cell, element, &mut out, &mut scratch);
+        for (cell, element) in elements.chunks_exact_mut(n_corners).enumerate() {
+            if let Some(hanging) = corners.interpolation(b, cell) {
+                hanging.scatter(element, 1, &mut scratch);
+            }
+            for (&v, value) in corners.nodes(b, cell).iter().zip(element.iter()) {
+                out[v as usize] += value;
+            }
         }
     }
-    let mut facets = Facets { law, d, rules, u, weight, hanging: &hanging, work: FacetWork::default() };
+    let mut facets = Facets { law, d, rules, corners, u, weight, work: FacetWork::default() };
     for load in loads {
         facets.add::<D, C>(load, &mut out)?;
     }
     Ok(out)
-}
-
-/// The interpolations of hat functions on blocks whose cells may hang.
-fn hanging_hats(d: &Discretisation) -> Vec<Option<HangingElement>> {
-    let of_block = |block: &Block| {
-        block.hanging.as_ref()?;
-        HangingElement::new(&GeometryKind::Linear.basis(block.shape))
-    };
-    d.mesh.blocks.iter().map(of_block).collect()
-}
-
-/// Adds what a cell has at its vertices. The hats of vertices that hang are those of the coarser neighbour, so
-/// that all hats stay continuous.
-fn add_hats(
-    hanging: &Option<HangingElement>,
-    block: &Block,
-    cell: usize,
-    element: &mut [f64],
-    out: &mut [f64],
-    scratch: &mut Vec<f64>,
-) {
-    if let (Some(hanging), Some((hang, _))) = (hanging, block.hang(cell)) {
-        hanging.of(hang).scatter(element, 1, scratch);
-    }
-    for (&v, value) in block.naming_vertices(cell).iter().zip(element) {
-        out[v as usize] += *value;
-    }
 }
 
 /// Adds at most eight cells of one material: `[cell][vertex]`.
@@ -187,10 +166,9 @@ struct FacetWork {
     values: [Vec<f64>; 3],
     scratch: Scratch,
     coefficients: CoefficientBatch,
-    /// The state and the weight at the nodes of a cell, and hats at its vertices.
-    u: Vec<f64>,
-    weight: Vec<f64>,
-    hats: Vec<f64>,
+    /// The solution and the weight at the cell's nodes.
+    nodal: [Vec<f64>; 2],
+    element: Vec<f64>,
     interpolated: Vec<f64>,
 }
 
@@ -199,9 +177,9 @@ struct Facets<'a, L> {
     law: &'a L,
     d: &'a Discretisation<'a>,
     rules: &'a [Vec<FacetRule>],
+    corners: &'a Space,
     u: &'a [f64],
     weight: &'a [f64],
-    hanging: &'a [Option<HangingElement>],
     work: FacetWork,
 }
 
@@ -262,18 +240,18 @@ impl<L> Facets<'_, L> {
             work.coefficients
                 .evaluate_some(&d.materials[d.material(b, cell)], &points, wanted)
                 .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
-            let (u, weight) = (&mut work.u, &mut work.weight);
+            let [u, weight] = &mut work.nodal;
             d.space.gather(b, cell, self.u, C, u, &mut work.interpolated);
             d.space.gather(b, cell, self.weight, C, weight, &mut work.interpolated);
-            work.hats.clear();
-            work.hats.resize(block.shape.n_vertices(), 0.0);
+            work.element.clear();
+            work.element.resize(block.shape.n_vertices(), 0.0);
             for (q, w) in rule.weights.iter().enumerate() {
                 let factor = w * self.law.boundary_factor(&work.coefficients.at(q));
                 let normal = &work.normals[q];
                 let area = normal.iter().map(|n| n * n).sum::<f64>().sqrt();
                 let at = |field: &[f64], c: usize| {
                     let phi = rule.basis.values_at(q);
-                    field.chunks_exact(C).zip(phi).map(|(u, phi)| phi * u[c]).sum::<f64>()
+                    field.chunks_exact(C).zip(phi).map(|(value, phi)| phi * value[c]).sum::<f64>()
                 };
                 let density: f64 = (0..C)
                     .map(|c| {
@@ -281,17 +259,21 @@ impl<L> Facets<'_, L> {
                             Natural::Flux(_) => -work.values[c][q] * area,
                             Natural::Pressure(_) => work.values[0][q] * normal[c],
                             Natural::Robin { .. } => {
-                                work.values[0][q] * area * (at(&work.u, 0) - work.values[1][q])
+                                work.values[0][q] * area * (at(u, 0) - work.values[1][q])
                             }
                         };
-                        f0 * at(&work.weight, c)
+                        f0 * at(weight, c)
                     })
                     .sum();
-                for (sum, psi) in work.hats.iter_mut().zip(&rule.hats[q * block.shape.n_vertices()..]) {
-                    *sum += factor * density * psi;
-                }
+                let hats = &rule.hats[q * work.element.len()..];
+                work.element.iter_mut().zip(hats).for_each(|(sum, psi)| *sum += factor * density * psi);
             }
-            add_hats(&self.hanging[b], block, cell, &mut work.hats, out, &mut work.interpolated);
+            if let Some(hanging) = self.corners.interpolation(b, cell) {
+                hanging.scatter(&mut work.element, 1, &mut work.interpolated);
+            }
+            for (&v, value) in self.corners.nodes(b, cell).iter().zip(&work.element) {
+                out[v as usize] += value;
+            }
         }
         Ok(())
     }

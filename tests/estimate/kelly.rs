@@ -145,7 +145,7 @@ fn check(test: &str, bounds: [f64; 2], body: fn(&Comm) -> Vec<f64>) {
                 assert!((bounds[0]..bounds[1]).contains(&index), "{test}, {k}: {all:?}");
             }
             assert!((pair[2] / pair[0] - 1.0).abs() < 0.1, "{test}, {k}: {all:?}");
-            assert!((0.6..1.5).contains(&pair[3]), "{test}, recovery, {k}: {all:?}");
+            assert!((0.6..1.7).contains(&pair[3]), "{test}, recovery, {k}: {all:?}");
         }
     }
 }
