@@ -145,11 +145,10 @@ impl<'a> Cutting<'a> {
             for ends in &received.data {
                 // Who sends a split has told of its ends before.
                 let [a, b] = [[ends[0], ends[1]], [ends[2], ends[3]]]
-                    .map(|name| self.by_name.get(&names::from_words(name)).copied());
-                if let (Some(a), Some(b)) = (a, b) {
-                    if self.middles.get(a, b).is_none() {
-                        self.split(a, b);
-                    }
+                    .map(|name| self.by_name.get(&names::from_words(name)).copied())
+                    .map(|v| v.expect("an end that its rank has told of"));
+                if self.middles.get(a, b).is_none() {
+                    self.split(a, b);
                 }
             }
             // What others have split they have told all who share it.

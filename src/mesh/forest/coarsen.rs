@@ -36,7 +36,7 @@ pub(super) fn coarsen(forest: &mut Forest, carried: &mut Carried) -> Result<u64,
 fn agree(forest: &mut Forest) -> Vec<u32> {
     let comm = forest.comm.clone();
     let rank = comm.rank() as u32;
-    let Forest { leaves, points, rank_sets, .. } = &mut *forest;
+    let Forest { leaves, points, .. } = &*forest;
     let n = leaves.n_corners;
     let mut goes = vec![true; points.names.len()];
     for (head, corners) in leaves.heads.iter().zip(leaves.corners.chunks_exact(n)) {
@@ -48,7 +48,7 @@ fn agree(forest: &mut Forest) -> Vec<u32> {
     if comm.size() > 1 {
         owner.resize(points.names.len(), rank);
         let by_name = forest.shared_by_name();
-        let Forest { points, rank_sets, .. } = &mut *forest;
+        let Forest { points, rank_sets, .. } = &*forest;
         let mut sends: Vec<(u32, [u64; 2])> = Vec::new();
         for &v in by_name.values() {
             if goes[v as usize] {
@@ -78,8 +78,6 @@ fn agree(forest: &mut Forest) -> Vec<u32> {
                 };
             }
         }
-    } else {
-        let _ = rank_sets;
     }
     let leaves = &mut forest.leaves;
     let mut owners = Vec::with_capacity(if owner.is_empty() { 0 } else { leaves.len() });

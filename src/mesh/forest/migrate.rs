@@ -130,6 +130,14 @@ impl Forest {
         let bytes = 8 * message.data.len() as u64;
         let received = comm.exchange(&message);
         drop(message);
+        let arriving: usize = received.iter().map(|(_, words)| words[3] as usize).sum();
+        let n = (owners.iter().filter(|&&o| o == rank).count() + arriving) as u64;
+        let fits = if n * (self.leaves.n_corners as u64) < u64::from(NONE) {
+            Ok(())
+        } else {
+            Err(MeshError::TooLarge { rank: comm.rank(), n, what: "cells".into() })
+        };
+        comm.agree(fits)?;
         // What was shared before may be here already.
         let known = (self.shared_by_name(), self.shared_nodes_by_name());
         let sharers = future.iter().map(|&set| sets.without(set, rank)).collect();
@@ -137,13 +145,6 @@ impl Forest {
         self.rank_sets = sets;
         let (arrived, values) = self.unpack(&received, known, carried);
         drop(received);
-        let n = (owners.iter().filter(|&&o| o == rank).count() + arrived.len()) as u64;
-        let fits = if n * (self.leaves.n_corners as u64) < u64::from(NONE) {
-            Ok(())
-        } else {
-            Err(MeshError::TooLarge { rank: comm.rank(), n, what: "cells".into() })
-        };
-        comm.agree(fits)?;
         self.merge_in(owners, &arrived, &values, carried);
         let mut totals = [n_leaving, bytes];
         comm.sum_slice(&mut totals);
@@ -193,6 +194,7 @@ impl Forest {
             }
             let out = &mut message.data;
             out.extend([&of_roots.met, &of_vertices.met, &of_nodes.met].map(|met| met.len() as u64));
+            out.push(sent.len() as u64);
             for &k in &of_roots.met {
                 let Root { id, place, state, order } = roots[k as usize];
                 out.extend([id, place, u64::from(state) | u64::from(order) << 8]);
@@ -241,7 +243,7 @@ impl Forest {
         let (mut vertices, mut nodes): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         for (_, words) in received.iter() {
             let [n_roots, n_vertices, n_nodes] = [0, 1, 2].map(|k| words[k] as usize);
-            let mut at = 3;
+            let mut at = 4;
             let first_root = roots.len() as u32;
             for record in words[at..at + 3 * n_roots].chunks_exact(3) {
                 let (state, order) = (record[2] as u8, (record[2] >> 8) as u8);

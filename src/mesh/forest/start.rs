@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use super::names::{self, Name};
+use super::names::{self, ByPair, Name};
 use super::sharers::RankSets;
 use super::simplex;
 use super::store::{Head, LeafTag, Leaves, NONE, Points, Root, mark};
@@ -35,14 +35,37 @@ struct EdgeKey {
     ends: [Name; 2],
 }
 
-impl EdgeKey {
-    fn new(a: ([f64; 3], Name), b: ([f64; 3], Name)) -> EdgeKey {
-        let square: f64 = (0..3).map(|d| (a.0[d] - b.0[d]) * (a.0[d] - b.0[d])).sum();
-        // Twenty bits of the mantissa, rounded: positive numbers compare as their bits do.
-        let length = (square.to_bits() + (1 << 31)) >> 32;
-        EdgeKey { length, ends: [a.1.max(b.1), a.1.min(b.1)] }
-    }
+/// The length of an edge for comparisons: twenty bits of the mantissa of its square, rounded. Positive numbers
+/// compare as their bits do.
+fn length(a: [f64; 3], b: [f64; 3]) -> u64 {
+    let square: f64 = (0..3).map(|d| (a[d] - b[d]) * (a[d] - b[d])).sum();
+    (square.to_bits() + (1 << 31)) >> 32
+}
 
+/// The edges that have several images, by pair of vertices, and the greatest length of each: round-off must not
+/// tell the two sides of a periodic mesh apart. All cells that have an edge of an owned cell are here.
+fn lengths_of_images(mesh: &Mesh, shape: Shape) -> (ByPair, Vec<u64>) {
+    let (mut edges, mut lengths) = (ByPair::new(), Vec::new());
+    for block in mesh.blocks.iter().filter(|_| !mesh.periodic.is_empty()) {
+        for cell in 0..block.n_cells {
+            let (vertices, nodes) = (block.vertices(cell), block.nodes(cell));
+            for e in 0..shape.n_entities(1) {
+                let [a, b] = [0, 1].map(|k| shape.entity_vertices(1, e)[k] as usize);
+                let here = length(mesh.nodes[nodes[a] as usize], mesh.nodes[nodes[b] as usize]);
+                match edges.get(vertices[a], vertices[b]) {
+                    Some(k) => lengths[k as usize] = here.max(lengths[k as usize]),
+                    None => {
+                        edges.insert(vertices[a], vertices[b], lengths.len() as u32);
+                        lengths.push(here);
+                    }
+                }
+            }
+        }
+    }
+    (edges, lengths)
+}
+
+impl EdgeKey {
     fn cmp(&self, other: &EdgeKey) -> Ordering {
         (self.length, self.ends).cmp(&(other.length, other.ends))
     }
@@ -102,6 +125,7 @@ impl Forest {
             }
         }
 
+        let (images, image_lengths) = lengths_of_images(mesh, shape);
         let n_before = mesh.comm.exclusive_sum(n as u64);
         let mut tags: Vec<LeafTag> = Vec::new();
         let mut begin = 0u32;
@@ -113,8 +137,12 @@ impl Forest {
                 let nodes = block.nodes(cell);
                 let ends = |e: usize| {
                     let [a, b] = [0, 1].map(|k| shape.entity_vertices(1, e)[k] as usize);
-                    let end = |i: usize| (mesh.nodes[nodes[i] as usize], vertex_names[vertices[i] as usize]);
-                    EdgeKey::new(end(a), end(b))
+                    let length = match images.get(vertices[a], vertices[b]) {
+                        Some(k) => image_lengths[k as usize],
+                        None => length(mesh.nodes[nodes[a] as usize], mesh.nodes[nodes[b] as usize]),
+                    };
+                    let [a, b] = [a, b].map(|i| vertex_names[vertices[i] as usize]);
+                    EdgeKey { length, ends: [a.max(b), a.min(b)] }
                 };
                 let (state, order) = simplex::root(shape, |e, f| ends(e).cmp(&ends(f)).is_gt());
                 let place = (b as u64) << 48 | (n_before + u64::from(begin) + cell as u64);

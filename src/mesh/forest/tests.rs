@@ -4,6 +4,7 @@
 //! not on the rank that asks, so that the figures of all numbers of ranks must be the same.
 
 mod coarsening;
+mod limits;
 mod problems;
 mod random;
 mod refining;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Comm;
 
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(120);
 const INSIDE: &str = "FEMDD_TEST_INSIDE";
 const FIGURES: &str = "figures:";
 
