@@ -1,10 +1,14 @@
 //! What adaptive refinement decides with: estimates of the error by cell, which cells to refine or to
 //! coarsen, and fields on their way from one mesh to the next.
 //!
-//! Imports `mesh`, `space`, `assembly`, `solver` and the crate `cluster`. Start at [`estimate`]; its
+//! Imports `mesh`, `space`, `assembly`, `solver` and the crate `cluster`. Start at [`estimate`], or at [`goal`](mod@goal) for the
+//! error of a number; their
 //! indicators are squares, one for each owned cell, block after block, and [`mark`] chooses among them.
 
 pub mod balance;
 pub mod estimate;
+pub mod goal;
+#[cfg(test)]
+mod hanging_tests;
 pub mod mark;
 pub mod transfer;

@@ -38,9 +38,10 @@ struct Work {
     tangent: CoefficientBatch,
     /// The state of a group, `[node][c]`.
     u: Vec<Lanes>,
-    /// Matrix and residual of one cell with prescribed nodes.
+    /// Matrix and residual of one cell with prescribed nodes or with something that hangs.
     cell_matrix: Vec<f64>,
     cell_residual: Vec<f64>,
+    scratch: Vec<f64>,
 }
 
 /// What is assembled, and with what.
@@ -52,6 +53,8 @@ struct Task<'a, L> {
     /// Only cells with nodes that these prescribe.
     only: Option<&'a Constraints>,
     with_matrix: bool,
+    /// Whether matrices are transposed on their way.
+    transposed: bool,
 }
 
 /// Evaluates the coefficients of a batch at the points of a rule, `[group][q][lane]`. Points are not
@@ -195,6 +198,10 @@ impl<L> Task<'_, L> {
         if !zero {
             work.u.resize(n * C, Lanes::default());
             gather_values::<C>(d, b, group, self.u, &mut work.u);
+            if d.space.may_hang(b) {
+                let Work { u, cell_residual, scratch, .. } = work;
+                self.interpolate::<C>(u, [cell_residual, scratch], b, group);
+            }
         }
         let u = (!zero).then_some(&work.u[..]);
         let out = &mut work.group;
@@ -226,16 +233,76 @@ impl<L> Task<'_, L> {
                 (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
                 _ => out.add_tangent::<L, D, C>(self.law, &all, n),
             }
+            if self.transposed {
+                out.transpose(n, C);
+            }
         }
         Ok(())
+    }
+
+    /// Puts the state at the nodes of cells that hang in place of that at their slots.
+    #[cold]
+    fn interpolate<const C: usize>(
+        &self,
+        u: &mut [Lanes],
+        room: [&mut Vec<f64>; 2],
+        b: usize,
+        group: &[u32],
+    ) {
+        let [values, scratch] = room;
+        for lane in 0..WIDTH {
+            let cell = group[lane.min(group.len() - 1)] as usize;
+            if self.d.space.interpolation(b, cell).is_some() {
+                self.d.space.gather(b, cell, self.u, C, values, scratch);
+                for (out, from) in u.chunks_exact_mut(C).zip(values.chunks_exact(C)) {
+                    (0..C).for_each(|c| out[c].as_mut_array()[lane] = from[c]);
+                }
+            }
+        }
+    }
+
+    /// Adds the rows of a cell that hangs: its matrix and residual are taken to its slots, `C^T K C` and
+    /// `C^T r`, before conditions are applied there.
+    #[cold]
+    fn scatter_hanging<const C: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        lane: usize,
+        cell: usize,
+        piece: &mut Piece,
+    ) {
+        let hanging = self.d.space.interpolation(b, cell).expect("the cell hangs");
+        let nodes = self.d.space.nodes(b, cell);
+        let of_lane = |all: &[f64], out: &mut Vec<f64>| {
+            out.clear();
+            out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
+        };
+        let Work { group, cell_matrix, cell_residual, scratch, .. } = work;
+        of_lane(bytemuck::cast_slice(&group.residual), cell_residual);
+        hanging.scatter(cell_residual, C, scratch);
+        of_lane(bytemuck::cast_slice(&group.matrix), cell_matrix);
+        if self.with_matrix {
+            hanging.transform(cell_matrix, C, scratch);
+        }
+        if let Some(constraints) = self.constraints {
+            let matrix = self.with_matrix.then_some(&mut cell_matrix[..]);
+            constraints.apply(nodes, matrix, cell_residual);
+        }
+        piece.add::<C, 1>(nodes, cell_matrix, cell_residual, 0);
     }
 
     /// Adds the rows of a group.
     #[inline(always)]
     fn scatter<const C: usize>(&self, work: &mut Work, b: usize, group: &[u32], piece: &mut Piece) {
-        let matrix: &[f64] = bytemuck::cast_slice(&work.group.matrix);
-        let residual: &[f64] = bytemuck::cast_slice(&work.group.residual);
+        let may_hang = self.d.space.may_hang(b);
         for (lane, &cell) in group.iter().enumerate() {
+            if may_hang && self.d.space.interpolation(b, cell as usize).is_some() {
+                self.scatter_hanging::<C>(work, b, lane, cell as usize, piece);
+                continue;
+            }
+            let matrix: &[f64] = bytemuck::cast_slice(&work.group.matrix);
+            let residual: &[f64] = bytemuck::cast_slice(&work.group.residual);
             let nodes = self.d.space.nodes(b, cell as usize);
             match self.constraints {
                 Some(constraints) if constraints.touches(nodes) => {
@@ -256,7 +323,7 @@ impl<L> Task<'_, L> {
 }
 
 /// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
-/// tangent if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
+/// tangent (or its transpose) if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
 /// way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
 ///
 /// Bitwise the same for any number of pieces: rows receive cells in one order.
@@ -268,11 +335,12 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     u: &[f64],
     with_matrix: bool,
+    transposed: bool,
     pieces: &mut [Piece],
     constraints: Option<&Constraints>,
     only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
-    let task = Task { law, d, u, constraints, only, with_matrix };
+    let task = Task { law, d, u, constraints, only, with_matrix, transposed };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
     match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {

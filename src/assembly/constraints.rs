@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::FacetRule;
+use crate::element::Hang;
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::mesh::{EntityTag, geometry};
 
@@ -124,9 +125,19 @@ impl Constraints {
             x.clear();
             d.mesh.cell_coordinates(&d.mesh.blocks[b], cell, &mut x);
             let nodes = d.space.nodes(b, cell);
+            let hanging = d.space.interpolation(b, cell);
             for &k in d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize) {
-                if nodes[k as usize] < n_owned {
-                    found.push((nodes[k as usize], geometry::image(&tables[b], k as usize, &x)));
+                let k = k as usize;
+                if nodes[k] < n_owned {
+                    let at = match hanging.filter(|c| c.is_parents(k)) {
+                        // The parent's boundary goes on beyond the cell.
+                        Some(c) => {
+                            let basis = geometry::basis(&d.mesh.blocks[b]);
+                            geometry::image(&basis.tabulate(&[c.place(k)], 0), 0, &x)
+                        }
+                        None => geometry::image(&tables[b], k, &x),
+                    };
+                    found.push((nodes[k], at));
                 }
             }
         }
@@ -198,14 +209,20 @@ impl Constraints {
         let values = Self::evaluate(&condition.key, expr, &coordinates, d.time, &mut Scratch::default())?;
         // Area-weighted normals at the nodes, one for each smooth surface that meets there.
         let mut normals: HashMap<u32, Vec<[f64; 3]>> = HashMap::new();
-        let mut rules: HashMap<(u16, u8), FacetRule> = HashMap::new();
+        let mut rules: HashMap<(u16, u8, Hang), FacetRule> = HashMap::new();
         let mut x = Vec::new();
         for tag in &condition.entities {
             let (b, cell) = (tag.block as usize, tag.cell as usize);
             let element = &d.space.elements[b];
             let on_facet = element.closure_nodes(tag.dim as usize, tag.local as usize);
-            let rule = rules.entry((tag.block, tag.local)).or_insert_with(|| {
-                let points: Vec<[f64; 3]> = on_facet.iter().map(|&k| element.nodes()[k as usize]).collect();
+            let hang = d.mesh.blocks[b].hang(cell).map_or(Hang::NONE, |h| h.0);
+            let rule = rules.entry((tag.block, tag.local, hang)).or_insert_with(|| {
+                let hanging = d.space.interpolation(b, cell);
+                let place = |&k: &u16| match hanging.filter(|c| c.is_parents(k as usize)) {
+                    Some(c) => c.place(k as usize),
+                    None => element.nodes()[k as usize],
+                };
+                let points: Vec<[f64; 3]> = on_facet.iter().map(place).collect();
                 let weights = vec![1.0; points.len()];
                 FacetRule::at(d.mesh, d.space, b, tag.local as usize, &points, weights)
             });

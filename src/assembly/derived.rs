@@ -4,6 +4,8 @@
 //! it, averages and tells the ranks that hold the node as a ghost: those may know some of the cells only.
 //! So values do not depend on the partition. Start at [`average`].
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation};
@@ -170,8 +172,9 @@ fn average_range<L: Law<D, C>, const D: usize, const C: usize>(
                 for (lane, &cell) in group.iter().enumerate() {
                     let weight = weights[lane];
                     let set = block.sets[cell as usize];
+                    let hanging = d.space.interpolation(b, cell as usize);
                     for (k, &v) in d.space.nodes(b, cell as usize).iter().enumerate() {
-                        if !nodes.contains(&v) {
+                        if !nodes.contains(&v) || hanging.is_some_and(|c| c.is_parents(k)) {
                             continue;
                         }
                         let from = if constant { inside.values(0, lane) } else { at_nodes.values(k, lane) };
@@ -183,10 +186,57 @@ fn average_range<L: Law<D, C>, const D: usize, const C: usize>(
             }
         }
     }
+    if d.mesh.may_hang() {
+        add_from_hanging::<L, D, C>(law, d, points, quantities, u, spans, nodes, sums, stride)?;
+    }
     for row in sums.chunks_exact_mut(stride) {
         let (weight, row) = row.split_last_mut().expect("a row has its weight");
         if *weight > 0.0 {
             row.iter_mut().for_each(|v| *v /= *weight);
+        }
+    }
+    Ok(())
+}
+
+/// Adds at the pairs that have no value yet: nodes on what hangs, in a region that ends at the coarser cell's
+/// face. There the polynomials of the cells that hang are continued to the node, which lies in their parents.
+fn add_from_hanging<L: Law<D, C>, const D: usize, const C: usize>(
+    law: &L,
+    d: &Discretisation,
+    points: &RegionNodes,
+    quantities: &[(Quantity, usize)],
+    u: &[f64],
+    spans: &[Span],
+    nodes: std::ops::Range<u32>,
+    sums: &mut [f64],
+    stride: usize,
+) -> Result<(), AssemblyError> {
+    let first_pair = points.first_pair(nodes.start as usize);
+    let lacking: Vec<bool> = sums.chunks_exact(stride).map(|row| row[stride - 1] == 0.0).collect();
+    let mut samplers: HashMap<(usize, usize), Sampler<L, D, C>> = HashMap::new();
+    for span in spans.iter().filter(|s| d.space.may_hang(s.block)) {
+        let (b, block) = (span.block, &d.mesh.blocks[span.block]);
+        for cell in span.cells.clone() {
+            let Some(hanging) = d.space.interpolation(b, cell as usize) else { continue };
+            let (of_cell, set) = (d.space.nodes(b, cell as usize), block.sets[cell as usize]);
+            let row_of = |k: usize| {
+                let here = nodes.contains(&of_cell[k]);
+                here.then(|| points.pair(of_cell[k], set) - first_pair).filter(|&row| lacking[row])
+            };
+            if hanging.parents().all(|k| row_of(k).is_none()) {
+                continue;
+            }
+            let child = block.hang(cell as usize).map_or(0, |h| h.0.child());
+            let sampler = samplers.entry((b, child)).or_insert_with(|| {
+                let places: Vec<[f64; 3]> = (0..of_cell.len()).map(|k| hanging.place(k)).collect();
+                Sampler::new(law, d, b, &places, quantities)
+            });
+            sampler.evaluate(&[cell], u)?;
+            for (k, row) in hanging.parents().filter_map(|k| Some((k, row_of(k)?))) {
+                let row = &mut sums[row * stride..][..stride];
+                row.iter_mut().zip(sampler.values(k, 0)).for_each(|(sum, value)| *sum += value);
+                row[stride - 1] += 1.0;
+            }
         }
     }
     Ok(())

@@ -94,6 +94,9 @@ pub struct Discretisation<'a> {
     pub set_material: &'a [u16],
     /// The time at which coefficients are evaluated.
     pub time: f64,
+    /// What the rules were chosen by: whether the tangent's coefficients are constants, and whether it has
+    /// terms of lower order.
+    pub(super) chosen_by: (bool, bool),
     pub(super) spans: Spans,
     pub(super) tangent: Vec<Rules>,
     pub(super) residual: Vec<Rules>,
@@ -137,7 +140,8 @@ impl<'a> Discretisation<'a> {
             residual.push(Rules::new(mesh, space, b, full, derivatives));
         }
         let spans = Spans::new(space);
-        Discretisation { mesh, space, materials, set_material, time, spans, tangent, residual }
+        let chosen_by = (tangent_constant, lower_order);
+        Discretisation { mesh, space, materials, set_material, time, chosen_by, spans, tangent, residual }
     }
 
     /// Whether the coefficients of a cell that `wanted` names are constants.

@@ -5,13 +5,14 @@ use rayon::prelude::*;
 use super::constraints::Constraints;
 use super::discretisation::{AssemblyError, Discretisation};
 use super::matrix::Piece;
-use crate::element::{Quadrature, Shape, Table};
+use crate::element::{GeometryKind, Quadrature, Shape, Table};
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::law::{Law, Part, coefficients::Batch as CoefficientBatch};
 use crate::mesh::{EntityTag, Mesh, geometry};
 use crate::space::Space;
 
 /// A natural condition on facets.
+#[derive(Clone)]
 pub struct FacetLoad {
     /// The condition's key, for messages.
     pub key: String,
@@ -22,6 +23,7 @@ pub struct FacetLoad {
 }
 
 /// What acts on a facet.
+#[derive(Clone)]
 pub enum Natural {
     /// A flux or traction into the body: one expression a component.
     Flux(Vec<Expr>),
@@ -41,6 +43,8 @@ pub(super) struct FacetRule {
     pub weights: Vec<f64>,
     pub basis: Table,
     pub geometry: Table,
+    /// Hat functions of the cell's vertices, `[q][vertex]`.
+    pub hats: Vec<f64>,
     tangents: [[f64; 3]; 2],
     sign: f64,
     dim: usize,
@@ -72,6 +76,7 @@ impl FacetRule {
             weights,
             basis,
             geometry,
+            hats: GeometryKind::Linear.basis(shape).tabulate(points, 0).values,
             tangents,
             sign: outward(shape, facet, &tangents),
             dim: mesh.dim,
@@ -106,7 +111,7 @@ fn outward(shape: Shape, facet: usize, tangents: &[[f64; 3]; 2]) -> f64 {
 
 /// The rule's degree for facet loads and functionals.
 pub(super) fn facet_degree(mesh: &Mesh, space: &Space, block: usize) -> usize {
-    let curved = usize::from(mesh.blocks[block].geometry != crate::element::GeometryKind::Linear) * 2;
+    let curved = usize::from(mesh.blocks[block].geometry != GeometryKind::Linear) * 2;
     2 * space.degree + 1 + curved
 }
 
@@ -183,6 +188,9 @@ struct Work {
     coefficients: CoefficientBatch,
     residual: Vec<f64>,
     matrix: Vec<f64>,
+    /// The state at the nodes of a cell.
+    u: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 /// One load on a law.
@@ -264,6 +272,10 @@ impl<L> Task<'_, L> {
         let size = if self.with_matrix && robin { n * n * C * C } else { 0 };
         for (k, facet) in facets.iter().enumerate() {
             let nodes = d.space.nodes(b, facet.cell as usize);
+            let hanging = d.space.interpolation(b, facet.cell as usize);
+            if robin {
+                d.space.gather(b, facet.cell as usize, self.u, C, &mut work.u, &mut work.interpolated);
+            }
             work.residual.clear();
             work.residual.resize(n * C, 0.0);
             work.matrix.clear();
@@ -281,8 +293,7 @@ impl<L> Task<'_, L> {
                     Natural::Flux(_) => (0..C).for_each(|c| f0[c] = -values(c) * area * factor),
                     Natural::Pressure(_) => (0..C).for_each(|c| f0[c] = values(0) * normal[c] * factor),
                     Natural::Robin { .. } => {
-                        let inside: f64 =
-                            nodes.iter().zip(phi).map(|(&v, phi)| phi * self.u[v as usize * C]).sum();
+                        let inside: f64 = work.u.chunks_exact(C).zip(phi).map(|(u, phi)| phi * u[0]).sum();
                         slope = values(0) * area * factor;
                         f0[0] = slope * (inside - values(1));
                     }
@@ -296,6 +307,12 @@ impl<L> Task<'_, L> {
                             work.matrix[i * C * C * n + j] += slope * phi[i] * phi[j];
                         }
                     }
+                }
+            }
+            if let Some(hanging) = hanging {
+                hanging.scatter(&mut work.residual, C, &mut work.interpolated);
+                if size > 0 {
+                    hanging.transform(&mut work.matrix, C, &mut work.interpolated);
                 }
             }
             if let Some(constraints) = self.constraints {

@@ -51,6 +51,17 @@ impl Group {
         }
     }
 
+    /// Transposes the matrices, of elements with `n` nodes and `c` components.
+    pub fn transpose(&mut self, n: usize, c: usize) {
+        let at = |i: usize, a: usize, b: usize, j: usize| ((i * c + a) * c + b) * n + j;
+        for row in 0..n * c {
+            for column in 0..row {
+                let ((i, a), (j, b)) = ((row / c, row % c), (column / c, column % c));
+                self.matrix.swap(at(i, a, b, j), at(j, b, a, i));
+            }
+        }
+    }
+
     /// Maps a rule to cells with node coordinates `x`, `[node][d]`.
     ///
     /// # Errors

@@ -140,6 +140,8 @@ pub(super) struct Gathered<const D: usize, const C: usize> {
     x: Vec<Lanes>,
     /// The solution, `[node][component]`.
     u: Vec<Lanes>,
+    /// The solution on one cell that hangs, and room to interpolate it.
+    cell: [Vec<f64>; 2],
 }
 
 impl<const D: usize, const C: usize> Gathered<D, C> {
@@ -152,6 +154,23 @@ impl<const D: usize, const C: usize> Gathered<D, C> {
         if !u.is_empty() {
             self.u.resize(d.space.elements[b].n_nodes() * C, Lanes::default());
             gather_values::<C>(d, b, cells, u, &mut self.u);
+            if d.space.may_hang(b) {
+                self.interpolate(d, b, cells, u);
+            }
+        }
+    }
+
+    /// Puts the values at the nodes of cells that hang in place of those at their slots.
+    #[cold]
+    fn interpolate(&mut self, d: &Discretisation, b: usize, cells: &[u32], u: &[f64]) {
+        let [values, scratch] = &mut self.cell;
+        for (lane, cell) in lanes_of(cells) {
+            if d.space.interpolation(b, cell).is_some() {
+                d.space.gather(b, cell, u, C, values, scratch);
+                for (to, from) in self.u.chunks_exact_mut(C).zip(values.chunks_exact(C)) {
+                    (0..C).for_each(|c| to[c].as_mut_array()[lane] = from[c]);
+                }
+            }
         }
     }
 

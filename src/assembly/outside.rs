@@ -107,6 +107,9 @@ struct Work {
     residual: Vec<[f64; 3]>,
     /// The weight of each point, with the scale.
     scale: Vec<f64>,
+    /// The solution at the cell's nodes.
+    u: Vec<f64>,
+    interpolated: Vec<f64>,
 }
 
 impl Work {
@@ -161,7 +164,7 @@ impl<L> Task<'_, L> {
             .map_err(|e| AssemblyError::not_finite(e, &work.x))?;
         work.residual.clear();
         work.scale.clear();
-        let nodes = d.space.nodes(b, cell);
+        d.space.gather(b, cell, self.u, C, &mut work.u, &mut work.interpolated);
         let h = self.sizes[b][cell] / d.space.degree as f64;
         for (q, weight) in rule.weights.iter().enumerate() {
             let j = geometry::jacobian(&rule.geometry, q, &work.coordinates);
@@ -169,7 +172,7 @@ impl<L> Task<'_, L> {
             let mut p = Point::<D, C>::default();
             for (i, gradient) in rule.basis.gradients_at(q).chunks_exact(D).enumerate() {
                 for c in 0..C {
-                    let u = self.u[nodes[i] as usize * C + c];
+                    let u = work.u[i * C + c];
                     for a in 0..D {
                         p.grad[c][a] += u * (0..D).map(|k| inverse[k][a] * gradient[k]).sum::<f64>();
                     }
@@ -213,8 +216,7 @@ impl<L> Task<'_, L> {
                     }
                     Natural::Robin { .. } => {
                         let phi = rule.basis.values_at(q);
-                        let u: f64 =
-                            nodes.iter().zip(phi).map(|(&v, phi)| phi * self.u[v as usize * C]).sum();
+                        let u: f64 = work.u.chunks_exact(C).zip(phi).map(|(u, phi)| phi * u[0]).sum();
                         residual[0] += factor * work.values[0][q] * (u - work.values[1][q]);
                     }
                 }

@@ -19,6 +19,7 @@ use super::sampler::same_material;
 use crate::element::{GeometryKind, Table};
 use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
+use crate::mesh::{Mesh, geometry};
 use crate::space::{Order, Space};
 
 /// Cells or pairs that a task takes: fixed, so that nothing depends on the number of threads.
@@ -138,6 +139,20 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
     Ok(samples)
 }
 
+/// Where the `k`-th of the vertices is by which a cell is known to the space of degree 1: as the cell has it,
+/// for across a period that is elsewhere. Where the cell hangs it may be the parent's.
+fn corner(mesh: &Mesh, corners: &Space, b: usize, cell: usize, k: usize) -> [f64; 3] {
+    let block = &mesh.blocks[b];
+    match corners.interpolation(b, cell) {
+        Some(hanging) if hanging.is_parents(k) => {
+            let mut x = Vec::new();
+            mesh.cell_coordinates(block, cell, &mut x);
+            geometry::image(&geometry::basis(block).tabulate(&[hanging.place(k)], 0), 0, &x)
+        }
+        _ => mesh.nodes[block.nodes(cell)[k] as usize],
+    }
+}
+
 /// The cells round each pair of an owned vertex and a region: (block, cell, vertex within the cell).
 struct Patches {
     begin: Vec<u32>,
@@ -211,18 +226,14 @@ fn fit_one<const D: usize, const C: usize>(
     let stride = n + D * C;
     rows.clear();
     let mut length = 0.0f64;
-    // Places relative to the vertex, as the cell has it: across a period that is elsewhere.
-    let relative = |&(b, cell, k): &(u16, u32, u8), from: &[f64]| {
-        let block = &corners.mesh.blocks[b as usize];
-        let origin = corners.mesh.nodes[block.nodes(cell as usize)[k as usize] as usize];
-        [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 })
-    };
     let each = |visit: &mut dyn FnMut([f64; 3], &[f64])| {
-        for cell in cells {
-            let (b, at) = (cell.0 as usize, cell.1 as usize);
+        for &(b, cell, k) in cells {
+            let (b, cell) = (b as usize, cell as usize);
+            let origin = corner(corners.mesh, corners.space, b, cell, k as usize);
             let width = samples.n_points[b] * (D + D * C);
-            for from in samples.values[b][at * width..][..width].chunks_exact(D + D * C) {
-                visit(relative(cell, from), &from[D..]);
+            for from in samples.values[b][cell * width..][..width].chunks_exact(D + D * C) {
+                let relative = [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 });
+                visit(relative, &from[D..]);
             }
         }
     };
@@ -273,6 +284,9 @@ struct Work<const D: usize, const C: usize> {
     cells: Gathered<D, C>,
     loaded: Loaded,
     ids: Vec<u32>,
+    /// Hat functions at a point, those of the parent's vertices where a cell hangs.
+    hats: Vec<f64>,
+    scratch: Vec<f64>,
 }
 
 /// What the cells of a block are compared with.
@@ -352,7 +366,12 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
         for (lane, &cell) in ids.iter().enumerate() {
             let mut place = [0.0; 3];
             (0..D).for_each(|k| place[k] = at[k].as_array()[lane]);
-            blend::<D, C>(d, with, cell as usize, with.hats.values_at(q), &place, lane, &mut recovered);
+            work.hats.clear();
+            work.hats.extend_from_slice(with.hats.values_at(q));
+            if let Some(hanging) = with.corners.interpolation(b, cell as usize) {
+                hanging.scatter(&mut work.hats, 1, &mut work.scratch);
+            }
+            blend::<D, C>(d, with, cell as usize, &work.hats, &place, lane, &mut recovered);
         }
         let mut p = Point::<D, C, Lanes>::default();
         for c in 0..C {
@@ -401,7 +420,7 @@ fn blend<const D: usize, const C: usize>(
             _ if !good(fit) => continue,
             _ => hat + missing / n_good as f64,
         };
-        let origin = &d.mesh.nodes[block.nodes(cell)[k] as usize];
+        let origin = corner(d.mesh, with.corners, with.b, cell, k);
         let length = fit[D * C * n];
         let at = [0, 1, 2].map(|a| if a < D { (place[a] - origin[a]) / length } else { 0.0 });
         powers(&fits.monomials, &at, &mut powers_here);

@@ -10,7 +10,7 @@ use super::discretisation::Discretisation;
 pub struct RegionNodes {
     /// Per point: its pair, ascending.
     pairs: Vec<u32>,
-    /// Per pair: its point, [`UNUSED`] where no owned cell has it.
+    /// Per pair: its point, [`UNUSED`] where no owned cell has it as its own.
     points: Vec<u32>,
     /// `None` where each node has one region: then pairs are local nodes.
     several: Option<Several>,
@@ -43,15 +43,20 @@ impl RegionNodes {
         for (b, block) in d.mesh.blocks.iter().enumerate() {
             let n = d.space.elements[b].n_nodes();
             match &made.several {
-                None => {
+                None if !d.space.may_hang(b) => {
                     for &v in &d.space.cell_to_node[b][..block.n_owned * n] {
                         made.points[v as usize] = 0;
                     }
                 }
-                Some(several) => {
+                several => {
                     for cell in 0..block.n_owned {
-                        for &v in d.space.nodes(b, cell) {
-                            made.points[several.find(v, block.sets[cell])] = 0;
+                        // Nodes of a parent are no points of a cell that hangs.
+                        let hanging = d.space.interpolation(b, cell);
+                        let is_own = |k: &usize| !hanging.is_some_and(|c| c.is_parents(*k));
+                        let nodes = d.space.nodes(b, cell);
+                        for v in (0..nodes.len()).filter(is_own).map(|k| nodes[k]) {
+                            let pair = several.as_ref().map_or(v as usize, |s| s.find(v, block.sets[cell]));
+                            made.points[pair] = 0;
                         }
                     }
                 }
@@ -93,7 +98,7 @@ impl RegionNodes {
         self.several.as_ref().map_or(node as usize, |s| s.find(node, set))
     }
 
-    /// The point of a node of an owned cell in the cell's region.
+    /// The point of a node of an owned cell in the cell's region; none such of a slot that is a parent's.
     #[inline]
     pub fn point(&self, node: u32, set: u16) -> u32 {
         self.points[self.pair(node, set)]

@@ -7,16 +7,19 @@ use super::discretisation::{AssemblyError, Discretisation};
 use super::energy;
 use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
+use super::goals::{self, Goal};
 use super::matrix::{self, Matrix, Piece};
 use super::norms::{self, ExactErrors};
 use super::pattern::Pattern;
 use super::recovery;
 use super::regions::RegionNodes;
 use super::residuals::{self, Weights};
+use super::weighted;
 use crate::law::expr::Expr;
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
 use crate::mesh::facets::Facets;
+use crate::space::Space;
 
 /// A nodal field: `components` values a local node, ghosts included, Cartesian.
 pub type Field = Vec<f64>;
@@ -53,13 +56,29 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         &self,
         u: &[f64],
         with_matrix: bool,
+        transposed: bool,
         pieces: &mut [Piece],
         constraints: Option<&Constraints>,
         only: Option<&Constraints>,
     ) -> Result<(), AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        cells::visit::<L, D, C>(law, d, u, with_matrix, pieces, constraints, only)?;
+        cells::visit::<L, D, C>(law, d, u, with_matrix, transposed, pieces, constraints, only)?;
         facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
+    }
+
+    fn assemble_either(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        transposed: bool,
+        matrix: &mut Matrix,
+        residual: &mut [f64],
+    ) -> Result<(), AssemblyError> {
+        self.add(pattern, u, transposed, Some(&mut *matrix), residual, Some(constraints), None)?;
+        constraints.zero_fixed(residual);
+        matrix.repair_diagonal(pattern, constraints);
+        Ok(())
     }
 
     /// Adds everything that acts to the residual, and to the matrix if there is one; see [`cells::visit`].
@@ -67,6 +86,7 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         &self,
         pattern: &Pattern,
         u: &[f64],
+        transposed: bool,
         matrix: Option<&mut Matrix>,
         residual: &mut [f64],
         constraints: Option<&Constraints>,
@@ -74,7 +94,7 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
     ) -> Result<(), AssemblyError> {
         let with_matrix = matrix.is_some();
         let mut pieces = matrix::pieces(pattern, matrix, residual, C, rayon::current_num_threads());
-        self.add_all(u, with_matrix, &mut pieces, constraints, only)?;
+        self.add_all(u, with_matrix, transposed, &mut pieces, constraints, only)?;
         drop(pieces);
         self.add_point_loads(residual, constraints);
         Ok(())
@@ -115,6 +135,31 @@ pub trait Problem {
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError>;
+
+    /// As [`Problem::assemble`], the transposed tangent alone: the matrix of dual problems.
+    fn assemble_transposed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError>;
+
+    /// The same law, materials and loads on facets on another space of the same mesh; without point loads.
+    fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b>;
+
+    /// Adds a goal's derivative with respect to the values at all local nodes to `out`, from this rank's
+    /// cells; returns this rank's part of its value.
+    fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError>;
+
+    /// The residual of the equation at `u`, weighted by `weight` times the hat function of each local node of
+    /// `corners`, a space of degree 1, from this rank's cells; without stabilisation and point loads.
+    fn weighted_residual(
+        &self,
+        corners: &Space,
+        u: &[f64],
+        weight: &[f64],
+    ) -> Result<Vec<f64>, AssemblyError>;
 
     /// The residual of owned rows at `u` without elimination, Cartesian: reactions stand in the
     /// prescribed rows.
@@ -199,14 +244,46 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.add(pattern, u, Some(&mut *matrix), residual, Some(constraints), None)?;
-        constraints.zero_fixed(residual);
-        matrix.repair_diagonal(pattern, constraints);
-        Ok(())
+        self.assemble_either(pattern, u, constraints, false, matrix, residual)
+    }
+
+    fn assemble_transposed(
+        &self,
+        pattern: &Pattern,
+        u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError> {
+        let mut residual = vec![0.0; pattern.n_rows * C];
+        self.assemble_either(pattern, u, constraints, true, matrix, &mut residual)
+    }
+
+    fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b> {
+        let d = &self.discretisation;
+        let (constant, lower) = d.chosen_by;
+        let (materials, of_set) = (d.materials, d.set_material);
+        let discretisation =
+            Discretisation::new(d.mesh, space, materials, of_set, L::TERMS, constant, lower, d.time);
+        let loads = self.loads.clone();
+        Box::new(Operator::<L, D, C>::new(self.law.clone(), discretisation, loads, Vec::new()))
+    }
+
+    fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError> {
+        goals::derivative::<L, D, C>(&self.law, &self.discretisation, &self.rules, goal, u, out)
+    }
+
+    fn weighted_residual(
+        &self,
+        corners: &Space,
+        u: &[f64],
+        weight: &[f64],
+    ) -> Result<Vec<f64>, AssemblyError> {
+        let (law, d) = (&self.law, &self.discretisation);
+        weighted::at_vertices::<L, D, C>(law, d, &self.rules, &self.loads, corners, u, weight)
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
-        self.add(pattern, u, None, residual, None, None)
+        self.add(pattern, u, false, None, residual, None, None)
     }
 
     fn residual_where_prescribed(
@@ -216,7 +293,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         constraints: &Constraints,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.add(pattern, u, None, residual, None, Some(constraints))
+        self.add(pattern, u, false, None, residual, None, Some(constraints))
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

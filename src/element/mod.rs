@@ -5,6 +5,7 @@
 //! cells), then [`Lagrange`] (nodes and shape functions), then [`Quadrature`].
 
 mod check;
+mod hanging;
 mod lagrange;
 mod orders;
 mod polynomials;
@@ -14,6 +15,7 @@ mod rules;
 mod shape;
 
 pub use check::check_element;
+pub use hanging::{Hang, HangingElement, Interpolation, edge_at, facet_at};
 pub use lagrange::{Lagrange, MAX_DEGREE, Nodes, Table};
 pub use orders::{GeometryKind, gmsh_order, vtk_cell_type, vtk_lagrange_order};
 pub use quadrature::{MAX_QUADRATURE_DEGREE, Quadrature};

@@ -134,7 +134,7 @@ pub enum Part {
 /// The physics at a point.
 ///
 /// A law is linear here when `tangent` does not depend on the solution; the drivers do not assume it.
-pub trait Law<const D: usize, const C: usize>: Sync + Send {
+pub trait Law<const D: usize, const C: usize>: Clone + Sync + Send + 'static {
     /// Which derivatives it has.
     const TERMS: Terms;
 

@@ -17,6 +17,7 @@ pub fn check_mesh(mesh: &Mesh) -> Result<(), String> {
     let n_owned = mesh.n_owned_cells() as u64;
     let n_cells = comm.sum(n_owned);
     comm.agree(ensure(n_cells == mesh.n_cells_global, || format!("{n_cells} cells are owned")))?;
+    comm.agree(super::hanging::check(mesh))?;
     comm.agree(check_vertices(mesh))?;
     comm.agree(check_stars(mesh))?;
     comm.agree(check_ghosts(comm, mesh))
@@ -41,7 +42,7 @@ fn check_local(mesh: &Mesh) -> Result<(), String> {
             let vertices = block.vertices(cell);
             let distinct = (1..corners).all(|k| !vertices[..k].contains(&vertices[k]));
             ensure(distinct, || format!("block {b}, cell {cell}: a vertex twice: {vertices:?}"))?;
-            for &v in vertices {
+            for &v in vertices.iter().chain(block.naming_vertices(cell)) {
                 let slot = used.get_mut(v as usize);
                 *slot.ok_or_else(|| format!("block {b}, cell {cell}: no vertex {v}"))? = true;
             }
@@ -92,15 +93,24 @@ fn check_vertices(mesh: &Mesh) -> Result<(), String> {
     ensure(numbers == expected, || "a ghost vertex with another number than its owner's".into())
 }
 
+/// The vertices of a cell, its own and those that name what hangs on it, each once.
+fn all_vertices(block: &Block, cell: usize) -> impl Iterator<Item = u32> + '_ {
+    let own = block.vertices(cell);
+    let others = block.naming_vertices(cell).iter().zip(own).filter(|(a, b)| a != b).map(|(a, _)| a);
+    own.iter().chain(others).copied()
+}
+
 /// Round every vertex of an owned cell there are as many cells here as on all ranks together.
 fn check_stars(mesh: &Mesh) -> Result<(), String> {
     let mut owned = vec![0.0; mesh.vertices.map.n_local()];
     let mut here = owned.clone();
     for block in &mesh.blocks {
-        let corners = block.shape.n_vertices();
-        let (of_owned, _) = block.cell_to_vertex.split_at(block.n_owned * corners);
-        of_owned.iter().for_each(|&v| owned[v as usize] += 1.0);
-        block.cell_to_vertex.iter().for_each(|&v| here[v as usize] += 1.0);
+        for cell in 0..block.n_cells {
+            for v in all_vertices(block, cell) {
+                owned[v as usize] += f64::from(u8::from(cell < block.n_owned));
+                here[v as usize] += 1.0;
+            }
+        }
     }
     let mut all = owned.clone();
     mesh.vertices.halo.reverse_add(&mut all, 1);
@@ -111,7 +121,7 @@ fn check_stars(mesh: &Mesh) -> Result<(), String> {
     }
     for block in &mesh.blocks {
         for cell in block.n_owned..block.n_cells {
-            let touches = block.vertices(cell).iter().any(|&v| owned[v as usize] > 0.0);
+            let touches = all_vertices(block, cell).any(|v| owned[v as usize] > 0.0);
             ensure(touches, || format!("ghost cell {cell} touches no owned one"))?;
         }
     }
@@ -125,6 +135,10 @@ fn description(mesh: &Mesh, block: &Block, b: usize, tags: &[u64]) -> Vec<Vec<u6
             let mut words = vec![block.ids[cell], u64::from(block.sets[cell])];
             words.extend(block.vertices(cell).iter().map(|&v| mesh.vertices.map.local_to_global(v)));
             words.extend(block.nodes(cell).iter().map(|&k| mesh.node_ids[k as usize]));
+            if let Some((hang, row)) = block.hang(cell) {
+                words.push(u64::from(hang.bits()));
+                words.extend(row.iter().map(|&v| mesh.vertices.map.local_to_global(v)));
+            }
             words
         })
         .collect();

@@ -347,6 +347,7 @@ pub(super) fn distribute(draft: Draft, owners: &[u32]) -> Result<Mesh, MeshError
             sets: std::mem::take(&mut cells.sets),
             ids: std::mem::take(&mut cells.ids),
             ghosts: std::mem::take(&mut cells.ghosts),
+            hanging: None,
         });
     }
     let n_cells_global = comm.sum(blocks.iter().map(|b| b.n_owned as u64).sum());

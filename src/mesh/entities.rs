@@ -80,6 +80,18 @@ pub(super) fn find<'a>(
     n_corners: usize,
     corners: impl Fn(&'a Block, usize) -> &'a [u32],
 ) -> Found {
+    find_named(blocks, dim, n_corners, corners, |_, _| None)
+}
+
+/// As [`find`], where some of a cell's entities, a bit each, may be named by other vertices than the cell's:
+/// `named(block, cell)` are these.
+pub(super) fn find_named<'a>(
+    blocks: &'a [Block],
+    dim: usize,
+    n_corners: usize,
+    corners: impl Fn(&'a Block, usize) -> &'a [u32],
+    named: impl Fn(&'a Block, usize) -> Option<(u16, &'a [u32])>,
+) -> Found {
     // Entities hang in a list at their greatest vertex. The lists are short (a handful of edges), and cells
     // along the curve come back to vertices met lately, so all this stays in a cache.
     const END: u32 = u32::MAX;
@@ -96,9 +108,14 @@ pub(super) fn find<'a>(
         let block = &blocks[b];
         let n = block.shape.n_entities(dim);
         for cell in cells {
-            let vertices = corners(block, cell);
+            let own = corners(block, cell);
+            let named = named(block, cell);
             for (i, number) in cell_to_entity[b][cell * n..][..n].iter_mut().enumerate() {
                 let entity = block.shape.entity_vertices(dim, i);
+                let vertices = match named {
+                    Some((which, vertices)) if which >> i & 1 != 0 => vertices,
+                    _ => own,
+                };
                 let (top, rest) = match entity {
                     [p, q] => {
                         let (p, q) = (vertices[*p as usize], vertices[*q as usize]);
@@ -162,9 +179,36 @@ pub(super) fn number(
     found: Found,
     key: impl Fn(u32, usize, usize, usize) -> u64,
 ) -> (Entities, Vec<u32>) {
+    number_owned(comm, blocks, found, key, None)
+}
+
+/// Whether a cell has entity `local` as its own: of block, cell and that.
+pub(super) type Has<'a> = &'a dyn Fn(usize, usize, usize) -> bool;
+
+/// As [`number`], where ranks may only own what a cell of theirs has as its own: `has`, of a block, a cell and an
+/// entity. Round each entity that an owned cell names there is such a cell here.
+pub(super) fn number_owned(
+    comm: &Comm,
+    blocks: &[Block],
+    found: Found,
+    key: impl Fn(u32, usize, usize, usize) -> u64,
+    has: Option<Has>,
+) -> (Entities, Vec<u32>) {
     let Found { mut cell_to_entity, n, n_touched } = found;
     let rank = comm.rank() as u32;
     let per_cell = |b: usize| cell_to_entity[b].len() / blocks[b].n_cells.max(1);
+    let mine: Option<Vec<bool>> = has.map(|has| {
+        let mut mine = vec![false; n];
+        for (b, block) in blocks.iter().enumerate() {
+            let n_local = per_cell(b);
+            for cell in 0..block.n_owned {
+                for local in (0..n_local).filter(|&local| has(b, cell, local)) {
+                    mine[cell_to_entity[b][cell * n_local + local] as usize] = true;
+                }
+            }
+        }
+        mine
+    });
     // Every (entity, rank of a ghost cell around it): few, at interfaces.
     let mut around: Vec<Around> = Vec::new();
     for (b, block) in blocks.iter().enumerate() {
@@ -191,8 +235,13 @@ pub(super) fn number(
             continue;
         }
         candidates.clear();
-        candidates.push(rank);
-        candidates.extend(run.iter().map(|a| a.rank));
+        if mine.as_ref().is_none_or(|mine| mine[e as usize]) {
+            candidates.push(rank);
+        }
+        let may_own = |a: &&Around| {
+            has.is_none_or(|has| has(a.question.block as usize, a.cell as usize, a.question.local as usize))
+        };
+        candidates.extend(run.iter().filter(may_own).map(|a| a.rank));
         candidates.sort_unstable();
         candidates.dedup();
         let Question { block, local, .. } = run[0].question;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::Mesh;
+use super::{Block, Mesh};
 use crate::element::Shape;
 
 /// What facets that are computed together have in common.
@@ -110,6 +110,22 @@ fn key(shape: Shape, facet: usize, vertices: &[u32]) -> (u32, [u32; 3]) {
     (top, [all[0], all[1], all[2]])
 }
 
+/// The greatest vertex and the others of a facet of a block's cell, or of the parent's facet that it is a part
+/// of, and whether it is.
+fn key_of(block: &Block, cell: usize, facet: usize) -> (u32, [u32; 3], bool) {
+    let shape = block.shape;
+    match block.hang(cell) {
+        Some((hang, parents)) if hang.has_facet(shape, facet) => {
+            let (top, rest) = key(shape, facet, parents);
+            (top, rest, true)
+        }
+        _ => {
+            let (top, rest) = key(shape, facet, block.vertices(cell));
+            (top, rest, false)
+        }
+    }
+}
+
 /// A facet seen once.
 struct Waiting {
     rest: [u32; 3],
@@ -173,6 +189,18 @@ impl Matcher {
         None
     }
 
+    /// A facet that waits.
+    fn waiting(&self, top: u32, rest: [u32; 3]) -> Option<Outer> {
+        let mut at = self.head[(top - self.first) as usize];
+        while let Some(waiting) = self.pool.get(at as usize) {
+            if waiting.rest == rest {
+                return Some(waiting.side);
+            }
+            at = waiting.next;
+        }
+        self.hubs.get(&(top, rest)).copied()
+    }
+
     /// Facets whose other cell did not come.
     fn left(&self) -> impl Iterator<Item = Outer> + '_ {
         let listed = self.head.iter().flat_map(move |&head| {
@@ -214,13 +242,13 @@ impl Facets {
             .blocks
             .iter()
             .map(|block| {
-                let n = block.shape.n_vertices();
-                let (shape, n_facets) = (block.shape, block.shape.n_facets());
-                let span = |cells: &[u32]| {
-                    let tops = cells.chunks_exact(n).flat_map(|v| (0..n_facets).map(|f| key(shape, f, v).0));
+                let span = |span: usize| {
+                    let cells = span * CELLS_PER_SPAN..((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
+                    let facets = cells.flat_map(|c| (0..block.shape.n_facets()).map(move |f| (c, f)));
+                    let tops = facets.map(|(cell, facet)| key_of(block, cell, facet).0);
                     tops.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v + 1)))
                 };
-                block.cell_to_vertex.par_chunks(n * CELLS_PER_SPAN).map(span).collect()
+                (0..block.n_cells.div_ceil(CELLS_PER_SPAN)).into_par_iter().map(span).collect()
             })
             .collect();
         let n_tasks = n_vertices.div_ceil(VERTICES_PER_TASK);
@@ -245,6 +273,28 @@ impl Facets {
     }
 }
 
+/// A facet between two cells, if one of them is owned. `listed` are the vertices by which the first lists it.
+fn pair(mesh: &Mesh, first: Outer, second: Outer, listed: &[u32], part: u8) -> Option<(Kind, [u32; 2])> {
+    let [a, b] = [first, second].map(|side| &mesh.blocks[side.block as usize]);
+    let cells = [first.cell as usize, second.cell as usize];
+    if cells[0] >= a.n_owned && cells[1] >= b.n_owned {
+        return None;
+    }
+    let kind = Kind {
+        blocks: [first.block, second.block],
+        sets: [a.sets[cells[0]], b.sets[cells[1]]],
+        facets: [first.facet, second.facet],
+        turn: turn(
+            a.shape.facet_vertices(first.facet as usize),
+            listed,
+            b.shape.facet_vertices(second.facet as usize),
+            b.vertices(cells[1]),
+        ),
+        part,
+    };
+    Some((kind, [first.cell, second.cell]))
+}
+
 /// Matches the facets whose greatest vertex is one of `vertices`.
 fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>) -> Found {
     let (begin, end) = (vertices.start as u32, vertices.end as u32);
@@ -256,45 +306,54 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
         hubs: HashMap::new(),
     };
     let mut pairs = Vec::new();
+    // Facets that are parts of coarser cells' facets.
+    let mut parts: Vec<(u32, [u32; 3], Outer)> = Vec::new();
     for (b, block) in mesh.blocks.iter().enumerate() {
         let shape = block.shape;
         let touching = spans[b].iter().enumerate().filter(|(_, s)| s.0 < end && s.1 > begin);
         for (span, _) in touching {
             let last = ((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
             for cell in span * CELLS_PER_SPAN..last {
-                let of_cell = block.vertices(cell);
                 for facet in 0..shape.n_facets() {
-                    let (top, rest) = key(shape, facet, of_cell);
+                    let (top, rest, is_part) = key_of(block, cell, facet);
                     if !(begin..end).contains(&top) {
                         continue;
                     }
                     let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
-                    let Some(other) = matcher.meet(top, rest, side) else { continue };
-                    let of_other = &mesh.blocks[other.block as usize];
-                    let owned = cell < block.n_owned || (other.cell as usize) < of_other.n_owned;
-                    if !owned {
+                    if is_part {
+                        parts.push((top, rest, side));
                         continue;
                     }
-                    let kind = Kind {
-                        blocks: [other.block, b as u16],
-                        sets: [of_other.sets[other.cell as usize], block.sets[cell]],
-                        facets: [other.facet, facet as u8],
-                        turn: turn(
-                            of_other.shape.facet_vertices(other.facet as usize),
-                            of_other.vertices(other.cell as usize),
-                            shape.facet_vertices(facet),
-                            of_cell,
-                        ),
-                        part: 0,
-                    };
-                    pairs.push((kind, [other.cell, cell as u32]));
+                    let Some(other) = matcher.meet(top, rest, side) else { continue };
+                    let listed = mesh.blocks[other.block as usize].vertices(other.cell as usize);
+                    pairs.extend(pair(mesh, other, side, listed, 0));
                 }
             }
         }
     }
+    // The coarser facets have met nobody: those with parts are among the waiting.
+    let mut coarse: Vec<Outer> = Vec::new();
+    for &(top, rest, side) in &parts {
+        let Some(other) = matcher.waiting(top, rest) else { continue };
+        let block = &mesh.blocks[side.block as usize];
+        let (_, parents) = block.hang(side.cell as usize).expect("the cell hangs");
+        let own = block.vertices(side.cell as usize);
+        let listed = block.shape.facet_vertices(side.facet as usize);
+        let corner = listed.iter().find(|&&k| own[k as usize] == parents[k as usize]);
+        let corner = parents[*corner.expect("a part has a vertex of the whole") as usize];
+        let of_other = &mesh.blocks[other.block as usize];
+        let on_other = of_other.shape.facet_vertices(other.facet as usize);
+        let vertices = of_other.vertices(other.cell as usize);
+        let place = on_other.iter().position(|&k| vertices[k as usize] == corner);
+        let part = 1 + place.expect("the same vertices") as u8;
+        pairs.extend(pair(mesh, side, other, parents, part));
+        coarse.push(other);
+    }
+    coarse.sort_unstable();
     pairs.sort_unstable();
     let is_owned = |o: &Outer| (o.cell as usize) < mesh.blocks[o.block as usize].n_owned;
-    let outer = matcher.left().filter(is_owned).collect();
+    let alone = |o: &Outer| coarse.binary_search(o).is_err();
+    let outer = matcher.left().filter(|o| is_owned(o) && alone(o)).collect();
     Found { pairs, outer }
 }
 

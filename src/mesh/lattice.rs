@@ -21,6 +21,9 @@ pub enum Corners {
 }
 
 /// A global numbering of lattice points.
+///
+/// Where cells hang and corners are vertices, points on what hangs are the coarser neighbour's: the entities
+/// they belong to are named by the vertices of the cell's parent.
 pub struct Lattice {
     /// Owned points first, then ghosts by ascending global number.
     pub map: IndexMap,
@@ -30,15 +33,27 @@ pub struct Lattice {
     pub cell_to_point: Vec<Table>,
 }
 
+/// The corners from which [`Shape::entity_vertices`] picks those of entity `i` of a cell.
+#[inline]
+fn corners_naming(corners: Corners, block: &Block, cell: usize, dim: usize, i: usize) -> &[u32] {
+    match corners {
+        Corners::Vertices => block.vertices_naming(cell, dim, i),
+        Corners::Nodes => block.nodes(cell),
+    }
+}
+
+/// The entities of a cell that its parent's vertices name, and these.
+fn named(block: &Block, cell: usize, dim: usize) -> Option<(u16, &[u32])> {
+    block.hang(cell).map(|(hang, row)| (hang.entities(block.shape, dim), row))
+}
+
 /// Numbers the nodes of `elements` (one a block, all of one degree). Collective.
 pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
     let comm = &mesh.comm;
     // With one numbering for both, the vertices' own is used as it stands.
-    let corners = if mesh.nodes_are_vertices { Corners::Vertices } else { corners };
-    let corner_of = |block: &Block, cell: usize, k: usize| match corners {
-        Corners::Vertices => block.vertices(cell)[k],
-        Corners::Nodes => block.nodes(cell)[k],
-    };
+    let hangs = mesh.may_hang();
+    let corners = if mesh.nodes_are_vertices && !hangs { Corners::Vertices } else { corners };
+    let hangs = hangs && corners == Corners::Vertices;
     let global = |v: u32| match corners {
         Corners::Vertices => mesh.vertices.map.local_to_global(v),
         Corners::Nodes => mesh.node_ids[v as usize],
@@ -55,7 +70,7 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
     };
     let vertices_only = elements.iter().all(|element| element.degree() == 1);
     // What one rank's ghosts allow, all ranks must do: the other way communicates.
-    let as_vertices = vertices_only && corners == Corners::Vertices;
+    let as_vertices = vertices_only && corners == Corners::Vertices && !hangs;
     if as_vertices && !comm.any(!mesh.vertices.map.ghosts().is_sorted()) {
         // Degree 1 is the mesh's own numbering: shared, not copied.
         let map = mesh.vertices.map.clone();
@@ -68,27 +83,37 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
             continue;
         }
         if dim == 0 && corners == Corners::Vertices {
-            let cell_to_entity = mesh.blocks.iter().map(|b| b.cell_to_vertex.clone()).collect();
+            let cell_to_entity = mesh.blocks.iter().map(Block::naming_table).collect();
             let (map, halo) = (mesh.vertices.map.clone(), mesh.vertices.halo.clone());
             levels.push((0, Entities { map, halo, cell_to_entity }));
             continue;
         }
         let found = match corners {
             _ if dim == mesh.dim => entities::cells(&mesh.blocks),
+            Corners::Vertices if hangs => entities::find_named(
+                &mesh.blocks,
+                dim,
+                n_corners,
+                |b, c| b.vertices(c),
+                |b, c| named(b, c, dim),
+            ),
             Corners::Vertices => entities::find(&mesh.blocks, dim, n_corners, |b, c| b.vertices(c)),
             Corners::Nodes => entities::find(&mesh.blocks, dim, n_corners, |b, c| b.nodes(c)),
         };
         // The numbers' order, unlike their values, may differ between ranks.
         let key = |_: u32, b: usize, cell: usize, i: usize| {
             let block = &mesh.blocks[b];
+            let corners = corners_naming(corners, block, cell, dim, i);
             let mut vertices = [u64::MAX; 8];
             for (v, &k) in vertices.iter_mut().zip(block.shape.entity_vertices(dim, i)) {
-                *v = global(corner_of(block, cell, k as usize));
+                *v = global(corners[k as usize]);
             }
             vertices.sort_unstable();
             vertices.iter().fold(0, |hash, &v| mix(hash ^ v))
         };
-        levels.push((dim, entities::number(comm, &mesh.blocks, found, key).0));
+        let owns = |b: usize, cell: usize, i: usize| mesh.blocks[b].has_own(cell, dim, i);
+        let owns: Option<entities::Has> = if hangs { Some(&owns) } else { None };
+        levels.push((dim, entities::number_owned(comm, &mesh.blocks, found, key, owns).0));
     }
 
     // Points of an entity are consecutive; entities are taken in the order in which cells meet them, so
@@ -176,8 +201,9 @@ pub fn number(mesh: &Mesh, elements: &[Lagrange], corners: Corners) -> Lattice {
                     let mut order = None;
                     if slot.turns {
                         let mut vertices = [0u64; 8];
+                        let corners = corners_naming(corners, block, cell, slot.dim, slot.local);
                         for (v, &k) in vertices.iter_mut().zip(slot.vertices) {
-                            *v = global(corner_of(block, cell, k as usize));
+                            *v = global(corners[k as usize]);
                         }
                         let vertices = &vertices[..slot.vertices.len()];
                         order = Some(element.canonical_order(slot.dim, slot.local, vertices));

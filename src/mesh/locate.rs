@@ -182,7 +182,10 @@ impl Mesh {
             for cell in 0..block.n_cells {
                 for (local, &node) in block.nodes(cell)[..block.shape.n_vertices()].iter().enumerate() {
                     let x = self.nodes[node as usize];
-                    if (0..3).all(|d| (x[d] - point[d]).abs() <= 1e-8 * size) {
+                    // A vertex that hangs carries nothing.
+                    if block.naming_vertices(cell)[local] == block.vertices(cell)[local]
+                        && (0..3).all(|d| (x[d] - point[d]).abs() <= 1e-8 * size)
+                    {
                         let (block, cell) = (b as u16, cell as u32);
                         tags.push(super::EntityTag {
                             group: u16::MAX,

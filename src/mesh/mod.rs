@@ -17,6 +17,7 @@ pub mod facets;
 pub mod forest;
 pub mod geometry;
 pub mod gmsh;
+mod hanging;
 mod ids;
 pub mod lattice;
 pub mod locate;
@@ -25,6 +26,8 @@ pub mod refine;
 pub mod soup;
 mod table;
 mod tags;
+#[cfg(test)]
+pub(crate) mod trees;
 
 use cluster::Comm;
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::element::{GeometryKind, Shape};
 pub use check::check_mesh;
 pub use entities::Entities;
+pub use hanging::Hanging;
 pub use ids::IdSet;
 pub use soup::Group;
 pub use table::Table;
@@ -87,6 +91,9 @@ pub enum MeshError {
         /// Why not.
         what: String,
     },
+    /// Uniform refinement of cells that hang.
+    #[error("a mesh with hanging nodes cannot be refined as a whole: refine before adapting")]
+    Hangs,
     /// More cells on a rank than 32-bit local numbers hold.
     #[error("rank {rank} would hold {n} {what}, more than 2^32: use more ranks")]
     TooLarge {
@@ -142,6 +149,8 @@ pub struct Block {
     pub ids: Vec<u64>,
     /// Per ghost: its owner, and its number within the same block there.
     pub ghosts: Vec<(u32, u32)>,
+    /// Cells that are smaller than a neighbour; `None` where the mesh conforms, on every rank.
+    pub hanging: Option<Hanging>,
 }
 
 impl Block {
@@ -174,7 +183,8 @@ impl Block {
 }
 
 /// A rank's part of a distributed mesh: its own cells, and one layer of ghost cells around them (every
-/// cell of another rank that shares a topological vertex with an owned one).
+/// cell of another rank that shares a topological vertex with an owned one, where the vertices of a cell's
+/// parent that name what hangs on it count as the cell's).
 pub struct Mesh {
     /// The ranks.
     pub comm: Comm,

@@ -34,8 +34,11 @@ impl Mesh {
     /// hexahedra. Children stay on their parent's rank. Curved cells keep their curve. Collective.
     ///
     /// # Errors
-    /// A child without positive volume (a parent too distorted).
+    /// A child without positive volume (a parent too distorted); a mesh with hanging nodes.
     pub fn refine(&self) -> Result<Mesh, MeshError> {
+        if self.may_hang() {
+            return Err(MeshError::Hangs);
+        }
         let curved = self.blocks.iter().any(|b| b.geometry != GeometryKind::Linear);
         let degree = if curved { 4 } else { 2 };
         let elements: Vec<Lagrange> = self

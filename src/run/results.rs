@@ -42,7 +42,7 @@ pub(super) struct Source<'a> {
 }
 
 /// The most values a quantity has.
-const MOST: usize = 9;
+pub(super) const MOST: usize = 9;
 
 impl<'a> Source<'a> {
     /// A table by local node, `width` values a row.
@@ -141,10 +141,10 @@ impl<'a> Solved<'a> {
         let d = self.problem.discretisation();
         let Place { block, cell, reference } = place;
         let table = d.space.elements[block].tabulate(&[reference], 0);
-        let set = d.mesh.blocks[block].sets[cell];
         let mut out = vec![0.0; source.width()];
-        for (&node, phi) in d.space.nodes(block, cell).iter().zip(&table.values) {
-            let row = source.row(&self.points, self.points.pair(node, set) as u32);
+        let mut rows = Vec::new();
+        self.rows_of_cell(source, block, cell, &mut rows);
+        for (row, phi) in rows.iter().zip(&table.values) {
             out.iter_mut().zip(row).for_each(|(out, value)| *out += phi * value);
         }
         out
@@ -155,6 +155,18 @@ impl<'a> Solved<'a> {
         let blocks = &self.problem.discretisation().mesh.blocks[..block];
         let before: usize = blocks.iter().map(|b| b.n_owned).sum();
         self.indicators.get(before + cell).map_or(0.0, |squared| squared.sqrt())
+    }
+
+    /// A quantity at the nodes of a cell.
+    pub(super) fn rows_of_cell(&self, source: &Source, b: usize, cell: usize, rows: &mut Vec<[f64; MOST]>) {
+        let d = self.problem.discretisation();
+        let set = d.mesh.blocks[b].sets[cell];
+        rows.clear();
+        let nodes = d.space.nodes(b, cell).iter();
+        rows.extend(nodes.map(|&v| source.row(&self.points, self.points.pair(v, set) as u32)));
+        if let Some(hanging) = d.space.interpolation(b, cell) {
+            hanging.gather(rows.as_flattened_mut(), MOST, &mut Vec::new());
+        }
     }
 
     pub(super) fn unsupported(&self, what: &str, field: &FieldRef, place: crate::case::Place) -> RunError {

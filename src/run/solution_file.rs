@@ -4,11 +4,12 @@
 //! they are written. Only above degree 2, where the file's nodes are not the space's, fields are
 //! interpolated as a whole. Start at [`Solved::write`].
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
 use super::error::{Kind, RunError};
-use super::results::{Solved, Source, quantity, value_of};
+use super::results::{MOST, Solved, Source, quantity, value_of};
 use crate::assembly::{Discretisation, RegionNodes};
 use crate::case::Quantity as Named;
 use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
@@ -18,23 +19,37 @@ use crate::output::vtkhdf::{self, Cells, Field, Grid, Outline};
 use crate::output::{OutputError, vtkhdf::Kind as Entries};
 
 /// The points of the file: those of [`RegionNodes`], then those that periodicity takes for one of them
-/// but that lie elsewhere. Without these, cells at a seam would stretch across the domain.
+/// but that lie elsewhere, then the nodes of cells that hang, which are no nodes of the space. Without these,
+/// cells at a seam would stretch across the domain and cells that hang would be as large as their parents.
 struct FilePoints<'a> {
     nodes: &'a RegionNodes,
     /// With periodicity, places of the first points: where the first cell has them.
     places: Vec<[f64; 3]>,
     /// Pair and place of each further point.
     seam: Vec<(u32, [f64; 3])>,
-    /// Which cells have them: block, cell, node of the cell, further point; ascending.
+    /// Nodes on what hangs: the first cell that has each, its node, and the place.
+    hanging: Vec<([usize; 3], [f64; 3])>,
+    /// Which cells have further points: block, cell, node of the cell, further point; ascending.
     uses: Vec<(u32, u32, u32, u32)>,
 }
 
 impl<'a> FilePoints<'a> {
     fn new(nodes: &'a RegionNodes, d: &Discretisation) -> FilePoints<'a> {
-        let mut found = FilePoints { nodes, places: Vec::new(), seam: Vec::new(), uses: Vec::new() };
-        if d.mesh.periodic.is_empty() {
-            return found;
+        let (places, seam, hanging, uses) = Default::default();
+        let mut found = FilePoints { nodes, places, seam, hanging, uses };
+        if !d.mesh.periodic.is_empty() {
+            found.find_seam(d);
         }
+        if d.mesh.may_hang() {
+            found.find_hanging(d);
+        }
+        found.uses.sort_unstable();
+        found
+    }
+
+    /// Finds what lies elsewhere than the first cell has it.
+    fn find_seam(&mut self, d: &Discretisation) {
+        let (nodes, found) = (self.nodes, self);
         found.places.resize(nodes.n_points(), [f64::NAN; 3]);
         // Pair, then block, cell, node of the cell, and the place there.
         let mut elsewhere: Vec<(u32, [u32; 3], [f64; 3])> = Vec::new();
@@ -48,7 +63,11 @@ impl<'a> FilePoints<'a> {
                 d.mesh.cell_coordinates(block, cell, &mut corners);
                 let size = corners[1..].iter().map(|x| largest_step(x, &corners[0])).fold(0.0, f64::max);
                 tolerance = tolerance.min(1e-3 * size);
+                let hanging = d.space.interpolation(b, cell);
                 for (k, &v) in d.space.nodes(b, cell).iter().enumerate() {
+                    if hanging.is_some_and(|c| c.is_parents(k)) {
+                        continue;
+                    }
                     let x = geometry::image(&table, k, &corners);
                     let point = nodes.point(v, block.sets[cell]) as usize;
                     let place = &mut found.places[point];
@@ -72,24 +91,90 @@ impl<'a> FilePoints<'a> {
                 found.uses.push((b, cell, k, at as u32));
             }
         }
-        found.uses.sort_unstable();
-        found
+    }
+
+    /// Finds the nodes of cells on what hangs: two are one if the same values give theirs, at one place.
+    fn find_hanging(&mut self, d: &Discretisation) {
+        // Nodes of the space and factors, with the region.
+        type Row = (u16, Vec<(u32, i64)>);
+        let mut known: HashMap<Row, Vec<u32>> = HashMap::new();
+        let mut corners = Vec::new();
+        for (b, block) in d.mesh.blocks.iter().enumerate().filter(|(b, _)| d.space.may_hang(*b)) {
+            let table = geometry::basis(block).tabulate(d.space.elements[b].nodes(), 0);
+            for cell in 0..block.n_owned {
+                let Some(hanging) = d.space.interpolation(b, cell) else { continue };
+                corners.clear();
+                d.mesh.cell_coordinates(block, cell, &mut corners);
+                let size = corners[1..].iter().map(|x| largest_step(x, &corners[0])).fold(0.0, f64::max);
+                let nodes = d.space.nodes(b, cell);
+                for k in hanging.parents() {
+                    let x = geometry::image(&table, k, &corners);
+                    let factors = hanging.row(k).map(|(j, factor)| (nodes[j], (factor * 1e6).round() as i64));
+                    let mut row: Vec<(u32, i64)> = factors.collect();
+                    row.sort_unstable();
+                    let same = known.entry((block.sets[cell], row)).or_default();
+                    let near = |&at: &u32| largest_step(&self.hanging[at as usize].1, &x) <= 1e-3 * size;
+                    let at = same.iter().copied().find(near).unwrap_or_else(|| {
+                        same.push(self.hanging.len() as u32);
+                        self.hanging.len() as u32
+                    });
+                    if at as usize == self.hanging.len() {
+                        self.hanging.push(([b, cell, k], x));
+                    }
+                    self.uses.push((b as u32, cell as u32, k as u32, self.seam.len() as u32 + at));
+                }
+            }
+        }
     }
 
     fn n_points(&self) -> usize {
-        self.nodes.n_points() + self.seam.len()
+        self.nodes.n_points() + self.seam.len() + self.hanging.len()
     }
 
-    /// The pair of a point.
-    fn pair(&self, point: usize) -> u32 {
+    /// The pair of a point, or the cell that hangs and its node.
+    fn origin(&self, point: usize) -> Result<u32, [usize; 3]> {
         let pairs = self.nodes.pairs();
-        pairs.get(point).copied().unwrap_or_else(|| self.seam[point - pairs.len()].0)
+        let seam = point.checked_sub(pairs.len());
+        match (pairs.get(point), seam) {
+            (Some(&pair), _) => Ok(pair),
+            (None, Some(k)) if k < self.seam.len() => Ok(self.seam[k].0),
+            _ => Err(self.hanging[point - pairs.len() - self.seam.len()].0),
+        }
+    }
+
+    /// Where a point lies, `coordinates` being those of the space's nodes.
+    fn place(&self, point: usize, coordinates: &[[f64; 3]]) -> [f64; 3] {
+        if let Some(&place) = self.places.get(point) {
+            return place;
+        }
+        match point.checked_sub(self.nodes.n_points()) {
+            None => coordinates[self.nodes.node(self.nodes.pairs()[point]) as usize],
+            Some(k) if k < self.seam.len() => self.seam[k].1,
+            Some(k) => self.hanging[k - self.seam.len()].1,
+        }
+    }
+
+    /// The values of a quantity at a point.
+    fn row(&self, d: &Discretisation, source: &Source, point: usize) -> [f64; MOST] {
+        let [b, cell, node] = match self.origin(point) {
+            Ok(pair) => return source.row(self.nodes, pair),
+            Err(cell) => cell,
+        };
+        let hanging = d.space.interpolation(b, cell).expect("the cell hangs");
+        let (nodes, set) = (d.space.nodes(b, cell), d.mesh.blocks[b].sets[cell]);
+        let mut out = [0.0; MOST];
+        for (j, factor) in hanging.row(node) {
+            let row = source.row(self.nodes, self.nodes.pair(nodes[j], set) as u32);
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += factor * value);
+        }
+        out
     }
 
     /// The points of a cell, in the order of its nodes.
     fn of_cell(&self, d: &Discretisation, b: usize, cell: usize, out: &mut Vec<u32>) {
         let set = d.mesh.blocks[b].sets[cell];
         out.clear();
+        // Of a parent's node, replaced below.
         out.extend(d.space.nodes(b, cell).iter().map(|&v| self.nodes.point(v, set)));
         if self.uses.is_empty() {
             return;
@@ -249,15 +334,10 @@ impl Solved<'_> {
     ) -> Result<(), OutputError> {
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
-        let nodes = &self.points;
         if elements.is_empty() {
             grid.points(&|rows, out| {
                 for (out, point) in out.as_chunks_mut().0.iter_mut().zip(rows) {
-                    *out = match (points.places.get(point), point.checked_sub(nodes.n_points())) {
-                        (Some(&place), _) => place,
-                        (None, Some(k)) => points.seam[k].1,
-                        (None, None) => coordinates[nodes.node(points.pair(point)) as usize],
-                    };
+                    *out = points.place(point, coordinates);
                 }
             })?;
         } else {
@@ -297,7 +377,7 @@ impl Solved<'_> {
                 grid.point_field(k, &|rows, out: &mut [f64]| {
                     out.fill(0.0);
                     for (out, point) in out.chunks_exact_mut(*width).zip(rows) {
-                        let row = source.row(nodes, points.pair(point));
+                        let row = points.row(d, source, point);
                         moves.iter().for_each(|&(from, to)| out[to] = row[from]);
                     }
                 })?;
@@ -346,9 +426,7 @@ impl Solved<'_> {
             let table = d.space.elements[b].tabulate(element.nodes(), 0);
             let mut rows = Vec::with_capacity(element.n_nodes());
             for cell in 0..block.n_owned {
-                let (nodes, set) = (d.space.nodes(b, cell), block.sets[cell]);
-                rows.clear();
-                rows.extend(nodes.iter().map(|&v| source.row(&self.points, self.points.pair(v, set) as u32)));
+                self.rows_of_cell(source, b, cell, &mut rows);
                 points.of_cell(d, b, cell, &mut of_cell);
                 for (k, &point) in of_cell.iter().enumerate() {
                     let to = point as usize * w;

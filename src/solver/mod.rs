@@ -8,6 +8,8 @@
 mod assembled;
 mod cg;
 mod choose;
+#[cfg(test)]
+mod hanging_tests;
 pub mod installed;
 mod krylov;
 mod method;

@@ -4,15 +4,16 @@
 //! Imports `assembly`, `mesh`, `space`, `element`. Start at [`to_vertices`]. The coarse problem is that of
 //! degree 1 with the same conditions: a vertex is prescribed where its node is, in the node's frame. A
 //! continuous piecewise function of degree 1 lies in the space of degree p, so a row has the same values in
-//! every cell that holds its node.
+//! every cell that holds its node. Where cells hang, both spaces are continuous by interpolation from the
+//! same parents, so that stays true; vertices that hang are none of the coarse problem's.
 
 use cluster::Halo;
 
 use super::multigrid::Transfer;
 use crate::assembly::Constraints;
 use crate::element::{Lagrange, Nodes};
-use crate::mesh::Mesh;
-use crate::space::Space;
+use crate::mesh::{Mesh, Table};
+use crate::space::{Order, Space};
 
 /// The near-null space of a law as functions of the place.
 pub struct Modes<'a> {
@@ -40,33 +41,50 @@ pub fn to_vertices(
     // Of every owned node the first cell that holds it, and its place there: cells come in the same order
     // whatever the number of threads.
     let mut holder = vec![[NONE; 3]; n_owned];
+    // The space of degree 1. Its nodes are the mesh's vertices where nothing hangs.
+    let coarse =
+        mesh.may_hang().then(|| Space::new(mesh, 1, Order::Curve).expect("every shape has degree 1"));
+    let map = coarse.as_ref().map_or(&mesh.vertices.map, |coarse| &coarse.map);
+    let tables: Vec<&Table> = match &coarse {
+        Some(coarse) => coarse.cell_to_node.iter().collect(),
+        None => mesh.blocks.iter().map(|b| &b.cell_to_vertex).collect(),
+    };
+    let vertices_of = |b: usize, cell: usize| {
+        let n = mesh.blocks[b].shape.n_vertices();
+        &tables[b][cell * n..][..n]
+    };
     // Of every vertex its node, whose conditions it shares, and its place.
-    let n_vertices = mesh.vertices.map.n_local();
-    let n_own_vertices = mesh.vertices.map.n_owned();
+    let n_vertices = map.n_local();
+    let n_own_vertices = map.n_owned();
     let mut node_of = vec![NONE; n_vertices];
     let mut place = vec![[0.0; 3]; n_own_vertices];
+    let mut placed = vec![false; n_vertices];
     for (b, block) in mesh.blocks.iter().enumerate() {
         let corners: Vec<u16> =
             (0..block.shape.n_vertices()).map(|v| space.elements[b].entity_nodes(0, v)[0]).collect();
         for cell in 0..block.n_cells {
             let nodes = space.nodes(b, cell);
-            for (k, &node) in nodes.iter().enumerate() {
+            let hanging = space.interpolation(b, cell);
+            let is_parents = |k: usize| hanging.is_some_and(|c| c.is_parents(k));
+            for (k, &node) in nodes.iter().enumerate().filter(|(k, _)| !is_parents(*k)) {
                 if let Some(holder) = holder.get_mut(node as usize).filter(|h| h[0] == NONE) {
                     *holder = [b as u32, cell as u32, k as u32];
                 }
             }
-            for (v, &vertex) in block.vertices(cell).iter().enumerate() {
+            for (v, &vertex) in vertices_of(b, cell).iter().enumerate() {
                 let vertex = vertex as usize;
-                if node_of[vertex] == NONE {
+                let hangs = is_parents(corners[v] as usize);
+                if node_of[vertex] == NONE || (!hangs && !placed[vertex]) {
                     node_of[vertex] = nodes[corners[v] as usize];
-                    if vertex < n_own_vertices {
+                    placed[vertex] = !hangs;
+                    if !hangs && vertex < n_own_vertices {
                         place[vertex] = mesh.nodes[block.nodes(cell)[v] as usize];
                     }
                 }
             }
         }
     }
-    let tables: Vec<_> = mesh
+    let bases: Vec<_> = mesh
         .blocks
         .iter()
         .zip(&space.elements)
@@ -81,10 +99,24 @@ pub fn to_vertices(
     let mut col: Vec<u32> = Vec::new();
     let mut val: Vec<f32> = Vec::new();
     let mut row: Vec<(u32, f64)> = Vec::with_capacity(8);
+    let mut scratch = Vec::new();
     for (node, &[b, cell, k]) in holder.iter().enumerate() {
         let (b, cell, k) = (b as usize, cell as usize, k as usize);
         row.clear();
-        for (&vertex, &value) in mesh.blocks[b].vertices(cell).iter().zip(tables[b].values_at(k)) {
+        let values = bases[b].values_at(k);
+        // At degree 1, the values at a cell's own vertices may be interpolated in their turn.
+        let hanging = coarse.as_ref().and_then(|coarse| coarse.interpolation(b, cell));
+        let interpolated;
+        let values = match hanging {
+            Some(hanging) => {
+                let mut at_slots = values.to_vec();
+                hanging.scatter(&mut at_slots, 1, &mut scratch);
+                interpolated = at_slots;
+                &interpolated[..]
+            }
+            None => values,
+        };
+        for (&vertex, &value) in vertices_of(b, cell).iter().zip(values) {
             // A vertex may meet a cell twice where the mesh is periodic.
             match row.iter_mut().find(|r| r.0 == vertex) {
                 _ if value.abs() < ZERO => {}
@@ -115,7 +147,7 @@ pub fn to_vertices(
             }
         }
     }
-    let map = mesh.vertices.map.clone();
+    let map = map.clone();
     let halo = Halo::new(&mesh.comm, &map);
     Transfer { map, halo, block: components, ptr, col, val, near_null }
 }

@@ -5,9 +5,11 @@
 
 mod bandwidth;
 
+use std::sync::Arc;
+
 use cluster::{Halo, IndexMap};
 
-use crate::element::{Lagrange, Nodes};
+use crate::element::{Hang, HangingElement, Interpolation, Lagrange, Nodes};
 use crate::mesh::lattice::{self, Corners};
 use crate::mesh::{Block, Mesh, Table, geometry};
 
@@ -24,8 +26,11 @@ pub struct Space {
     /// Moves nodal values between owners and ghosts.
     pub halo: Halo,
     /// Per block: local nodes of each cell, `n_cells * n_nodes`, in the element's order. Of degree 1 the
-    /// mesh's own tables, where nodes are in the order of the curve.
+    /// mesh's own tables, where nodes are in the order of the curve. Of cells that hang these are *slots*:
+    /// see [`Space::interpolation`].
     pub cell_to_node: Vec<Table>,
+    /// Of blocks whose cells may hang: what hangs on each, and the element's interpolations.
+    hanging: Vec<Option<(Arc<Vec<Hang>>, HangingElement)>>,
 }
 
 impl Space {
@@ -45,7 +50,51 @@ impl Space {
             lattice = bandwidth::sort_ghosts(mesh, bandwidth::renumber(mesh, &elements, lattice));
         }
         let lattice::Lattice { map, halo, cell_to_point } = lattice;
-        Ok(Space { degree, elements, map, halo, cell_to_node: cell_to_point })
+        let hanging = mesh
+            .blocks
+            .iter()
+            .zip(&elements)
+            .map(|(block, element)| {
+                let hanging = block.hanging.as_ref()?;
+                Some((hanging.configurations.clone(), HangingElement::new(element)?))
+            })
+            .collect();
+        Ok(Space { degree, elements, map, halo, cell_to_node: cell_to_point, hanging })
+    }
+
+    /// How the values at a cell's own nodes follow from those at its slots, [`Space::nodes`]; `None` where
+    /// the slots are the cell's nodes, as they are where nothing hangs. Whoever reads values at a cell's
+    /// nodes gathers them from the slots, and whoever adds to a cell's nodes scatters to the slots.
+    #[inline]
+    pub fn interpolation(&self, block: usize, cell: usize) -> Option<Interpolation<'_>> {
+        let (configurations, element) = self.hanging[block].as_ref()?;
+        let hang = configurations[cell];
+        hang.is_some().then(|| element.of(hang))
+    }
+
+    /// Whether cells of a block may hang.
+    #[inline]
+    pub fn may_hang(&self, block: usize) -> bool {
+        self.hanging[block].is_some()
+    }
+
+    /// Gathers the values of a field at a cell's own nodes, `width` each, `[node][value]`.
+    pub fn gather(
+        &self,
+        block: usize,
+        cell: usize,
+        field: &[f64],
+        width: usize,
+        out: &mut Vec<f64>,
+        scratch: &mut Vec<f64>,
+    ) {
+        out.clear();
+        for &node in self.nodes(block, cell) {
+            out.extend_from_slice(&field[node as usize * width..][..width]);
+        }
+        if let Some(interpolation) = self.interpolation(block, cell) {
+            interpolation.gather(out, width, scratch);
+        }
     }
 
     /// The nodes of a cell.
@@ -56,7 +105,7 @@ impl Space {
     }
 
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
-    /// places, one of them.
+    /// places, one of them; of a node on what hangs, its place on the coarser neighbour's face.
     pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
         let shared = |(nodes, block): (&Table, &Block)| std::ptr::eq(&**nodes, &*block.cell_to_vertex);
         if mesh.nodes_are_vertices
@@ -78,9 +127,29 @@ impl Space {
                 }
                 x.clear();
                 mesh.cell_coordinates(block, cell, &mut x);
+                let hanging = self.interpolation(b, cell);
                 for (k, &node) in nodes.iter().enumerate() {
+                    if hanging.is_some_and(|c| c.is_parents(k)) {
+                        continue;
+                    }
                     if !std::mem::replace(&mut done[node as usize], true) {
                         points[node as usize] = geometry::image(&table, k, &x);
+                    }
+                }
+            }
+        }
+        // Nodes of ghosts' parents may be on no cell here but as slots.
+        for (b, block) in mesh.blocks.iter().enumerate().filter(|(b, _)| self.may_hang(*b)) {
+            let basis = geometry::basis(block);
+            for cell in 0..block.n_cells {
+                let Some(hanging) = self.interpolation(b, cell) else { continue };
+                let nodes = self.nodes(b, cell);
+                for k in hanging.parents() {
+                    if !std::mem::replace(&mut done[nodes[k] as usize], true) {
+                        x.clear();
+                        mesh.cell_coordinates(block, cell, &mut x);
+                        let table = basis.tabulate(&[hanging.place(k)], 0);
+                        points[nodes[k] as usize] = geometry::image(&table, 0, &x);
                     }
                 }
             }

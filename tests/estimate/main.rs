@@ -4,7 +4,9 @@
 //! Start at `launch::under_mpi`; `problems.rs` makes meshes and problems and solves them.
 
 mod facets;
+mod goal;
 mod kelly;
 mod launch;
 mod marking;
+mod parallel;
 mod problems;

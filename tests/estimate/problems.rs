@@ -28,11 +28,28 @@ pub fn unit(comm: &Comm, shape: Shape, n: u64) -> Mesh {
     plan.build(comm).expect("a mesh").0
 }
 
+/// Puts the cells right of x = 0.5 into a set of their own, the last.
+pub fn divide(mesh: &mut Mesh) {
+    let set = mesh.sets.len() as u16;
+    mesh.sets.push(vec![0]);
+    for block in &mut mesh.blocks {
+        for cell in 0..block.n_cells {
+            let nodes = block.nodes(cell);
+            let x = nodes.iter().map(|&v| mesh.nodes[v as usize][0]).sum::<f64>() / nodes.len() as f64;
+            if x > 0.5 {
+                block.sets[cell] = set;
+            }
+        }
+    }
+}
+
 /// A problem on a mesh: its law, a material for each set of groups, and its conditions.
 pub struct Setting<L> {
     pub law: L,
     /// Slots of the law, in its order.
     pub slots: Vec<Expr>,
+    /// Those of cells right of x = 0.5, where they are others.
+    pub right: Option<Vec<Expr>>,
     /// On groups of the mesh: components prescribed.
     pub prescribed: Vec<(&'static str, Vec<Option<Expr>>)>,
     pub loads: Vec<(&'static str, femdd::assembly::Natural)>,
@@ -66,13 +83,17 @@ pub fn solve<L: Law<D, C> + Clone, const D: usize, const C: usize, T>(
     then: impl FnOnce(&Solved) -> T,
 ) -> T {
     let space = Space::new(mesh, setting.degree, Order::Curve).expect("a space");
-    let material = Material {
-        slots: setting.slots.iter().map(|s| Slot::new(s.clone())).collect(),
-        keys: setting.slots.iter().map(|s| s.text().to_string()).collect(),
+    let material = |slots: &[Expr]| Material {
+        slots: slots.iter().map(|s| Slot::new(s.clone())).collect(),
+        keys: slots.iter().map(|s| s.text().to_string()).collect(),
     };
-    let materials = [material];
-    let of_set = vec![0u16; mesh.sets.len()];
-    let constant = materials[0].slots.iter().all(|s| s.constant().is_some());
+    let mut materials = vec![material(&setting.slots)];
+    let mut of_set = vec![0u16; mesh.sets.len()];
+    if let Some(right) = &setting.right {
+        materials.push(material(right));
+        *of_set.last_mut().expect("the set that `divide` made") = 1;
+    }
+    let constant = materials.iter().all(|m| m.slots.iter().all(|s| s.constant().is_some()));
     let d = Discretisation::new(mesh, &space, &materials, &of_set, L::TERMS, constant, true, 0.0);
     let essential: Vec<Essential> = setting
         .prescribed
@@ -119,7 +140,7 @@ pub fn solve_linear(
     symmetric: bool,
 ) -> Vec<f64> {
     let (d, c) = (problem.discretisation(), problem.components());
-    let (mesh, space) = (d.mesh, d.space);
+    let space = d.space;
     let pattern = Rc::new(Pattern::new(space));
     let mut matrix = Matrix::new(&pattern, c);
     let n_owned = space.map.n_owned();
@@ -127,6 +148,26 @@ pub fn solve_linear(
     let mut u = constraints.lift();
     comm.agree(problem.assemble(&pattern, &u, constraints, &mut matrix, &mut residual)).expect("assembles");
     residual.iter_mut().for_each(|r| *r = -*r);
+    let mut change = direct(comm, problem, constraints, &pattern, matrix, residual, symmetric);
+    change.resize(space.map.n_local() * c, 0.0);
+    space.halo.forward(&mut change, c);
+    constraints.to_cartesian(&mut change);
+    u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
+    u
+}
+
+/// Solves a linear system: owned entries.
+pub fn direct(
+    comm: &Comm,
+    problem: &dyn Problem,
+    constraints: &Constraints,
+    pattern: &Rc<Pattern>,
+    matrix: Matrix,
+    rhs: Vec<f64>,
+    symmetric: bool,
+) -> Vec<f64> {
+    let (d, c) = (problem.discretisation(), problem.components());
+    let (mesh, space) = (d.mesh, d.space);
     let one = |_: usize, _: &[f64; 3]| [1.0, 0.0, 0.0];
     let modes = Modes { n: 1, at: &one };
     let options = solver::Options { method: "direct".into(), tolerance: 1e-11, ..solver::Options::default() };
@@ -140,26 +181,22 @@ pub fn solve_linear(
         near_null: &Vec::new,
         transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
     };
-    let (mut change, report) = solver::solve(
+    let (x, report) = solver::solve(
         comm,
         (&space.map, &space.halo),
-        &pattern,
+        pattern,
         matrix,
         &linear,
-        residual,
+        rhs,
         &options,
         &mut |_, _| {},
     )
     .expect("solves");
     assert!(report.converged);
-    change.resize(space.map.n_local() * c, 0.0);
-    space.halo.forward(&mut change, c);
-    constraints.to_cartesian(&mut change);
-    u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
-    u
+    x
 }
 
-/// A text for the sum of texts.
+/// The sum of expressions.
 pub fn sum(terms: &[Expr]) -> Expr {
     terms.iter().fold(Expr::constant(0.0), |sum, term| sum.add(term))
 }

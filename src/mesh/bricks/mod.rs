@@ -198,6 +198,7 @@ impl Plan {
                 sets: vec![1; local.ids.len()],
                 ids: local.ids,
                 ghosts: local.ghost_cells,
+                hanging: None,
             }],
             groups: self.groups.clone(),
             sets: vec![Vec::new(), vec![2 * self.dim() as u16]],

@@ -332,6 +332,7 @@ impl Forest {
                 sets: of.sets,
                 ids: of.ids,
                 ghosts: of.ghosts,
+                hanging: None,
             });
             corners.push(of.corners);
             nodes.push(of.nodes);

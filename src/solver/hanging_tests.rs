@@ -1,0 +1,291 @@
+//! Problems on meshes with hanging nodes, solved with a plain conjugate gradient method: what elements represent
+//! they find, in any shape and degree and on any number of ranks.
+
+use cluster::Comm;
+
+use crate::assembly::{
+    Constraints, Discretisation, Essential, FacetLoad, Matrix, Natural, Operator, Pattern, Prescribed,
+    Problem,
+};
+use crate::element::Shape;
+use crate::law::expr::Expr;
+use crate::law::{Diffusion, Elasticity, Law, Material, Slot};
+use crate::mesh::trees::{Trees, under_mpi};
+use crate::mesh::{EntityTag, Mesh};
+use crate::space::{Order, Space};
+
+fn expr(text: &str) -> Expr {
+    Expr::parse(text, &Default::default()).unwrap()
+}
+
+fn material(texts: &[String]) -> Material {
+    Material {
+        slots: texts.iter().map(|t| Slot::new(expr(t))).collect(),
+        keys: texts.iter().map(|_| "slot".to_string()).collect(),
+    }
+}
+
+const A: [f64; 3] = [0.7, -0.4, 0.5];
+const U: [f64; 3] = [1.0, -0.6, 0.8];
+
+/// `factor` times the k-th derivative of `(1 + a.x / 4)^p` along `a / 4`.
+fn power(dim: usize, p: usize, k: usize, factor: f64) -> String {
+    if k > p {
+        return "0".into();
+    }
+    let falling: usize = (0..k).map(|j| p - j).product();
+    let terms: Vec<String> = (0..dim).map(|d| format!("({})*{}", 0.25 * A[d], ["x", "y", "z"][d])).collect();
+    format!("({})*(1 + {})^{}", factor * falling as f64, terms.join(" + "), p - k)
+}
+
+fn dot(a: &[f64; 3], b: &[f64; 3], dim: usize) -> f64 {
+    0.0625 * (0..dim).map(|k| a[k] * b[k]).sum::<f64>()
+}
+
+struct Setting {
+    materials: Vec<Material>,
+    exact: Vec<Expr>,
+    /// What acts on the side `x-max`.
+    natural: Natural,
+}
+
+/// `-lap u + u = f` with a Robin condition on `x-max`.
+fn diffusion(dim: usize, p: usize) -> Setting {
+    let mut slots: Vec<String> =
+        (0..dim * dim).map(|k| if k % (dim + 1) == 0 { "1".into() } else { "0".into() }).collect();
+    slots.push("1".into());
+    slots.push(format!("{} + {}", power(dim, p, 2, -dot(&A, &A, dim)), power(dim, p, 0, 1.0)));
+    // du/dx = 2 (ambient - u).
+    let ambient = format!("{} + {}", power(dim, p, 0, 1.0), power(dim, p, 1, 0.5 * 0.25 * A[0]));
+    Setting {
+        materials: vec![material(&slots)],
+        exact: vec![expr(&power(dim, p, 0, 1.0))],
+        natural: Natural::Robin { coefficient: expr("2"), ambient: expr(&ambient) },
+    }
+}
+
+fn elasticity(dim: usize, p: usize) -> Setting {
+    let nu = 0.3;
+    let (mu, lambda) = (0.5 / (1.0 + nu), nu / ((1.0 + nu) * (1.0 - 2.0 * nu)));
+    let mut slots: Vec<String> = ["1", "0.3", "1", "0", "0", "0"].map(String::from).to_vec();
+    let divergence = dot(&U, &A, dim);
+    slots.extend(
+        (0..dim)
+            .map(|i| power(dim, p, 2, -((lambda + mu) * divergence * A[i] + mu * dot(&A, &A, dim) * U[i]))),
+    );
+    if dim == 3 {
+        // The force's slots follow the others whatever the dimension.
+        slots.truncate(9);
+    }
+    let stress = |i: usize| {
+        let (u, a) = (U, A.map(|a| 0.25 * a));
+        mu * (u[i] * a[0] + u[0] * a[i]) + if i == 0 { lambda * 4.0 * divergence } else { 0.0 }
+    };
+    // The divergence of the displacement is u.a / 4; of its second derivatives, a sixteenth.
+    let force = |i: usize| {
+        let a = A.map(|a| 0.25 * a);
+        let along = (0..dim).map(|k| U[k] * a[k]).sum::<f64>();
+        let square = (0..dim).map(|k| a[k] * a[k]).sum::<f64>();
+        power(dim, p, 2, -((lambda + mu) * along * a[i] + mu * square * U[i]))
+    };
+    slots.truncate(6);
+    slots.extend((0..dim).map(force));
+    Setting {
+        materials: vec![material(&slots)],
+        exact: (0..dim).map(|i| expr(&power(dim, p, 0, U[i]))).collect(),
+        natural: Natural::Flux((0..dim).map(|i| expr(&power(dim, p, 1, stress(i)))).collect()),
+    }
+}
+
+fn tags(mesh: &Mesh, names: &[&str]) -> Vec<EntityTag> {
+    let group = |name: &&str| mesh.groups.iter().position(|g| g.name == **name).unwrap() as u16;
+    names.iter().flat_map(|name| mesh.tags_of(group(name)).to_vec()).collect()
+}
+
+/// `y = A x`.
+fn product(space: &Space, pattern: &Pattern, matrix: &Matrix, x: &[f64], y: &mut [f64]) {
+    let c = matrix.block;
+    let mut all = x.to_vec();
+    all.resize(space.map.n_local() * c, 0.0);
+    space.halo.forward(&mut all, c);
+    for row in 0..pattern.n_rows {
+        for a in 0..c {
+            let mut sum = 0.0;
+            for (ptr, col, val) in [
+                (&pattern.diag_ptr, &pattern.diag_col, &matrix.diag),
+                (&pattern.off_ptr, &pattern.off_col, &matrix.off),
+            ] {
+                let columns = &col[ptr[row]..ptr[row + 1]];
+                let values = &val[ptr[row] * c * c + a * columns.len() * c..][..columns.len() * c];
+                for (&column, values) in columns.iter().zip(values.chunks_exact(c)) {
+                    sum += (0..c).map(|b| values[b] * all[column as usize * c + b]).sum::<f64>();
+                }
+            }
+            y[row * c + a] = sum;
+        }
+    }
+}
+
+fn inner(comm: &Comm, x: &[f64], y: &[f64]) -> f64 {
+    comm.sum(x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>())
+}
+
+/// Conjugate gradients scaled by the diagonal, to 1e-14; asserts that the matrix is symmetric and positive.
+fn solve(comm: &Comm, space: &Space, pattern: &Pattern, matrix: &Matrix, b: &[f64]) -> Vec<f64> {
+    let n = b.len();
+    let c = matrix.block;
+    let diagonal: Vec<f64> = (0..n)
+        .map(|k| {
+            let (row, a) = (k / c, k % c);
+            let columns = &pattern.diag_col[pattern.diag_ptr[row]..pattern.diag_ptr[row + 1]];
+            let at = columns.iter().position(|&v| v as usize == row).unwrap();
+            matrix.diag[pattern.diag_ptr[row] * c * c + a * columns.len() * c + at * c + a]
+        })
+        .collect();
+    assert!(diagonal.iter().all(|d| *d > 0.0));
+    let apply = |x: &[f64]| {
+        let mut y = vec![0.0; n];
+        product(space, pattern, matrix, x, &mut y);
+        y
+    };
+    let some = |s: u64| -> Vec<f64> {
+        (0..n as u64)
+            .map(|k| (((space.map.offset() * c as u64 + k) * s % 1013) as f64 / 1013.0) - 0.5)
+            .collect()
+    };
+    let (v, w) = (some(7919), some(104729));
+    let (vw, wv) = (inner(comm, &v, &apply(&w)), inner(comm, &w, &apply(&v)));
+    let size = inner(comm, &v, &apply(&v)).max(inner(comm, &w, &apply(&w)));
+    assert!((vw - wv).abs() < 1e-12 * size, "not symmetric: {vw} {wv} {size}");
+    let mut x = vec![0.0; n];
+    let mut r = b.to_vec();
+    let scaled = |r: &[f64]| r.iter().zip(&diagonal).map(|(r, d)| r / d).collect::<Vec<f64>>();
+    let mut z = scaled(&r);
+    let mut p = z.clone();
+    let mut rho = inner(comm, &r, &z);
+    let wanted = 1e-28 * rho;
+    for _ in 0..3000 {
+        if rho <= wanted {
+            return x;
+        }
+        let q = apply(&p);
+        let pq = inner(comm, &p, &q);
+        assert!(pq > 0.0, "not positive: {pq}");
+        let alpha = rho / pq;
+        (0..n).for_each(|i| x[i] += alpha * p[i]);
+        (0..n).for_each(|i| r[i] -= alpha * q[i]);
+        z = scaled(&r);
+        let next = inner(comm, &r, &z);
+        (0..n).for_each(|i| p[i] = z[i] + next / rho * p[i]);
+        rho = next;
+    }
+    panic!("no convergence: {rho:e}, {wanted:e} wanted");
+}
+
+/// Solves and returns the error's norms and the integral of the solution.
+fn run<L: Law<D, C>, const D: usize, const C: usize>(
+    law: L,
+    mesh: &Mesh,
+    degree: usize,
+    setting: Setting,
+) -> [f64; 4] {
+    let comm = &mesh.comm;
+    let space = Space::new(mesh, degree, Order::Curve).unwrap();
+    let of_set = vec![0u16; mesh.sets.len()];
+    let d = Discretisation::new(mesh, &space, &setting.materials, &of_set, L::TERMS, true, true, 0.0);
+    let sides: Vec<&str> = ["x-min", "y-min", "y-max", "z-min", "z-max"][..2 * D - 1].to_vec();
+    let essential = Essential {
+        key: "value".into(),
+        entities: tags(mesh, &sides),
+        prescribed: Prescribed::Components(setting.exact.iter().cloned().map(Some).collect()),
+    };
+    let constraints = Constraints::new(&d, C, &[essential]).unwrap();
+    let loads =
+        vec![FacetLoad { key: "load".into(), facets: tags(mesh, &["x-max"]), natural: setting.natural }];
+    let problem = Operator::<L, D, C>::new(law, d, loads, vec![]);
+    let pattern = Pattern::new(&space);
+    let mut matrix = Matrix::new(&pattern, C);
+    let mut u = constraints.lift();
+    let mut residual = vec![0.0; pattern.n_rows * C];
+    problem.assemble(&pattern, &u, &constraints, &mut matrix, &mut residual).unwrap();
+    let change = solve(comm, &space, &pattern, &matrix, &residual);
+    u.iter_mut().zip(&change).for_each(|(u, c)| *u -= c);
+    space.halo.forward(&mut u, C);
+    // The residual of the solution vanishes where nothing is prescribed.
+    let mut after = vec![0.0; pattern.n_rows * C];
+    problem.residual(&pattern, &u, &mut after).unwrap();
+    constraints.zero_fixed(&mut after);
+    let [left, before] = [&after, &residual].map(|r| inner(comm, r, r).sqrt());
+    assert!(left < 1e-11 * before.max(1.0), "{left} of {before}");
+    // Nodal values of the interpolant are those at the nodes' coordinates.
+    let x = space.coordinates(mesh);
+    let nodal: f64 = (0..space.map.n_owned())
+        .flat_map(|v| (0..C).map(move |c| (v, c)))
+        .map(|(v, c)| (setting.exact[c].eval_point(x[v], 0.0) - u[v * C + c]).abs())
+        .fold(0.0, f64::max);
+    let errors = problem.exact_errors("exact", &setting.exact, &u).unwrap();
+    let whole = problem.integrate_cells(crate::law::Quantity::Solution, &u, &|_, _| true).unwrap();
+    [errors.l2, errors.h1, comm.max(nodal), comm.sum(whole[0])]
+}
+
+fn solve_on(mesh: &Mesh, degree: usize, vector: bool, p: usize) -> [f64; 4] {
+    match (mesh.dim, vector) {
+        (2, false) => run::<Diffusion, 2, 1>(Diffusion, mesh, degree, diffusion(2, p)),
+        (2, true) => run::<Elasticity, 2, 2>(Elasticity::default(), mesh, degree, elasticity(2, p)),
+        (_, false) => run::<Diffusion, 3, 1>(Diffusion, mesh, degree, diffusion(3, p)),
+        (_, true) => run::<Elasticity, 3, 3>(Elasticity::default(), mesh, degree, elasticity(3, p)),
+    }
+}
+
+fn trees(shape: Shape) -> Trees {
+    let (roots, rounds) = if shape == Shape::Quadrilateral { ([3, 2, 1], 2) } else { ([2, 2, 1], 1) };
+    Trees::varied(shape, roots, false, rounds, 0.1)
+}
+
+fn patch(comm: &Comm, shape: Shape, degrees: std::ops::RangeInclusive<usize>, vector: bool) -> Vec<f64> {
+    let trees = trees(shape);
+    let n = trees.leaves.len();
+    let mut figures = Vec::new();
+    for scattered in [false, true] {
+        let size = comm.size();
+        let owner = |k: usize| if scattered { k * 7919 % 101 % size } else { k * size / n };
+        let mesh = trees.mesh(comm, owner);
+        for degree in degrees.clone() {
+            let [l2, h1, nodal, whole] = solve_on(&mesh, degree, vector, degree);
+            if comm.is_root() {
+                println!("{shape} {degree} {vector}: {l2:.1e} {h1:.1e} {nodal:.1e} {whole}");
+            }
+            assert!(l2 < 1e-11 && h1 < 1e-10 && nodal < 1e-10, "{shape} {degree}: {l2:e} {h1:e} {nodal:e}");
+            figures.push(whole);
+        }
+    }
+    figures
+}
+
+/// Figures agree between all numbers of ranks to 1e-10.
+fn alike(all: &[Vec<f64>]) {
+    for figures in all {
+        assert_eq!(figures.len(), all[0].len());
+        for (a, b) in figures.iter().zip(&all[0]) {
+            assert!((a - b).abs() < 1e-10 * b.abs().max(1.0), "{all:?}");
+        }
+    }
+}
+
+#[test]
+fn patch_of_quadrilaterals() {
+    alike(&under_mpi("solver::hanging_tests::patch_of_quadrilaterals", &[1, 2, 3, 4], |comm| {
+        let mut all = patch(comm, Shape::Quadrilateral, 1..=4, false);
+        all.extend(patch(comm, Shape::Quadrilateral, 1..=4, true));
+        all
+    }));
+}
+
+#[test]
+fn patch_of_hexahedra() {
+    alike(&under_mpi("solver::hanging_tests::patch_of_hexahedra", &[1, 2, 3, 4], |comm| {
+        let mut all = patch(comm, Shape::Hexahedron, 1..=4, false);
+        all.extend(patch(comm, Shape::Hexahedron, 1..=2, true));
+        all
+    }));
+}
