@@ -3,6 +3,7 @@
 //! Start at `laplace_solves`, the program; the other test starts it again by mpirun. One test only may
 //! call femdd in this process: MPI belongs to the thread that started it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use femdd::Domain;
@@ -10,8 +11,12 @@ use femdd::Domain;
 /// Says under mpirun how many ranks there are.
 const RANKS: &str = "FEMDD_TEST_LIBRARY_RANKS";
 
+/// MPI changes the environment of its process, which a process that is started meanwhile would inherit in part.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn laplace_solves() {
+    let _turn = ONE_AT_A_TIME.lock();
     let pi = std::f64::consts::PI;
     let ranks: usize = std::env::var(RANKS).map_or(1, |n| n.parse().expect("a number"));
 
@@ -56,6 +61,7 @@ fn laplace_solves() {
 
 #[test]
 fn laplace_solves_under_mpirun() {
+    let _turn = ONE_AT_A_TIME.lock();
     if std::env::var_os(RANKS).is_some() {
         return;
     }

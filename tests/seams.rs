@@ -3,6 +3,7 @@
 //! Start at `cells_at_a_seam_stay_small`; the other test starts it again by mpirun.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use cluster::Comm;
@@ -14,9 +15,13 @@ use testing::Scratch;
 /// Names the directory to write to under mpirun.
 const INSIDE: &str = "FEMDD_TEST_SEAM_DIRECTORY";
 
+/// MPI changes the environment of its process, which a process that is started meanwhile would inherit in part.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Opposite sides that are one to the solver are two to the eye: no cell stretches across the domain.
 #[test]
 fn cells_at_a_seam_stay_small() {
+    let _turn = ONE_AT_A_TIME.lock();
     let session = cluster::init().expect("MPI starts");
     let comm = session.world();
     let _petsc = femdd::solver::start(&comm).expect("PETSc starts");
@@ -42,6 +47,7 @@ fn cells_at_a_seam_stay_small() {
 
 #[test]
 fn cells_at_a_seam_stay_small_under_mpirun() {
+    let _turn = ONE_AT_A_TIME.lock();
     if std::env::var_os(INSIDE).is_some() {
         return;
     }

@@ -103,9 +103,30 @@ pub fn crowded(command: &mut Command) -> &mut Command {
         .env("OPENBLAS_NUM_THREADS", "1")
 }
 
+/// What MPI leaves in the environment of a process that it runs in: another test of this program may have started it.
+const LAUNCHED: [&str; 12] = [
+    "PMIX_",
+    "PMI_",
+    "ORTE_",
+    "OMPI_APP",
+    "OMPI_ARGV",
+    "OMPI_COMM_",
+    "OMPI_FI",
+    "OMPI_NUM_",
+    "OMPI_UNIVERSE",
+    "OMPI_MCA_ess",
+    "OMPI_MCA_orte_",
+    "OMPI_MCA_initial_wdir",
+];
+
 /// A command's program and environment under `mpirun`, without its arguments.
 pub fn under_mpirun(command: &Command, ranks: usize) -> Command {
     let mut launcher = Command::new("mpirun");
+    for (name, _) in std::env::vars_os() {
+        if LAUNCHED.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            launcher.env_remove(name);
+        }
+    }
     crowded(&mut launcher).args(["--oversubscribe", "-n", &ranks.to_string()]).arg(command.get_program());
     for (name, value) in command.get_envs() {
         match value {
