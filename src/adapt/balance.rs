@@ -43,7 +43,8 @@ pub fn costs(mesh: &Mesh, space: &Space, times: &Times, deterministic: bool) -> 
         let n = space.elements[b].n_nodes() as f64;
         for cell in 0..block.n_owned {
             work.push(n * n);
-            unknowns.push(space.nodes(b, cell).iter().map(|&v| 1.0 / f64::from(around[v as usize])).sum::<f64>());
+            unknowns
+                .push(space.nodes(b, cell).iter().map(|&v| 1.0 / f64::from(around[v as usize])).sum::<f64>());
         }
     }
     let mut sums = [work.iter().sum::<f64>(), unknowns.iter().sum(), times.cells, times.unknowns];
@@ -52,7 +53,8 @@ pub fn costs(mesh: &Mesh, space: &Space, times: &Times, deterministic: bool) -> 
     let whole = cells + solver;
     let part = if deterministic || whole <= 0.0 { 0.5 } else { cells / whole };
     let n = mesh.n_cells_global as f64;
-    let (by_work, by_unknowns) = (part * n / all_work.max(1e-300), (1.0 - part) * n / all_unknowns.max(1e-300));
+    let (by_work, by_unknowns) =
+        (part * n / all_work.max(1e-300), (1.0 - part) * n / all_unknowns.max(1e-300));
     work.iter().zip(&unknowns).map(|(w, u)| w * by_work + u * by_unknowns).collect()
 }
 

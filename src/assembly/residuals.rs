@@ -176,9 +176,9 @@ impl Loaded {
         }
         let [x, y, z] = self.x.each_ref().map(|x| bytemuck::cast_slice(x));
         let points = Points { x, y, z, t: time };
-        self.batch
-            .evaluate_some(&materials[material], &points, wanted)
-            .map_err(|e| AssemblyError::not_finite(e, &self.x.each_ref().map(|x| bytemuck::cast_slice(x).to_vec())))
+        self.batch.evaluate_some(&materials[material], &points, wanted).map_err(|e| {
+            AssemblyError::not_finite(e, &self.x.each_ref().map(|x| bytemuck::cast_slice(x).to_vec()))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use partition::{Cost, Method, Reference, StealOptions};
 
 use super::error::{Kind, RunError};
+use super::materials::Materials;
 use super::mesh::Loaded;
 use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Times};
@@ -63,8 +64,9 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             let before = seconds(stage.run.phases);
             let mut state = stage.solve(problem, materials, conditions, start)?;
             let after = seconds(stage.run.phases);
-            let times = Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
-            let ended = driver.step(stage, problem, conditions, &mut state)?;
+            let times =
+                Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
+            let ended = driver.step(stage, problem, materials, conditions, &mut state)?;
             match ended {
                 Ended::Because(reason) => {
                     driver.report.stop_reason = reason.to_owned();
@@ -169,6 +171,7 @@ impl Driver<'_> {
         &mut self,
         stage: &mut Stage,
         problem: &dyn Problem,
+        materials: &Materials,
         conditions: &Conditions,
         state: &mut State,
     ) -> Result<Ended, RunError> {
@@ -177,11 +180,13 @@ impl Driver<'_> {
         let errors = stage.errors(problem, &state.u)?;
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
         let begin = Instant::now();
-        let Estimate { indicators, total } =
-            estimated(self.adapt, problem, conditions, &state.u).map_err(|e| stage.locate(e))?;
-        let energy = match self.adapt.tolerance {
-            Some(_) => estimate::energy_norm(problem, &state.u).map_err(|e| stage.locate(e))?,
-            None => 0.0,
+        let Estimated { indicators, total, error_of_goal } =
+            estimated(self.adapt, stage, problem, materials, conditions, state)?;
+        let energy = match (self.adapt.tolerance, error_of_goal) {
+            // A goal's error is relative to the goal.
+            (Some(_), Some([value, _])) => value.abs(),
+            (Some(_), None) => estimate::energy_norm(problem, &state.u).map_err(|e| stage.locate(e))?,
+            (None, _) => 0.0,
         };
         stage.run.phases.add("estimate", begin.elapsed().as_secs_f64());
         let dofs = stage.run.report.dofs;
@@ -208,7 +213,10 @@ impl Driver<'_> {
         if let Some(solver) = &stage.run.report.solver {
             note("iterations", solver.iterations.into());
         }
-        if let Some(exact) = &stage.case.exact {
+        if let Some([value, error]) = error_of_goal {
+            note("goal", value.into());
+            note("goal_error", error.into());
+        } else if let Some(exact) = &stage.case.exact {
             let error = estimate::energy_error(problem, &exact.key, &exact.components, &state.u)
                 .map_err(|e| stage.locate(e))?;
             if error > 0.0 {
@@ -225,7 +233,6 @@ impl Driver<'_> {
                 note("fallback", fallback.clone().into());
             }
         }
-        let sum = total * total;
         state.indicators = indicators;
         let over = self.adapt.max_dofs.is_some_and(|most| dofs as f64 >= CLOSE * most as f64);
         let reason = if state.failure.is_some() {
@@ -236,7 +243,7 @@ impl Driver<'_> {
             Some("max_dofs")
         } else if step >= self.adapt.max_steps {
             Some("max_steps")
-        } else if sum <= 0.0 {
+        } else if total <= 0.0 {
             Some("no_error_left")
         } else {
             None
@@ -345,19 +352,36 @@ fn serde_word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The estimate that the case asks for. Collective.
+/// The estimate that the case asks for.
+struct Estimated {
+    /// By owned cell: squares, or shares of the goal's error.
+    indicators: Vec<f64>,
+    total: f64,
+    /// Value of the goal and its estimated error, with its sign.
+    error_of_goal: Option<[f64; 2]>,
+}
+
+/// Collective.
 fn estimated(
     adapt: &Adapt,
+    stage: &mut Stage,
     problem: &dyn Problem,
+    materials: &Materials,
     conditions: &Conditions,
-    u: &[f64],
-) -> Result<Estimate, crate::assembly::AssemblyError> {
-    match adapt.estimator {
+    state: &State,
+) -> Result<Estimated, RunError> {
+    let found = match adapt.estimator {
         Estimator::Kelly => {
-            let facets = Facets::new(problem.discretisation().mesh);
-            estimate::kelly(problem, &facets, &conditions.essential, u)
+            let facets = Facets::new(stage.mesh);
+            estimate::kelly(problem, &facets, &conditions.essential, &state.u)
         }
-        Estimator::Recovery => estimate::recovery(problem, u),
-        Estimator::Goal => unreachable!("refused before"),
-    }
+        Estimator::Recovery => estimate::recovery(problem, &state.u),
+        Estimator::Goal => {
+            let found = stage.goal(adapt, problem, materials, conditions, state)?;
+            let error_of_goal = Some([found.value, found.signed.unwrap_or(f64::NAN)]);
+            return Ok(Estimated { indicators: found.indicators, total: found.total, error_of_goal });
+        }
+    };
+    let Estimate { indicators, total } = found.map_err(|e| stage.locate(e))?;
+    Ok(Estimated { indicators, total, error_of_goal: None })
 }

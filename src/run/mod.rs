@@ -5,6 +5,7 @@
 mod adaptive;
 pub mod conditions;
 pub mod error;
+mod goals;
 mod level;
 mod materials;
 pub mod mesh;

@@ -5,10 +5,10 @@ use super::conditions;
 use super::error::RunError;
 use super::mesh::groups_named;
 use crate::assembly::{Constraints, Located, Nodal, Problem, RegionNodes, components};
-use crate::case::{Case, FieldRef, Part, Quantity as Named};
+use crate::case::{Case, FieldRef, Integral, Part, Quantity as Named};
 use crate::law::Quantity;
-use crate::mesh::Mesh;
 use crate::mesh::locate::{Location, Place};
+use crate::mesh::{EntityTag, Mesh};
 use crate::output::csv::{Cell, Table};
 use crate::output::run_json::NamedValue;
 
@@ -221,26 +221,9 @@ impl<'a> Solved<'a> {
         let (dim, c) = (mesh.dim, self.problem.components());
         let mut out = Vec::new();
         for integral in &case.integrals {
-            // Where: facets of a heading or a group of facets, cells of a group, or everything.
-            let heading =
-                integral.over.as_ref().and_then(|o| case.boundaries.iter().find(|b| b.heading == o.text));
-            let mut tags = Vec::new();
-            let mut sets: Option<Vec<bool>> = None;
-            let mut on_boundary = false;
-            if let Some(over) = &integral.over {
-                let cells = groups_named(&mesh.groups, Some(dim), &over.text);
-                if let Some(boundary) = heading {
-                    tags = conditions::tags_of(mesh, boundary);
-                    on_boundary = true;
-                } else if cells.is_empty() {
-                    for g in groups_named(&mesh.groups, None, &over.text) {
-                        tags.extend_from_slice(mesh.tags_of(g));
-                    }
-                    on_boundary = true;
-                } else {
-                    sets = Some(mesh.sets.iter().map(|s| s.iter().any(|g| cells.contains(g))).collect());
-                }
-            }
+            let domain = Domain::of(case, mesh, integral);
+            let Domain { tags, sets, on_boundary } = &domain;
+            let on_boundary = *on_boundary;
             let fail = |this: &Self| this.unsupported("integral", &integral.of, integral.place);
             if integral.of.quantity == Named::Reaction {
                 if !on_boundary && integral.over.is_some() {
@@ -249,7 +232,7 @@ impl<'a> Solved<'a> {
                 let mut sum = vec![0.0; c];
                 let n_owned = d.space.map.n_owned();
                 let mut seen = vec![integral.over.is_none(); n_owned];
-                for tag in &tags {
+                for tag in tags {
                     let (b, cell) = (tag.block as usize, tag.cell as usize);
                     let nodes = d.space.nodes(b, cell);
                     for &k in d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize) {
@@ -281,7 +264,7 @@ impl<'a> Solved<'a> {
                     (Located::Values, k..k + 1)
                 }
             };
-            let facets: Vec<_> = conditions::distinct_facets(mesh, &tags).into_iter().map(|f| f.0).collect();
+            let facets = domain.facets(mesh);
             if on_boundary && mesh.comm.sum(facets.len() as u64) == 0 {
                 return Err(fail(self));
             }
@@ -298,6 +281,42 @@ impl<'a> Solved<'a> {
             out.push(NamedValue { name: integral.name.clone(), value: values });
         }
         Ok(out)
+    }
+}
+
+/// Where an integral is taken: facets of a heading or a group of facets, cells of a group, or everything.
+pub(super) struct Domain {
+    /// Entities of the boundary.
+    pub tags: Vec<EntityTag>,
+    /// Per set of groups: whether its cells count; `None` where all do.
+    pub sets: Option<Vec<bool>>,
+    /// Whether it is taken over facets.
+    pub on_boundary: bool,
+}
+
+impl Domain {
+    /// That of an integral of the case.
+    pub(super) fn of(case: &Case, mesh: &Mesh, integral: &Integral) -> Domain {
+        let mut domain = Domain { tags: Vec::new(), sets: None, on_boundary: false };
+        let Some(over) = &integral.over else { return domain };
+        let cells = groups_named(&mesh.groups, Some(mesh.dim), &over.text);
+        if let Some(boundary) = case.boundaries.iter().find(|b| b.heading == over.text) {
+            domain.tags = conditions::tags_of(mesh, boundary);
+            domain.on_boundary = true;
+        } else if cells.is_empty() {
+            for g in groups_named(&mesh.groups, None, &over.text) {
+                domain.tags.extend_from_slice(mesh.tags_of(g));
+            }
+            domain.on_boundary = true;
+        } else {
+            domain.sets = Some(mesh.sets.iter().map(|s| s.iter().any(|g| cells.contains(g))).collect());
+        }
+        domain
+    }
+
+    /// Its facets, each once over all ranks.
+    pub(super) fn facets(&self, mesh: &Mesh) -> Vec<EntityTag> {
+        conditions::distinct_facets(mesh, &self.tags).into_iter().map(|f| f.0).collect()
     }
 }
 

@@ -262,8 +262,7 @@ impl Solved<'_> {
             },
         )?;
         let indicator = cell_outlines.iter().position(|f| f.name == "indicator");
-        let written =
-            self.write_parts(&grid, &points, &fields, &elements, coordinates, region, indicator);
+        let written = self.write_parts(&grid, &points, &fields, &elements, coordinates, region, indicator);
         Ok(grid.finish(written)?)
     }
 

@@ -55,7 +55,9 @@ pub(super) struct State {
     /// Of all local nodes.
     pub(super) coordinates: Vec<[f64; 3]>,
     /// Where the case's probes lie.
-    places: Vec<Location>,
+    pub(super) places: Vec<Location>,
+    /// Whether nothing is free: no null space.
+    pub(super) held: bool,
     /// Squares of the error indicators of owned cells; empty where none were computed.
     pub(super) indicators: Vec<f64>,
     /// When the solver did not converge.
@@ -73,6 +75,20 @@ fn order(case: &Case) -> Order {
 
 /// How long a rank on which PETSc failed waits for the others to fail too.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What there is to know of a linear system beside its matrix.
+pub(super) struct System<'s> {
+    pub(super) space: &'s Space,
+    /// Of all local nodes of the space.
+    pub(super) coordinates: &'s [[f64; 3]],
+    pub(super) constraints: &'s Constraints,
+    pub(super) pattern: &'s Rc<Pattern>,
+    pub(super) symmetric: bool,
+    /// Its null space.
+    pub(super) null: &'s [Vec<f64>],
+    /// What is known of the solution, owned entries.
+    pub(super) given: Option<&'s [f64]>,
+}
 
 /// A case bound to a mesh and a space.
 pub(super) struct Stage<'r, 'a> {
@@ -256,65 +272,16 @@ impl Stage<'_, '_> {
         }
 
         drop(line);
-        let line = self.run.progress.phase("solving");
-        let elastic = case.physics.law == Law::Elasticity;
-        let (low, high) = mesh.bounds();
-        let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
-        let motion = |k: usize, x: &[f64; 3]| {
-            if elastic { singular::rigid_motion(mesh.dim, k, x, &center) } else { [1.0, 0.0, 0.0] }
+        let system = System {
+            space,
+            coordinates: &coordinates,
+            constraints: &constraints,
+            pattern: &pattern,
+            symmetric: materials.symmetric,
+            null: &null,
+            given: start.as_deref(),
         };
-        let n_modes = if elastic { singular::motion_names(mesh.dim).len() } else { 1 };
-        let modes = solver::Modes { n: n_modes, at: &motion };
-        let near_null = || {
-            if elastic {
-                rigid_modes(mesh.dim, &coordinates, &center, &constraints, n_owned)
-            } else {
-                Vec::new()
-            }
-        };
-        let solved = solver::solve(
-            comm,
-            (&space.map, &space.halo),
-            &pattern,
-            matrix,
-            &solver::Problem {
-                symmetric: materials.symmetric,
-                law: case.physics.law.name(),
-                advective: case.physics.law == Law::ConvectionDiffusion,
-                dimension: mesh.dim,
-                degree: case.degree as u32,
-                null: &null,
-                near_null: &near_null,
-                given: start.as_deref(),
-                transfer: &|| solver::to_vertices(mesh, space, &constraints, c, &modes),
-            },
-            rhs,
-            &self.solver_options(),
-            &mut |iteration, residual| {
-                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
-            },
-        );
-        let (change, how) = match solved {
-            Ok(solved) => solved,
-            Err(error) => {
-                // PETSc may have failed on this rank alone, with the others waiting inside it for ever.
-                if matches!(error, solver::Error::Petsc(_)) && !comm.all_within(PATIENCE) {
-                    eprintln!("error: rank {}: {error}", comm.rank());
-                    comm.abort(Kind::Environment.exit_code());
-                }
-                return Err(self.solver_error(error));
-            }
-        };
-        if !self.solver_options().petsc.trim().is_empty() {
-            let unused = solver::unused_options().map_err(|e| self.solver_error(e))?;
-            if !unused.is_empty() {
-                let warning = format!("PETSc options that nothing used (misspelt?): {}", unused.join(", "));
-                self.run.report.warnings.push(warning);
-            }
-        }
-        self.run.phases.add("pc_setup", how.setup_seconds);
-        self.run.phases.add("solve", how.solve_seconds);
-        self.run.phases.count("solve");
+        let (change, how) = self.linear(&system, matrix, rhs)?;
         let (method, residual) = (how.method.as_str(), how.relative_residual);
         tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
         let mut change = change;
@@ -341,18 +308,90 @@ impl Stage<'_, '_> {
             RunError { kind: Kind::NotConverged, what: "solver".into(), ..RunError::at(error, &case.text) }
         });
 
-        Ok(State { u, constraints, pattern, coordinates, places, indicators: Vec::new(), failure })
+        let held = null.is_empty();
+        Ok(State { u, constraints, pattern, coordinates, places, held, indicators: Vec::new(), failure })
+    }
+
+    /// Solves a linear system of the case's law; owned entries, and how it went. Collective.
+    ///
+    /// # Errors
+    /// As [`solver::solve`]'s, pointing into the case.
+    pub(super) fn linear(
+        &mut self,
+        system: &System,
+        matrix: Matrix,
+        rhs: Vec<f64>,
+    ) -> Result<(Vec<f64>, solver::Report), RunError> {
+        let (comm, case, mesh) = (self.comm, self.case, self.mesh);
+        let &System { space, coordinates, constraints, pattern, symmetric, null, given } = system;
+        let c = matrix.block;
+        let line = self.run.progress.phase("solving");
+        let elastic = case.physics.law == Law::Elasticity;
+        let (low, high) = mesh.bounds();
+        let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
+        let motion = |k: usize, x: &[f64; 3]| {
+            if elastic { singular::rigid_motion(mesh.dim, k, x, &center) } else { [1.0, 0.0, 0.0] }
+        };
+        let n_modes = if elastic { singular::motion_names(mesh.dim).len() } else { 1 };
+        let modes = solver::Modes { n: n_modes, at: &motion };
+        let near_null = || {
+            if elastic {
+                rigid_modes(mesh.dim, coordinates, &center, constraints, space.map.n_owned())
+            } else {
+                Vec::new()
+            }
+        };
+        let solved = solver::solve(
+            comm,
+            (&space.map, &space.halo),
+            pattern,
+            matrix,
+            &solver::Problem {
+                symmetric,
+                law: case.physics.law.name(),
+                advective: case.physics.law == Law::ConvectionDiffusion,
+                dimension: mesh.dim,
+                degree: space.degree as u32,
+                null,
+                near_null: &near_null,
+                given,
+                transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
+            },
+            rhs,
+            &self.solver_options(),
+            &mut |iteration, residual| {
+                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
+            },
+        );
+        let (x, how) = match solved {
+            Ok(solved) => solved,
+            Err(error) => {
+                // PETSc may have failed on this rank alone, with the others waiting inside it for ever.
+                if matches!(error, solver::Error::Petsc(_)) && !comm.all_within(PATIENCE) {
+                    eprintln!("error: rank {}: {error}", comm.rank());
+                    comm.abort(Kind::Environment.exit_code());
+                }
+                return Err(self.solver_error(error));
+            }
+        };
+        if !self.solver_options().petsc.trim().is_empty() {
+            let unused = solver::unused_options().map_err(|e| self.solver_error(e))?;
+            if !unused.is_empty() {
+                let warning = format!("PETSc options that nothing used (misspelt?): {}", unused.join(", "));
+                self.run.report.warnings.push(warning);
+            }
+        }
+        self.run.phases.add("pc_setup", how.setup_seconds);
+        self.run.phases.add("solve", how.solve_seconds);
+        self.run.phases.count("solve");
+        Ok((x, how))
     }
 
     /// Errors against the exact solution, where there is one. Collective.
     ///
     /// # Errors
     /// An expression that is not a number somewhere, the same error on every rank.
-    pub(super) fn errors(
-        &self,
-        problem: &dyn Problem,
-        u: &[f64],
-    ) -> Result<Option<ErrorsReport>, RunError> {
+    pub(super) fn errors(&self, problem: &dyn Problem, u: &[f64]) -> Result<Option<ErrorsReport>, RunError> {
         let Some(exact) = &self.case.exact else { return Ok(None) };
         let found = problem.exact_errors(&exact.key, &exact.components, u).map_err(|e| self.locate(e))?;
         Ok(Some(ErrorsReport { l2: found.l2, h1: found.h1, ..ErrorsReport::default() }))
@@ -366,7 +405,7 @@ impl Stage<'_, '_> {
         let (comm, case, space) = (self.comm, self.case, self.space);
         let c = problem.components();
         let n_owned = space.map.n_owned();
-        let State { mut u, constraints, pattern, coordinates, places, indicators, failure } = state;
+        let State { mut u, constraints, pattern, coordinates, places, indicators, failure, .. } = state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
         let begin = Instant::now();

@@ -8,7 +8,7 @@ use super::adaptive;
 use super::error::{Kind, RunError};
 use super::mesh;
 use super::stage::{self, Run, Solution};
-use crate::case::{Backend, Case, Estimator, Place};
+use crate::case::{Backend, Case, Place};
 use crate::output::phases::{self, Phases};
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
@@ -91,9 +91,6 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
-    if let Some(adapt) = case.adapt.as_ref().filter(|a| a.estimator == Estimator::Goal) {
-        return Err(not_yet(case, adapt.place, "adapt.estimator", "the estimator \"goal\""));
-    }
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
