@@ -1,5 +1,6 @@
 //! Is the answer right? The real command on problems whose solution is known.
 //!
+//! - `adapt`: refinement where the error is;
 //! - `manufactured`: every law, cell shape and degree converges at its order;
 //! - `patch`: what the elements can represent is found to round-off, on distorted and curved cells;
 //! - `curved`: orders of convergence on cells of second order: rings and balls;
@@ -14,6 +15,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adapt;
 mod curved;
 mod lattice;
 mod loads;
