@@ -40,7 +40,7 @@ fn under_mpi(test: &str, ranks: &[usize], body: fn(&Comm) -> Vec<u64>) {
         let mut child = Command::new("mpirun")
             .args(["--oversubscribe", "-n", &n.to_string()])
             .arg(std::env::current_exe().expect("this test"))
-            .args(["--exact", full, "--nocapture", "--test-threads=1"])
+            .args(["--exact", full, "--include-ignored", "--nocapture", "--test-threads=1"])
             .env(INSIDE, "1")
             .env("RAYON_NUM_THREADS", "1")
             .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
