@@ -107,7 +107,7 @@ fn walk(
     descending: bool,
     enough: impl Fn(&Sum, &Sum) -> bool,
 ) -> Option<(u32, Sum, Sum)> {
-    let (mut prefix, mut shift) = (0u32, 31);
+    let (mut prefix, mut shift) = (0u32, BITS.iter().sum());
     let mut passed = Sum::default();
     let mut total = None;
     let mut last = Sum::default();

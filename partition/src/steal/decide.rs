@@ -36,8 +36,8 @@ impl Cost {
 /// What the last partition from scratch cut, by which later cuts are judged without another one.
 ///
 /// A compact part of `n` vertices in `d` dimensions has a surface of the order of `n^((d - 1) / d)`, and a
-/// graded mesh is nearly uniform over most parts: with the number of parts fixed, the cut grows like that power of the
-/// number of vertices.
+/// graded mesh is nearly uniform over most parts: with the number of parts fixed, the cut grows like that
+/// power of the number of vertices.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     /// The weight of the edges it cut.

@@ -1,10 +1,10 @@
 //! Rebalance by work stealing: ranks with too little to do take what lies at their interfaces from those
 //! with too much.
 //!
-//! Imports `graph`, `level`, `refine`, [`crate::partition()`]. Start at [`rebalance`]: it decides whether to move at all
-//! (`decide`), lets ranks steal in rounds ([`least_flow`](flow::least_flow) says how much goes where, `queue` what victims offer,
-//! `claim` how thieves take it, `territory` who has what in between), smooths (`smooth`), and takes METIS
-//! with the names of parts exchanged (`relabel`) where stealing does not lead there.
+//! Imports `graph`, `level`, `refine`, [`crate::partition()`]. Start at [`rebalance`]: it decides whether to
+//! move at all (`decide`), lets ranks steal in `rounds` (`flow` says how much goes where, `queue` what victims
+//! offer, `claim` how thieves take it, `territory` who has what in between), smooths (`smooth`), and takes
+//! METIS with the names of parts exchanged (`relabel`) where stealing does not lead there.
 
 mod claim;
 mod decide;
@@ -51,9 +51,9 @@ pub struct StealOptions {
     pub moved: f64,
     /// METIS takes over when the cut is this many times what it would cut.
     pub cut: f64,
-    /// METIS is asked, and takes over if it moves less, when the least flow is more than this part of all weight:
-    /// what goes through many ranks on its way is counted on each, and METIS may name its parts so that
-    /// less moves.
+    /// METIS is asked, and takes over if it moves less, when the least flow is more than this part of all
+    /// weight: what goes through many ranks on its way is counted on each, and METIS's parts may be named so
+    /// that less moves.
     pub long_flow: f64,
     /// Of the mesh the graph stands for: how [`Reference`] grows.
     pub dimensions: u32,
@@ -95,9 +95,9 @@ impl Default for StealOptions {
 ///
 /// # Source
 /// Quotas: Hu and Blake (1999), see `flow`. Queues and claims of half the surplus: J. Dinan, D. B. Larkins,
-/// P. Sadayappan, S. Krishnamoorthy, J. Nieplocha, "Scalable work stealing", SC 2009. METIS with renamed parts:
-/// K. Schloegel, G. Karypis, V. Kumar, "Multilevel diffusion schemes for repartitioning of adaptive meshes", J. Parallel
-/// Distrib. Comput. 47 (1997), who call it scratch-remap.
+/// P. Sadayappan, S. Krishnamoorthy, J. Nieplocha, "Scalable work stealing", SC 2009. METIS with renamed
+/// parts: K. Schloegel, G. Karypis, V. Kumar, "Multilevel diffusion schemes for repartitioning of adaptive
+/// meshes", J. Parallel Distrib. Comput. 47 (1997), who call it scratch-remap.
 pub fn rebalance(
     comm: &Comm,
     graph: &Graph,
@@ -160,6 +160,13 @@ pub fn rebalance(
             report.take(&after);
             result.owner = owner;
         }
+    }
+    // Where nothing helps (single vertices are too heavy) nothing should move.
+    let in_vain = report.imbalance_after >= report.imbalance_before;
+    if in_vain && report.fallback != Some(Fallback::Asked) {
+        report.method = Method::None;
+        report.take(&before);
+        result.owner = vec![comm.rank() as u32; n];
     }
     result.report = report;
     Ok(result)

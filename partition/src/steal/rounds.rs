@@ -54,6 +54,8 @@ pub(crate) fn steal(job: &Job, before: &Measured) -> Stolen {
             turn: stolen.rounds.wrapping_add(options.seed as u64),
         };
         let (moves, claims) = if someone_empty == 1 && someone_can == 1 {
+            // The heaviest rank may be as heavy as before; those that had nothing can be balanced now.
+            in_vain = 0;
             let (moves, claims) = market.take_from_the_heaviest(&territory, before.mean);
             given += moves.iter().map(|m| territory.weight(m.0)).sum::<i64>();
             (moves, claims)

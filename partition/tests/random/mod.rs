@@ -1,4 +1,5 @@
-//! Random sequences, degenerate deals, repetitions. Every rank knows the whole graph and draws the same numbers.
+//! Random sequences, degenerate deals, repetitions. Every rank knows the whole graph and draws the same
+//! numbers.
 
 use cluster::{Comm, Window};
 use partition::{Cost, Error, Fallback, Graph, Method, Rebalanced, StealOptions, check_partition, rebalance};
