@@ -50,7 +50,7 @@ LOOPS = {
     loop.name: loop
     for loop in (
         Loop("lshape-p1", 7.0e-4, ["problem=l-shape", "refine=0.8", "transfer=false"]),
-        Loop("lshape-p2", 4.1e-6, ["problem=l-shape", "refine=0.8", "residual=0.1"]),
+        Loop("lshape-p2", 4.1e-6, ["problem=l-shape", "refine=0.8", "residual=0.1", "start=1"]),
         Loop(
             "front-p2", 1.55e-2, ["problem=front", "marking=number", "refine=0.25", "residual=0.1", "start=3"], dim=3
         ),
