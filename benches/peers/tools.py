@@ -3,6 +3,7 @@
 Standard library only. Every function that finds something missing raises `Missing` with what to do about it.
 """
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -114,6 +115,38 @@ def dolfinx(install):
     return version
 
 
+def dealii(install):
+    """Compiles dealii_peer.cc with Debian's deal.II 9.4; returns the program's path and the version."""
+    packages(["libdeal.ii-dev", "mpi-default-bin", "g++", "pkg-config"], install)
+    header = pathlib.Path("/usr/include/deal.II/base/config.h")
+    if not header.exists():
+        raise Missing("there is no deal.II; Debian 12 has it as libdeal.ii-dev")
+    config = header.read_text()
+    version = config.split('DEAL_II_PACKAGE_VERSION "', 1)[1].split('"', 1)[0]
+    for feature in ("DEAL_II_WITH_P4EST", "DEAL_II_WITH_PETSC"):
+        if f"#define {feature}\n" not in config:
+            raise Missing(f"deal.II {version} is built without {feature}")
+    petsc = subprocess.run(["pkg-config", "--cflags", "PETSc"], capture_output=True, text=True)
+    if petsc.returncode != 0:
+        raise Missing(f"pkg-config finds no PETSc: {petsc.stderr.strip()}")
+    # deal.II's headers include those of Trilinos and HDF5; its library names what it needs.
+    source = HERE / "dealii_peer.cc"
+    flags = ["-std=c++17", "-O3", "-march=native", "-DNDEBUG", "-w", *petsc.stdout.split()]
+    flags += ["-I/usr/include/trilinos", "-I/usr/include/hdf5/openmpi"]
+    key = "\0".join([source.read_text(), version, processor(), *flags])
+    program = cache_folder() / f"dealii-peer-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        print(f"compiling {source.name}", flush=True)
+        made = program.with_suffix(".new")
+        command = ["mpicxx", *flags, str(source), "-o", str(made), "-Wl,--copy-dt-needed-entries", "-ldeal.ii"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Missing(f"{source.name} does not compile: {done.stderr.strip()[-600:]}")
+        made.rename(program)
+    return program, version
+
+
 def perforated_mesh(cells, install):
     """The Gmsh and the XDMF file of file3d-p1 with about that many tetrahedra."""
     import make_mesh
@@ -159,18 +192,21 @@ def bandwidth(threads):
     return float(done.stdout) if done.returncode == 0 else None
 
 
-def machine():
-    """What the figures were measured on, in a few words."""
-    model = "unknown processor"
+def processor():
+    """The processor's name."""
     with open("/proc/cpuinfo") as lines:
         for line in lines:
             if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
+                return line.split(":", 1)[1].strip()
+    return "unknown processor"
+
+
+def machine():
+    """What the figures were measured on, in a few words."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     return {
-        "processor": model,
+        "processor": processor(),
         "cores": cores,
         "memory_gib": round(memory, 1),
         "bandwidth_gb_s": {str(threads): bandwidth(threads) for threads in dict.fromkeys((1, cores))},
