@@ -70,12 +70,12 @@ fn refinement_keeps_the_balance_and_no_more() {
                 let mut plain = trees(shape, periodic, GeometryKind::Linear);
                 let mut forest = Forest::new(&start(comm, &plain, periodic)).unwrap();
                 for round in 0..rounds {
-                    let marks = marks(&forest, round, if shape == Shape::Quadrilateral { 15 } else { 8 }, 0);
+                    let marks = marks(&forest, round, if shape == Shape::Quadrilateral { 15 } else { 20 }, 0);
                     let of_plain = |leaf: &&Leaf| {
                         let key = key_of(shape, leaf);
                         key.level < 4
                             && mix(hash(&key) ^ round) % 100
-                                < if shape == Shape::Quadrilateral { 15 } else { 8 }
+                                < if shape == Shape::Quadrilateral { 15 } else { 20 }
                     };
                     let cut: Vec<Leaf> = plain.leaves.iter().filter(of_plain).copied().collect();
                     plain.cut(&cut);
@@ -139,7 +139,7 @@ fn random_cycles() {
             let field = carried.add_nodal(3, 1, nodal(&mesh, 3));
             let ones = carried.add_cell(1, Merge::Mean, vec![1.0; mesh.n_owned_cells()]);
             for round in 0..5 {
-                let share = if shape == Shape::Quadrilateral { 20 } else { 5 };
+                let share = if shape == Shape::Quadrilateral { 20 } else { 12 };
                 let marks = marks(&forest, round, share, 60);
                 let changed = forest.adapt(&marks, &mut carried).unwrap();
                 let size = comm.size() as u64;
