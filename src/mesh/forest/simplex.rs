@@ -126,14 +126,12 @@ pub(super) fn root(shape: Shape, longer: impl Fn(usize, usize) -> bool) -> (u8, 
     let (a, b) = (ends[0], ends[1]);
     // The mesh's vertices in the order of the corners.
     let mut list = [a, b, 2, 3];
-    let mut next = 2;
     let (low, high) = (a.min(b), a.max(b));
     if shape != Shape::Triangle {
         (list[0], list[1]) = (low, high);
     }
-    for v in (0..shape.n_vertices() as u8).filter(|&v| v != a && v != b) {
-        list[next] = v;
-        next += 1;
+    for (slot, v) in list[2..].iter_mut().zip((0..shape.n_vertices() as u8).filter(|&v| v != a && v != b)) {
+        *slot = v;
     }
     let mut order = [0, 1, 2, 3];
     for (corner, &v) in list.iter().enumerate() {

@@ -12,8 +12,8 @@ fn owners(comm: &Comm, forest: &Forest, seed: u64) -> Vec<u32> {
     let size = comm.size() as u64;
     let of = |key: Key| {
         // Every third time all goes to few ranks.
-        let n = if seed % 3 == 0 { size.div_ceil(2) } else { size };
-        let key = if seed % 2 == 0 { key } else { Key { level: 0, path: 0, ..key } };
+        let n = if seed.is_multiple_of(3) { size.div_ceil(2) } else { size };
+        let key = if seed.is_multiple_of(2) { key } else { Key { level: 0, path: 0, ..key } };
         ((hash(&key, seed) % n + seed) % size) as u32
     };
     forest.keys().map(of).collect()
@@ -48,7 +48,7 @@ fn sequences(comm: &Comm, n_steps: u64, seed: u64) -> Vec<u64> {
         for step in 0..steps {
             let seed = mix(1000 * seed + 100 * k as u64 + step);
             let what = format!("mesh {k}, step {step}");
-            if seed % 3 != 0 {
+            if !seed.is_multiple_of(3) {
                 let owners = owners(comm, &forest, seed);
                 let keys: Vec<Key> = forest.keys().collect();
                 let away = keys.iter().zip(&owners).filter(|o| *o.1 as usize != comm.rank()).count();
