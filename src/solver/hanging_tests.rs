@@ -5,7 +5,7 @@ use cluster::Comm;
 
 use crate::assembly::{
     Constraints, Discretisation, Essential, FacetLoad, Matrix, Natural, Operator, Pattern, Prescribed,
-    Problem,
+    Problem, RegionNodes,
 };
 use crate::element::{GeometryKind, Shape};
 use crate::law::expr::{Expr, Var};

@@ -103,7 +103,7 @@ impl Forest {
     /// The forest whose roots are the cells of a mesh, and are not cut yet. Collective.
     ///
     /// # Errors
-    /// Shapes that no cut rule knows.
+    /// Quadrilaterals beside triangles, hexahedra beside tetrahedra; a mesh with hanging nodes.
     pub fn new(mesh: &Mesh) -> Result<Forest, MeshError> {
         let shape = match mesh.dim {
             1 => Shape::Interval,
@@ -121,12 +121,8 @@ impl Forest {
             return Ok(Forest::of_tensors(mesh, tensor));
         }
         if let Some(block) = mesh.blocks.iter().find(|b| b.shape != shape) {
-            let what = match mesh.blocks.iter().all(|b| !b.shape.is_simplex()) || block.shape == tensor {
-                true => {
-                    format!("{} beside simplices cannot be refined adaptively", block.shape.plural_name())
-                }
-                false => format!("{} cannot be refined adaptively", block.shape.plural_name()),
-            };
+            let (what, beside) = (block.shape.plural_name(), shape.plural_name());
+            let what = format!("{what} beside {beside} cannot be refined adaptively");
             return Err(MeshError::Forest(what));
         }
         let n_corners = shape.n_vertices();

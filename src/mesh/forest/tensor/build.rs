@@ -4,14 +4,14 @@
 //! each rank has all that can be coarser than a leaf of its own beside it, and knows what hangs on its own leaves;
 //! it tells those it sent them to. What touches nothing owned after all is dropped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 use cluster::Buckets;
 
 use super::super::names::{self, ByName, LowBits, Name};
-use super::walk::{self, CORNERS, Corners, Map};
-use super::{MeshError, Tensor};
+use super::walk::{self, CORNERS, Corners, Map, Walker};
+use super::{Leaf, MeshError, Tensor};
 use crate::element::{Hang, edge_at, facet_at};
 use crate::mesh::entities::{self, Found, Has};
 use crate::mesh::{Block, EntityTag, Hanging, Mesh};
@@ -30,9 +30,57 @@ struct Cell {
     hang: Hang,
     /// Of ghosts: the owner, and the number in its block there.
     ghost: (u32, u32),
-    /// Words of its nodes (name, place) and tags.
+    /// Of ghosts: words of their nodes (name, place) and tags. Those of own cells are computed where needed.
     rest: Vec<u64>,
     n_tags: usize,
+}
+
+/// What it takes to describe a leaf's nodes and tags.
+struct Describer<'a> {
+    tensor: &'a Tensor,
+    walker: Walker,
+    maps: Vec<Map>,
+    names: Vec<Name>,
+}
+
+impl<'a> Describer<'a> {
+    fn new(tensor: &'a Tensor) -> Describer<'a> {
+        let maps = tensor.geometries.iter().map(|&g| Map::new(tensor.shape, g)).collect();
+        Describer { tensor, walker: tensor.walker(), maps, names: Vec::new() }
+    }
+
+    /// Goes to a leaf, and finds the names of its nodes.
+    fn go(&mut self, leaf: &Leaf) {
+        let root = &self.tensor.roots[leaf.root as usize];
+        self.walker.go(&self.tensor.roots, leaf);
+        self.walker.node_names(self.tensor.geometries[root.block()], &mut self.names);
+    }
+
+    /// Where node `k` of the leaf lies.
+    fn place(&self, leaf: &Leaf, k: usize) -> [f64; 3] {
+        let root = &self.tensor.roots[leaf.root as usize];
+        let map = &self.maps[root.block()];
+        map.image(&root.nodes, &self.walker.in_root(&map.basis().nodes()[k]))
+    }
+
+    /// The leaf's tags, as words.
+    fn tags(&self, leaf: &Leaf) -> impl Iterator<Item = u64> + '_ {
+        let root = &self.tensor.roots[leaf.root as usize];
+        let tags = root.tags.iter().filter(|t| self.walker.reaches(t.0 as usize, t.1 as usize));
+        tags.map(|&(d, i, g)| u64::from(d) | u64::from(i) << 8 | u64::from(g) << 16)
+    }
+
+    /// Appends the words of nodes and tags; how many are those of tags.
+    fn write(&mut self, leaf: &Leaf, out: &mut Vec<u64>) -> usize {
+        self.go(leaf);
+        for (k, &name) in self.names.iter().enumerate() {
+            out.extend(names::words(name));
+            out.extend(self.place(leaf, k).map(f64::to_bits));
+        }
+        let before = out.len();
+        out.extend(self.tags(leaf));
+        out.len() - before
+    }
 }
 
 impl Cell {
@@ -90,23 +138,12 @@ impl Tensor {
 
     fn own_cells(&self) -> Vec<Cell> {
         let shape = self.shape;
-        let maps: Vec<Map> = self.geometries.iter().map(|&g| Map::new(shape, g)).collect();
         let mut walker = self.walker();
-        let mut node_names = Vec::new();
         let mut in_block = vec![0u32; self.geometries.len()];
-        let of = |leaf: &super::Leaf| {
+        let of = |leaf: &Leaf| {
             walker.go(&self.roots, leaf);
             let root = &self.roots[leaf.root as usize];
             let b = root.block();
-            let mut rest = Vec::new();
-            walker.node_names(self.geometries[b], &mut node_names);
-            for (&name, x) in node_names.iter().zip(maps[b].basis().nodes()) {
-                rest.extend(names::words(name));
-                rest.extend(maps[b].image(&root.nodes, &walker.in_root(x)).map(f64::to_bits));
-            }
-            let tags = root.tags.iter().filter(|t| walker.reaches(t.0 as usize, t.1 as usize));
-            let before = rest.len();
-            rest.extend(tags.map(|&(d, i, g)| u64::from(d) | u64::from(i) << 8 | u64::from(g) << 16));
             in_block[b] += 1;
             Cell {
                 vertices: *walker.vertices(),
@@ -118,8 +155,8 @@ impl Tensor {
                 id: self.id(leaf),
                 hang: Hang::NONE,
                 ghost: (self.comm.rank() as u32, in_block[b] - 1),
-                n_tags: rest.len() - before,
-                rest,
+                rest: Vec::new(),
+                n_tags: 0,
             }
         };
         self.leaves.iter().map(of).collect()
@@ -148,18 +185,22 @@ impl Tensor {
             return sent;
         }
         let mut message = Buckets::<u64>::empty();
+        let mut describer = Describer::new(self);
+        let mut rest = Vec::new();
         for (rank, of_rank) in sent.iter() {
             for &k in of_rank {
                 let cell = &cells[k as usize];
+                rest.clear();
+                let n_tags = describer.write(&self.leaves[k as usize], &mut rest) as u64;
                 message.data.extend([
                     cell.id,
                     u64::from(cell.block) | u64::from(cell.set) << 16 | u64::from(cell.ghost.1) << 32,
                     u64::from(cell.child) | u64::from(cell.level) << 8,
-                    cell.rest.len() as u64 | (cell.n_tags as u64) << 32,
+                    rest.len() as u64 | n_tags << 32,
                 ]);
                 let names = cell.vertices[..n].iter().chain(&cell.parent[..n]);
                 message.data.extend(names.flat_map(|&name| names::words(name)));
-                message.data.extend(&cell.rest);
+                message.data.extend(&rest);
             }
             message.ranks.push(rank);
             message.offsets.push(message.data.len());
@@ -198,24 +239,38 @@ impl Tensor {
     /// What hangs on own cells: a face or edge of the parent that some cell has whole.
     fn find_hanging(&self, cells: &mut [Cell], n_own: usize) {
         let (shape, dim) = (self.shape, self.shape.dim());
-        let mut whole = Names::default();
+        // Entities of parents, and whether some cell has them: fewer than those of cells.
+        let mut whole: HashMap<Name, bool, BuildHasherDefault<LowBits>> = HashMap::default();
+        let of_parent = |cell: &Cell, a: usize| {
+            let child = cell.child as usize;
+            let facet = walk::entity(shape, &cell.parent, dim - 1, facet_at(shape, child, a));
+            let edge = (dim == 3).then(|| walk::entity(shape, &cell.parent, 1, edge_at(shape, child, a)));
+            (facet, edge)
+        };
+        for cell in cells[..n_own].iter().filter(|cell| cell.level > 0) {
+            for a in 0..dim {
+                let (facet, edge) = of_parent(cell, a);
+                whole.insert(facet, false);
+                edge.map(|edge| whole.insert(edge, false));
+            }
+        }
         for cell in cells.iter() {
             for d in 1..dim {
-                whole.extend((0..shape.n_entities(d)).map(|i| walk::entity(shape, &cell.vertices, d, i)));
+                for i in 0..shape.n_entities(d) {
+                    if let Some(found) = whole.get_mut(&walk::entity(shape, &cell.vertices, d, i)) {
+                        *found = true;
+                    }
+                }
             }
         }
         for cell in cells[..n_own].iter_mut().filter(|cell| cell.level > 0) {
-            let child = cell.child as usize;
             let (mut facets, mut edges) = (0, 0);
             for a in 0..dim {
-                let facet = walk::entity(shape, &cell.parent, dim - 1, facet_at(shape, child, a));
-                facets |= u8::from(whole.contains(&facet)) << a;
-                if dim == 3 {
-                    let edge = walk::entity(shape, &cell.parent, 1, edge_at(shape, child, a));
-                    edges |= u8::from(whole.contains(&edge)) << a;
-                }
+                let (facet, edge) = of_parent(cell, a);
+                facets |= u8::from(whole[&facet]) << a;
+                edges |= edge.map_or(0, |edge| u8::from(whole[&edge]) << a);
             }
-            cell.hang = Hang::new(child, facets, edges);
+            cell.hang = Hang::new(cell.child as usize, facets, edges);
         }
     }
 
@@ -247,6 +302,7 @@ impl Tensor {
         let mut places: Vec<[f64; 3]> = Vec::new();
         let mut touched = [0; 2];
         let mut tags = Vec::new();
+        let mut describer = Describer::new(self);
         for (k, cell) in cells.iter().enumerate() {
             if k == n_own {
                 touched = [met.len(), met_nodes.len()];
@@ -270,6 +326,23 @@ impl Tensor {
                     met.len() as u32 - 1
                 }));
             }
+            let mut add_tag = |w: u64| {
+                let (group, dim, local) = ((w >> 16) as u16, w as u8, (w >> 8) as u8);
+                tags.push(EntityTag { group, block: cell.block, cell: number, dim, local });
+            };
+            if k < n_own {
+                let leaf = &self.leaves[k];
+                describer.go(leaf);
+                for (node, &name) in describer.names.iter().enumerate() {
+                    node_tables[b].push(*node_by_name.entry(name).or_insert_with(|| {
+                        met_nodes.push(name);
+                        places.push(describer.place(leaf, node));
+                        met_nodes.len() as u32 - 1
+                    }));
+                }
+                describer.tags(leaf).for_each(add_tag);
+                continue;
+            }
             let (of_nodes, of_tags) = cell.rest.split_at(cell.rest.len() - cell.n_tags);
             for words in of_nodes.chunks_exact(5) {
                 let name = names::from_words([words[0], words[1]]);
@@ -279,13 +352,7 @@ impl Tensor {
                     met_nodes.len() as u32 - 1
                 }));
             }
-            tags.extend(of_tags.iter().map(|&w| EntityTag {
-                group: (w >> 16) as u16,
-                block: cell.block,
-                cell: number,
-                dim: w as u8,
-                local: (w >> 8) as u8,
-            }));
+            of_tags.iter().copied().for_each(&mut add_tag);
         }
         if cells.len() == n_own {
             touched = [met.len(), met_nodes.len()];
