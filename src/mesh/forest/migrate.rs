@@ -13,12 +13,12 @@ use super::sharers::RankSets;
 use super::store::{Head, LeafTag, Leaves, NONE, Root};
 use super::{Forest, MeshError, compact};
 
-/// What a migration moved, over all ranks.
+/// What a migration moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moved {
-    /// Cells that changed their rank.
+    /// Cells that changed their rank, over all ranks.
     pub cells: u64,
-    /// Bytes sent with them.
+    /// Bytes that this rank sent with its own.
     pub bytes: u64,
 }
 
@@ -149,9 +149,7 @@ impl Forest {
         let (arrived, values) = self.unpack(&received, known, carried);
         drop(received);
         self.merge_in(owners, &arrived, &values, carried);
-        let mut totals = [n_leaving, bytes];
-        comm.sum_slice(&mut totals);
-        Ok(Moved { cells: totals[0], bytes: totals[1] })
+        Ok(Moved { cells: comm.sum(n_leaving), bytes })
     }
 
     /// Leaves as they travel: counts, roots, vertices, nodes, then leaf after leaf.

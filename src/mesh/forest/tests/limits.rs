@@ -177,7 +177,15 @@ fn tags_of_every_dimension_follow_their_parents() {
         let mut soup = boxes::generate(comm, &spec).expect("a box");
         let first = soup.groups.len() as u16;
         let group = |dim, tag, name: &str| Group { dim, tag, name: name.into() };
-        soup.groups.extend([group(1, 71, "edge"), group(0, 72, "corner")]);
+        soup.groups.extend([group(1, 71, "edge"), group(0, 72, "corner"), group(3, 73, "half")]);
+        // Half of the cells are a region.
+        soup.sets.push(vec![first - 1, first + 2]);
+        let region = soup.sets.len() as u16 - 1;
+        for (set, id) in soup.blocks[0].sets.iter_mut().zip(&soup.blocks[0].ids) {
+            if *id <= 18 {
+                *set = region;
+            }
+        }
         // The lower edge along x, and two vertices of it.
         let (mut edge, mut corner) = (Vec::new(), Vec::new());
         if comm.is_root() {
@@ -194,8 +202,11 @@ fn tags_of_every_dimension_follow_their_parents() {
         let draft = Draft::new(comm, soup, 1.0, &[], true).expect("a mesh");
         let owners = draft.partition(comm.size(), &partition::Options::default()).expect("owners");
         let mut forest = Forest::new(&draft.distribute(&owners.owner).expect("a mesh")).expect("simplices");
+        let before = measures(&forest.mesh().expect("a mesh"));
+        assert!((before[1 + region as usize] - 3.0).abs() < 1e-12, "half of the box: {before:?}");
         let check = |forest: &Forest, what: &str| {
             let mesh = valid(forest, what);
+            assert_same_measures(&mesh, &before, what);
             let block = &mesh.blocks[0];
             let mut tagged: [Vec<[u64; 2]>; 2] = Default::default();
             for t in &mesh.tags {

@@ -1,8 +1,10 @@
 //! Refinement.
 
+use std::collections::HashSet;
+
 use super::problems::*;
 use super::{this_test, under_mpi};
-use crate::mesh::forest::{Forest, Mark};
+use crate::mesh::forest::{Carried, Forest, Mark};
 
 #[test]
 fn random_refinement_conforms_and_does_not_depend_on_the_ranks() {
@@ -30,6 +32,36 @@ fn random_refinement_conforms_and_does_not_depend_on_the_ranks() {
                 figures.extend([changed.refined, changed.by_closure, changed.depth]);
             }
         }
+        figures
+    });
+}
+
+#[test]
+fn a_part_is_refined_where_two_of_its_surfaces_meet() {
+    under_mpi(this_test!(), &[1, 3], |comm| {
+        let initial = file(comm, "examples/bracket/bracket.msh");
+        let before = measures(&initial);
+        let n = initial.n_cells_global;
+        let mut forest = Forest::new(&initial).expect("tetrahedra");
+        let mut mesh = initial;
+        let mut figures = Vec::new();
+        for step in 0..3 {
+            let what = format!("step {step}");
+            let group = |name: &str| mesh.groups.iter().position(|g| g.name == name).expect("a group") as u16;
+            let cells =
+                |name: &str| mesh.tags_of(group(name)).iter().map(|t| t.cell).collect::<HashSet<u32>>();
+            let (fillet, sides) = (cells("fillet"), cells("sides"));
+            let both = |cell: &u32| fillet.contains(cell) && sides.contains(cell);
+            let mark = |cell| if both(&cell) { Mark::Refine } else { Mark::Keep };
+            let marks: Vec<Mark> = (0..mesh.blocks[0].n_owned as u32).map(mark).collect();
+            let changed = forest.adapt(&marks, &mut Carried::new()).expect("room");
+            assert!(changed.refined > 0, "{what}");
+            mesh = valid(&forest, &what);
+            assert_same_measures(&mesh, &before, &what);
+            figures.extend(signature(&forest, &mesh));
+        }
+        // Refinement stays local.
+        assert!(mesh.n_cells_global < 5 * n, "{} cells of {n}", mesh.n_cells_global);
         figures
     });
 }
