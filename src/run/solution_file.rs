@@ -427,3 +427,67 @@ impl Solved<'_> {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Shape;
+    use crate::law::{Material, Terms};
+    use crate::mesh::trees::{Trees, under_mpi};
+    use crate::space::{Order, Space};
+
+    /// Points of cells that hang lie where their nodes are, are shared by the cells that have them, and have the
+    /// values of the function there.
+    #[test]
+    fn cells_that_hang_have_points_of_their_own() {
+        under_mpi("run::solution_file::tests::cells_that_hang_have_points_of_their_own", &[1, 3], |comm| {
+            for (shape, roots) in [(Shape::Quadrilateral, [3, 3, 1]), (Shape::Hexahedron, [3, 2, 1])] {
+                for (periodic, degree) in [(false, 1), (false, 2), (true, 2), (false, 3)] {
+                    let trees = Trees::varied(shape, roots, periodic, 1, 0.1);
+                    let mesh = trees.mesh(comm, |k| k * 7919 % 101 % comm.size());
+                    let space = Space::new(&mesh, degree, Order::Curve).unwrap();
+                    let materials = [Material { slots: vec![], keys: vec![] }];
+                    let of_set = vec![0; mesh.sets.len()];
+                    let terms = Terms { g00: true, first_order: false, hessian: false };
+                    let d = Discretisation::new(&mesh, &space, &materials, &of_set, terms, true, true, 0.0);
+                    let nodes = RegionNodes::new(&d);
+                    let points = FilePoints::new(&nodes, &d);
+                    let coordinates = space.coordinates(&mesh);
+                    let f = |x: &[f64; 3]| 1.0 + if periodic { 0.0 } else { x[0] } - 2.0 * x[1] + 0.5 * x[2];
+                    let values: Vec<f64> = coordinates.iter().map(f).collect();
+                    let source = Source::by_node(&values, 1);
+                    let mut used = vec![false; points.n_points()];
+                    let mut at: HashMap<([i64; 3], u16), u32> = HashMap::new();
+                    let (mut corners, mut of_cell) = (Vec::new(), Vec::new());
+                    for (b, block) in mesh.blocks.iter().enumerate() {
+                        let table = geometry::basis(block).tabulate(space.elements[b].nodes(), 0);
+                        for cell in 0..block.n_owned {
+                            corners.clear();
+                            mesh.cell_coordinates(block, cell, &mut corners);
+                            points.of_cell(&d, b, cell, &mut of_cell);
+                            for (k, &point) in of_cell.iter().enumerate() {
+                                let x = geometry::image(&table, k, &corners);
+                                let place = points.place(point as usize, &coordinates);
+                                assert!(
+                                    largest_step(&x, &place) < 1e-10,
+                                    "{shape} {degree}: {x:?} {place:?}"
+                                );
+                                let value = points.row(&d, &source, point as usize)[0];
+                                assert!((value - f(&x)).abs() < 1e-10, "{shape} {degree}: {value} {}", f(&x));
+                                used[point as usize] = true;
+                                let key = (x.map(|x| (x * 1e6).round() as i64), block.sets[cell]);
+                                assert_eq!(
+                                    *at.entry(key).or_insert(point),
+                                    point,
+                                    "one point a place and region"
+                                );
+                            }
+                        }
+                    }
+                    assert!(used.iter().all(|u| *u), "a point that no cell has");
+                }
+            }
+            Vec::new()
+        });
+    }
+}
