@@ -92,11 +92,6 @@ impl Cell {
             .copied()
             .chain((0..n).filter(move |v| on >> v & 1 != 0).map(|v| self.parent[v]))
     }
-
-    /// At each vertex the one that names what hangs there.
-    fn naming(&self, v: usize, on: u16) -> Name {
-        if on >> v & 1 != 0 { self.parent[v] } else { self.vertices[v] }
-    }
 }
 
 impl Tensor {
@@ -319,12 +314,17 @@ impl Tensor {
             }
             configurations[b].push(cell.hang);
             let on = cell.hang.entities(shape, 0);
-            let names_of = cell.vertices[..n].iter().copied().chain((0..n).map(|v| cell.naming(v, on)));
-            for name in names_of {
-                tables[b].push(*by_name.entry(name).or_insert_with(|| {
+            let mut of_name = |name: Name| {
+                *by_name.entry(name).or_insert_with(|| {
                     met.push(name);
                     met.len() as u32 - 1
-                }));
+                })
+            };
+            let first = tables[b].len();
+            tables[b].extend(cell.vertices[..n].iter().map(|&name| of_name(name)));
+            for v in 0..n {
+                let named = if on >> v & 1 != 0 { of_name(cell.parent[v]) } else { tables[b][first + v] };
+                tables[b].push(named);
             }
             let mut add_tag = |w: u64| {
                 let (group, dim, local) = ((w >> 16) as u16, w as u8, (w >> 8) as u8);

@@ -181,7 +181,8 @@ fn tags_of_every_dimension_follow_their_parents() {
         // Half of the cells are a region.
         soup.sets.push(vec![first - 1, first + 2]);
         let region = soup.sets.len() as u16 - 1;
-        for (set, id) in soup.blocks[0].sets.iter_mut().zip(&soup.blocks[0].ids) {
+        let cells = &mut soup.blocks[0];
+        for (set, id) in cells.sets.iter_mut().zip(&cells.ids) {
             if *id <= 18 {
                 *set = region;
             }
