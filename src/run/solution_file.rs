@@ -29,7 +29,7 @@ struct FilePoints<'a> {
     seam: Vec<(u32, [f64; 3])>,
     /// Nodes on what hangs: the first cell that has each, its node, and the place.
     hanging: Vec<([usize; 3], [f64; 3])>,
-    /// Which cells have further points: block, cell, node of the cell, further point; ascending.
+    /// Which cells have other points than their slots': block, cell, node of the cell, point; ascending.
     uses: Vec<(u32, u32, u32, u32)>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> FilePoints<'a> {
                 if known.is_none() {
                     found.seam.push((pair, x));
                 }
-                found.uses.push((b, cell, k, at as u32));
+                found.uses.push((b, cell, k, (found.nodes.n_points() + at) as u32));
             }
         }
     }
@@ -112,6 +112,17 @@ impl<'a> FilePoints<'a> {
                     let factors = hanging.row(k).map(|(j, factor)| (nodes[j], (factor * 1e6).round() as i64));
                     let mut row: Vec<(u32, i64)> = factors.collect();
                     row.sort_unstable();
+                    // In the middle of a side of even degree there is a node already.
+                    if let [(node, 1_000_000)] = row[..] {
+                        let point = self.nodes.point(node, block.sets[cell]);
+                        let place = self.places.get(point as usize);
+                        if (point as usize) < self.nodes.n_points()
+                            && place.is_none_or(|place| largest_step(place, &x) <= 1e-3 * size)
+                        {
+                            self.uses.push((b as u32, cell as u32, k as u32, point));
+                            continue;
+                        }
+                    }
                     let same = known.entry((block.sets[cell], row)).or_default();
                     let near = |&at: &u32| largest_step(&self.hanging[at as usize].1, &x) <= 1e-3 * size;
                     let at = same.iter().copied().find(near).unwrap_or_else(|| {
@@ -121,7 +132,8 @@ impl<'a> FilePoints<'a> {
                     if at as usize == self.hanging.len() {
                         self.hanging.push(([b, cell, k], x));
                     }
-                    self.uses.push((b as u32, cell as u32, k as u32, self.seam.len() as u32 + at));
+                    let point = (self.nodes.n_points() + self.seam.len()) as u32 + at;
+                    self.uses.push((b as u32, cell as u32, k as u32, point));
                 }
             }
         }
@@ -182,7 +194,7 @@ impl<'a> FilePoints<'a> {
         let cell = (b as u32, cell as u32);
         let first = self.uses.partition_point(|u| (u.0, u.1) < cell);
         for &(.., k, at) in self.uses[first..].iter().take_while(|u| (u.0, u.1) == cell) {
-            out[k as usize] = self.nodes.n_points() as u32 + at;
+            out[k as usize] = at;
         }
     }
 }
