@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::problems::*;
 use super::{this_test, under_mpi};
+use crate::mesh::EntityTag;
 use crate::mesh::forest::{Carried, Forest, Mark};
 
 #[test]
@@ -48,12 +49,21 @@ fn a_part_is_refined_where_two_of_its_surfaces_meet() {
         for step in 0..3 {
             let what = format!("step {step}");
             let group = |name: &str| mesh.groups.iter().position(|g| g.name == name).expect("a group") as u16;
-            let cells =
-                |name: &str| mesh.tags_of(group(name)).iter().map(|t| t.cell).collect::<HashSet<u32>>();
-            let (fillet, sides) = (cells("fillet"), cells("sides"));
-            let both = |cell: &u32| fillet.contains(cell) && sides.contains(cell);
-            let mark = |cell| if both(&cell) { Mark::Refine } else { Mark::Keep };
-            let marks: Vec<Mark> = (0..mesh.blocks[0].n_owned as u32).map(mark).collect();
+            // Cells with a vertex on both surfaces, of which all tagged facets are here.
+            let block = &mesh.blocks[0];
+            let vertices = |name: &str| -> HashSet<u32> {
+                let tags = mesh.tags_of(group(name)).iter();
+                let corners = |t: &EntityTag| {
+                    let of_cell = block.vertices(t.cell as usize);
+                    block.shape.facet_vertices(t.local as usize).iter().map(|&v| of_cell[v as usize])
+                };
+                tags.flat_map(corners).collect()
+            };
+            let (fillet, sides) = (vertices("fillet"), vertices("sides"));
+            let both =
+                |cell: usize| block.vertices(cell).iter().any(|v| fillet.contains(v) && sides.contains(v));
+            let mark = |cell| if both(cell) { Mark::Refine } else { Mark::Keep };
+            let marks: Vec<Mark> = (0..block.n_owned).map(mark).collect();
             let changed = forest.adapt(&marks, &mut Carried::new()).expect("room");
             assert!(changed.refined > 0, "{what}");
             mesh = valid(&forest, &what);
