@@ -94,7 +94,8 @@ where
     let rough: Vec<f64> = if periodic { values.clone() } else { rough };
     let by_cell = transfer::to_cells(mesh, &space, &rough, 1);
     for (a, b) in transfer::from_cells(mesh, &space, &by_cell, 1).iter().zip(&rough) {
-        assert!((a - b).abs() < 1e-11, "{a} {b}");
+        // Where only what hangs is at hand, its polynomial is carried on, and round-off with it.
+        assert!((a - b).abs() < 1e-9, "{a} {b}");
     }
 
     let above = Space::new(mesh, degree + 1, Order::Curve).expect("a space");

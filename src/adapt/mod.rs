@@ -1,9 +1,9 @@
 //! What adaptive refinement decides with: estimates of the error by cell, which cells to refine or to
 //! coarsen, and fields on their way from one mesh to the next.
 //!
-//! Imports `mesh`, `space`, `assembly`, `solver` and the crate `cluster`. Start at [`estimate`], or at [`goal`](mod@goal) for the
-//! error of a number; their
-//! indicators are squares, one for each owned cell, block after block, and [`mark`] chooses among them.
+//! Imports `element`, `mesh`, `space`, `law` (expressions), `assembly` and the crate `cluster`. Start at
+//! [`estimate`], or at [`goal`](mod@goal) for the error of a number; their indicators are squares, one for
+//! each owned cell, block after block, and [`mark`] chooses among them.
 
 pub mod balance;
 pub mod estimate;

@@ -323,8 +323,8 @@ impl<L> Task<'_, L> {
 }
 
 /// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
-/// tangent (or its transpose) if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are eliminated on the
-/// way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
+/// tangent (or its transpose) if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are
+/// eliminated on the way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
 ///
 /// Bitwise the same for any number of pieces: rows receive cells in one order.
 ///

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::discretisation::{AssemblyError, Discretisation};
 use super::lanes::Gathered;
 use super::residuals::{Loaded, Task, square_of_scale};
+use super::sampler::same_material;
 use crate::element::{GeometryKind, Quadrature, Table};
 use crate::law::lanes::{Lanes, Real, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
@@ -64,6 +65,9 @@ const FACETS_PER_TASK: usize = 1 << 9;
 struct Tables {
     /// Without the sets of groups, on which they do not depend.
     of_kind: BTreeMap<Kind, Sides>,
+    /// Per block, `[cell][component][axis]`: the flux, where it is the same all over each cell, which it is
+    /// at degree 1 on straight simplices with constant coefficients.
+    fluxes: Option<Vec<Vec<f64>>>,
 }
 
 /// A kind without its sets.
@@ -73,10 +77,10 @@ fn plain(kind: &Kind) -> Kind {
 
 impl Tables {
     fn new<L: Law<D, C>, const D: usize, const C: usize>(
-        law: &L,
-        d: &Discretisation,
+        task: &Task<L>,
         facets: &Facets,
-    ) -> Tables {
+    ) -> Result<Tables, AssemblyError> {
+        let (law, d) = (task.law, task.d);
         let wanted = |slot| law.needs(Part::Flux, slot);
         let varying = d
             .materials
@@ -93,8 +97,52 @@ impl Tables {
                 Sides::new(d, &run.kind, degree)
             });
         }
-        Tables { of_kind }
+        let flat = !varying && d.space.degree == 1 && d.mesh.blocks.iter().all(|b| b.is_affine());
+        let fluxes = if flat { Some(cell_fluxes::<L, D, C>(task)?) } else { None };
+        Ok(Tables { of_kind, fluxes })
     }
+}
+
+/// The flux of every local cell, where it is constant on each.
+fn cell_fluxes<L: Law<D, C>, const D: usize, const C: usize>(
+    task: &Task<L>,
+) -> Result<Vec<Vec<f64>>, AssemblyError> {
+    let (law, d) = (task.law, task.d);
+    let wanted = |slot| law.needs(Part::Flux, slot);
+    let mut all = Vec::new();
+    for (b, block) in d.mesh.blocks.iter().enumerate() {
+        let center = [block.shape.center()];
+        let basis = d.space.elements[b].tabulate(&center, 1);
+        let map = geometry::basis(block).tabulate(&center, 1);
+        let mut values = vec![0.0; block.n_cells * C * D];
+        let of_task = |work: &mut Work<D, C>, (k, out): (usize, &mut [f64])| {
+            let [cells, _] = &mut work.cells;
+            let (mut begin, n_cells) = (0, out.len() / (C * D));
+            let ids: [u32; FACETS_PER_TASK] = std::array::from_fn(|l| (k * FACETS_PER_TASK + l) as u32);
+            while begin < n_cells {
+                let ids = &ids[begin..n_cells];
+                let n = same_material(d, b, ids);
+                cells.gather(d, b, &ids[..n], task.u);
+                let material = d.material(b, ids[0] as usize);
+                work.loaded[0].load(d.materials, material, cells, &map, d.time, wanted)?;
+                let (inverse, _) = cells.map(d, b, &ids[..n], &map, 0)?;
+                let gradient = cells.gradient(&basis, 0, &inverse);
+                let flux = flux(law, &gradient, &work.loaded[0].batch.lanes(0));
+                for (l, out) in out[begin * C * D..(begin + n) * C * D].chunks_exact_mut(C * D).enumerate() {
+                    for (out, lanes) in out.iter_mut().zip(flux.as_flattened()) {
+                        *out = lanes.as_array()[l];
+                    }
+                }
+                begin += n;
+            }
+            Ok(())
+        };
+        let tasks = values.par_chunks_mut(FACETS_PER_TASK * C * D).enumerate();
+        let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();
+        results.into_iter().collect::<Result<(), _>>()?;
+        all.push(values);
+    }
+    Ok(all)
 }
 
 /// The weighted integral of the squared jump on each facet.
@@ -105,7 +153,7 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
     task: &Task<L>,
     facets: &Facets,
 ) -> Result<Vec<f64>, AssemblyError> {
-    let tables = Tables::new::<L, D, C>(task.law, task.d, facets);
+    let tables = Tables::new::<L, D, C>(task, facets)?;
     let mut values = vec![0.0; facets.cells.len()];
     let mut parts: Vec<(&Run, Range<usize>, &mut [f64])> = Vec::new();
     let mut rest = &mut values[..];
@@ -124,7 +172,10 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
         .map_init(Work::<D, C>::default, |work, (run, range, out)| {
             let sides = &tables.of_kind[&plain(&run.kind)];
             for (pairs, out) in facets.cells[range].chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
-                task.add_facets::<D, C>(work, &run.kind, sides, pairs, out)?;
+                match &tables.fluxes {
+                    Some(fluxes) => task.add_flat::<D, C>(work, &run.kind, sides, fluxes, pairs, out)?,
+                    None => task.add_facets::<D, C>(work, &run.kind, sides, pairs, out)?,
+                }
             }
             Ok(())
         })
@@ -141,6 +192,77 @@ struct Work<const D: usize, const C: usize> {
 }
 
 impl<L> Task<'_, L> {
+    /// Computes at most eight facets of one kind between cells with constant fluxes: reads these and the
+    /// facet's vertices.
+    fn add_flat<const D: usize, const C: usize>(
+        &self,
+        work: &mut Work<D, C>,
+        kind: &Kind,
+        sides: &Sides,
+        fluxes: &[Vec<f64>],
+        pairs: &[[u32; 2]],
+        out: &mut [f64],
+    ) -> Result<(), AssemblyError>
+    where
+        L: Law<D, C>,
+    {
+        let d = self.d;
+        let blocks = kind.blocks.map(|b| b as usize);
+        let (mut modulus, mut reaction) = (Lanes::default(), Lanes::default());
+        for side in 0..2 {
+            let material = d.set_material[kind.sets[side] as usize] as usize;
+            let wanted = |slot| self.law.needs(Part::Flux, slot);
+            let (cells, geometry) = (&work.cells[side], &sides.geometry[side]);
+            work.loaded[side].load(d.materials, material, cells, geometry, d.time, wanted)?;
+            let [m, r] = self.law.sizes(&work.loaded[side].batch.lanes(0));
+            (modulus, reaction) = (modulus.max(m), reaction.max(r));
+        }
+        let block = &d.mesh.blocks[blocks[0]];
+        let listed = block.shape.facet_vertices(kind.facets[0] as usize);
+        let mut h = [1.0; WIDTH];
+        let mut jump = [[Lanes::default(); D]; C];
+        let mut x = [[Lanes::default(); D]; D];
+        for (l, pair) in pairs.iter().enumerate() {
+            let cells = pair.map(|cell| cell as usize);
+            h[l] = 0.5 * (self.sizes[blocks[0]][cells[0]] + self.sizes[blocks[1]][cells[1]]);
+            let [a, b] = [0, 1].map(|side| &fluxes[blocks[side]][cells[side] * C * D..][..C * D]);
+            for (k, jump) in jump.as_flattened_mut().iter_mut().enumerate() {
+                jump.as_mut_array()[l] = a[k] - b[k];
+            }
+            let nodes = block.nodes(cells[0]);
+            for (x, &k) in x.iter_mut().zip(listed) {
+                let node = &d.mesh.nodes[nodes[k as usize] as usize];
+                (0..D).for_each(|a| x[a].as_mut_array()[l] = node[a]);
+            }
+        }
+        // The facet's normal as long as its image's area element; which way it points does not matter.
+        let edge = |k: usize, a: usize| x[k][a] - x[0][a];
+        let mut normal = [Lanes::splat(1.0); D];
+        match D {
+            1 => {}
+            2 => (normal[0], normal[1]) = (edge(1, 1), -edge(1, 0)),
+            _ => {
+                for a in 0..3 {
+                    let (b, c) = ((a + 1) % 3, (a + 2) % 3);
+                    normal[a] = edge(1, b) * edge(2, c) - edge(1, c) * edge(2, b);
+                }
+            }
+        }
+        let mut area = Lanes::default();
+        normal.iter().for_each(|&n| area = n.mul_add(n, area));
+        let mut square = Lanes::default();
+        for jump in &jump {
+            let mut along = Lanes::default();
+            (0..D).for_each(|a| along = jump[a].mul_add(normal[a], along));
+            square = along.mul_add(along, square);
+        }
+        let weight: f64 = sides.weights.iter().sum();
+        let scale = (square_of_scale(modulus, reaction, Lanes::new(h)) / (modulus * area)).sqrt();
+        let sum = (square * Lanes::splat(self.weights.jumps * weight) * scale).to_array();
+        out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum);
+        Ok(())
+    }
+
     /// Computes at most eight facets of one kind.
     fn add_facets<const D: usize, const C: usize>(
         &self,

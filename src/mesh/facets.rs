@@ -98,31 +98,31 @@ const VERTICES_PER_TASK: usize = 1 << 13;
 /// Cells that a task takes or leaves as a whole.
 const CELLS_PER_SPAN: usize = 256;
 
-/// The greatest vertex of a facet, and the others ascending, padded.
-fn key(shape: Shape, facet: usize, vertices: &[u32]) -> (u32, [u32; 3]) {
+/// The greatest vertex of a facet.
+#[inline(always)]
+fn top(shape: Shape, facet: usize, vertices: &[u32]) -> u32 {
+    shape.facet_vertices(facet).iter().fold(0, |top, &k| top.max(vertices[k as usize]))
+}
+
+/// The vertices of a facet but the greatest, ascending, padded.
+fn rest(shape: Shape, facet: usize, vertices: &[u32]) -> [u32; 3] {
     let mut all = [u32::MAX; 4];
     let listed = shape.facet_vertices(facet);
     for (v, &k) in all.iter_mut().zip(listed) {
         *v = vertices[k as usize];
     }
     all[..listed.len()].sort_unstable();
-    let top = std::mem::replace(&mut all[listed.len() - 1], u32::MAX);
-    (top, [all[0], all[1], all[2]])
+    all[listed.len() - 1] = u32::MAX;
+    [all[0], all[1], all[2]]
 }
 
-/// The greatest vertex and the others of a facet of a block's cell, or of the parent's facet that it is a part
-/// of, and whether it is.
-fn key_of(block: &Block, cell: usize, facet: usize) -> (u32, [u32; 3], bool) {
-    let shape = block.shape;
+/// The vertices from which a facet of a block's cell, or the parent's facet that it is a part of, picks its
+/// own, and whether it is a part.
+#[inline(always)]
+fn naming(block: &Block, cell: usize, facet: usize) -> (&[u32], bool) {
     match block.hang(cell) {
-        Some((hang, parents)) if hang.has_facet(shape, facet) => {
-            let (top, rest) = key(shape, facet, parents);
-            (top, rest, true)
-        }
-        _ => {
-            let (top, rest) = key(shape, facet, block.vertices(cell));
-            (top, rest, false)
-        }
+        Some((hang, parents)) if hang.has_facet(block.shape, facet) => (parents, true),
+        _ => (block.vertices(cell), false),
     }
 }
 
@@ -245,7 +245,7 @@ impl Facets {
                 let span = |span: usize| {
                     let cells = span * CELLS_PER_SPAN..((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
                     let facets = cells.flat_map(|c| (0..block.shape.n_facets()).map(move |f| (c, f)));
-                    let tops = facets.map(|(cell, facet)| key_of(block, cell, facet).0);
+                    let tops = facets.map(|(cell, f)| top(block.shape, f, naming(block, cell, f).0));
                     tops.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v + 1)))
                 };
                 (0..block.n_cells.div_ceil(CELLS_PER_SPAN)).into_par_iter().map(span).collect()
@@ -315,10 +315,12 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
             let last = ((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
             for cell in span * CELLS_PER_SPAN..last {
                 for facet in 0..shape.n_facets() {
-                    let (top, rest, is_part) = key_of(block, cell, facet);
+                    let (vertices, is_part) = naming(block, cell, facet);
+                    let top = top(shape, facet, vertices);
                     if !(begin..end).contains(&top) {
                         continue;
                     }
+                    let rest = rest(shape, facet, vertices);
                     let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
                     if is_part {
                         parts.push((top, rest, side));

@@ -34,12 +34,12 @@ impl Leaf {
     }
 
     /// Its number in its parent.
-    fn child(&self, shape: Shape) -> usize {
+    pub fn child(&self, shape: Shape) -> usize {
         let bits = self.at.map(|x| (x / self.size() % 2) as f64);
         shape.vertices().iter().position(|v| *v == bits).expect("a corner")
     }
 
-    fn parent(&self) -> Leaf {
+    pub fn parent(&self) -> Leaf {
         let size = 2 * self.size();
         Leaf { root: self.root, at: self.at.map(|x| x - x % size), level: self.level - 1 }
     }

@@ -1,5 +1,7 @@
 //! The case's boundary conditions on a mesh: names to facets, essential conditions, loads.
 
+use std::collections::HashSet;
+
 use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
 use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest};
 use crate::mesh::{EntityTag, Group, Mesh};
@@ -101,7 +103,7 @@ fn facet_vertices(mesh: &Mesh, tag: &EntityTag) -> [u32; 4] {
 }
 
 /// Each facet once over all ranks, as (tag, whether it has a cell on either side): the one on an owned
-/// cell, and of two cells the one with the lesser number.
+/// cell, and of two cells the one with the lesser number; of a facet in parts, the parts and not the whole.
 ///
 /// Both cells of an inner facet are known here, one of them perhaps as a ghost.
 pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)> {
@@ -118,11 +120,33 @@ pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)
         .collect();
     facets.sort_unstable();
     let owned = |t: &EntityTag| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned;
-    facets
-        .chunk_by(|a, b| a.0 == b.0)
-        .filter(|run| owned(&run[0].2))
-        .map(|run| (run[0].2, run.len() > 1))
-        .collect()
+    // The vertices that name a facet, and whether it is a part of the one they name.
+    let named = |t: &EntityTag| {
+        let block = &mesh.blocks[t.block as usize];
+        let (shape, cell, local) = (block.shape, t.cell as usize, t.local as usize);
+        let part = block.hang(cell).is_some_and(|(hang, _)| hang.has_facet(shape, local));
+        let vertices = block.vertices_naming(cell, facet_dim as usize, local);
+        let mut key = [u32::MAX; 4];
+        for (k, &v) in key.iter_mut().zip(shape.facet_vertices(local)) {
+            *k = vertices[v as usize];
+        }
+        key.sort_unstable();
+        (key, part)
+    };
+    let mut in_parts = HashSet::new();
+    if mesh.may_hang() {
+        in_parts.extend(facets.iter().map(|f| named(&f.2)).filter(|n| n.1).map(|n| n.0));
+    }
+    let mut distinct = Vec::new();
+    for run in facets.chunk_by(|a, b| a.0 == b.0) {
+        let tag = run[0].2;
+        let (key, part) = if in_parts.is_empty() { ([0; 4], false) } else { named(&tag) };
+        let whole_of_parts = !part && in_parts.contains(&key);
+        if owned(&tag) && !whole_of_parts {
+            distinct.push((tag, part || run.len() > 1));
+        }
+    }
+    distinct
 }
 
 /// All of a case's conditions, resolved on a mesh.

@@ -29,7 +29,7 @@ struct FilePoints<'a> {
     seam: Vec<(u32, [f64; 3])>,
     /// Nodes on what hangs: the first cell that has each, its node, and the place.
     hanging: Vec<([usize; 3], [f64; 3])>,
-    /// Which cells have further points: block, cell, node of the cell, further point; ascending.
+    /// Which cells have other points than their slots': block, cell, node of the cell, point; ascending.
     uses: Vec<(u32, u32, u32, u32)>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> FilePoints<'a> {
                 if known.is_none() {
                     found.seam.push((pair, x));
                 }
-                found.uses.push((b, cell, k, at as u32));
+                found.uses.push((b, cell, k, (found.nodes.n_points() + at) as u32));
             }
         }
     }
@@ -112,6 +112,17 @@ impl<'a> FilePoints<'a> {
                     let factors = hanging.row(k).map(|(j, factor)| (nodes[j], (factor * 1e6).round() as i64));
                     let mut row: Vec<(u32, i64)> = factors.collect();
                     row.sort_unstable();
+                    // In the middle of a side of even degree there is a node already.
+                    if let [(node, 1_000_000)] = row[..] {
+                        let point = self.nodes.point(node, block.sets[cell]);
+                        let place = self.places.get(point as usize);
+                        if (point as usize) < self.nodes.n_points()
+                            && place.is_none_or(|place| largest_step(place, &x) <= 1e-3 * size)
+                        {
+                            self.uses.push((b as u32, cell as u32, k as u32, point));
+                            continue;
+                        }
+                    }
                     let same = known.entry((block.sets[cell], row)).or_default();
                     let near = |&at: &u32| largest_step(&self.hanging[at as usize].1, &x) <= 1e-3 * size;
                     let at = same.iter().copied().find(near).unwrap_or_else(|| {
@@ -121,7 +132,8 @@ impl<'a> FilePoints<'a> {
                     if at as usize == self.hanging.len() {
                         self.hanging.push(([b, cell, k], x));
                     }
-                    self.uses.push((b as u32, cell as u32, k as u32, self.seam.len() as u32 + at));
+                    let point = (self.nodes.n_points() + self.seam.len()) as u32 + at;
+                    self.uses.push((b as u32, cell as u32, k as u32, point));
                 }
             }
         }
@@ -182,7 +194,7 @@ impl<'a> FilePoints<'a> {
         let cell = (b as u32, cell as u32);
         let first = self.uses.partition_point(|u| (u.0, u.1) < cell);
         for &(.., k, at) in self.uses[first..].iter().take_while(|u| (u.0, u.1) == cell) {
-            out[k as usize] = self.nodes.n_points() as u32 + at;
+            out[k as usize] = at;
         }
     }
 }
@@ -436,5 +448,69 @@ impl Solved<'_> {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Shape;
+    use crate::law::{Material, Terms};
+    use crate::mesh::trees::{Trees, under_mpi};
+    use crate::space::{Order, Space};
+
+    /// Points of cells that hang lie where their nodes are, are shared by the cells that have them, and have the
+    /// values of the function there.
+    #[test]
+    fn cells_that_hang_have_points_of_their_own() {
+        under_mpi("run::solution_file::tests::cells_that_hang_have_points_of_their_own", &[1, 3], |comm| {
+            for (shape, roots) in [(Shape::Quadrilateral, [3, 3, 1]), (Shape::Hexahedron, [3, 2, 1])] {
+                for (periodic, degree) in [(false, 1), (false, 2), (true, 2), (false, 3)] {
+                    let trees = Trees::varied(shape, roots, periodic, 1, 0.1);
+                    let mesh = trees.mesh(comm, |k| k * 7919 % 101 % comm.size());
+                    let space = Space::new(&mesh, degree, Order::Curve).unwrap();
+                    let materials = [Material { slots: vec![], keys: vec![] }];
+                    let of_set = vec![0; mesh.sets.len()];
+                    let terms = Terms { g00: true, first_order: false, hessian: false };
+                    let d = Discretisation::new(&mesh, &space, &materials, &of_set, terms, true, true, 0.0);
+                    let nodes = RegionNodes::new(&d);
+                    let points = FilePoints::new(&nodes, &d);
+                    let coordinates = space.coordinates(&mesh);
+                    let f = |x: &[f64; 3]| 1.0 + if periodic { 0.0 } else { x[0] } - 2.0 * x[1] + 0.5 * x[2];
+                    let values: Vec<f64> = coordinates.iter().map(f).collect();
+                    let source = Source::by_node(&values, 1);
+                    let mut used = vec![false; points.n_points()];
+                    let mut at: HashMap<([i64; 3], u16), u32> = HashMap::new();
+                    let (mut corners, mut of_cell) = (Vec::new(), Vec::new());
+                    for (b, block) in mesh.blocks.iter().enumerate() {
+                        let table = geometry::basis(block).tabulate(space.elements[b].nodes(), 0);
+                        for cell in 0..block.n_owned {
+                            corners.clear();
+                            mesh.cell_coordinates(block, cell, &mut corners);
+                            points.of_cell(&d, b, cell, &mut of_cell);
+                            for (k, &point) in of_cell.iter().enumerate() {
+                                let x = geometry::image(&table, k, &corners);
+                                let place = points.place(point as usize, &coordinates);
+                                assert!(
+                                    largest_step(&x, &place) < 1e-10,
+                                    "{shape} {degree}: {x:?} {place:?}"
+                                );
+                                let value = points.row(&d, &source, point as usize)[0];
+                                assert!((value - f(&x)).abs() < 1e-10, "{shape} {degree}: {value} {}", f(&x));
+                                used[point as usize] = true;
+                                let key = (x.map(|x| (x * 1e6).round() as i64), block.sets[cell]);
+                                assert_eq!(
+                                    *at.entry(key).or_insert(point),
+                                    point,
+                                    "one point a place and region"
+                                );
+                            }
+                        }
+                    }
+                    assert!(used.iter().all(|u| *u), "a point that no cell has");
+                }
+            }
+            Vec::new()
+        });
     }
 }

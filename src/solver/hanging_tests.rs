@@ -5,13 +5,15 @@ use cluster::Comm;
 
 use crate::assembly::{
     Constraints, Discretisation, Essential, FacetLoad, Matrix, Natural, Operator, Pattern, Prescribed,
-    Problem,
+    Problem, RegionNodes,
 };
-use crate::element::Shape;
-use crate::law::expr::Expr;
-use crate::law::{Diffusion, Elasticity, Law, Material, Slot};
+use crate::element::{GeometryKind, Shape};
+use crate::law::expr::{Expr, Var};
+use crate::law::{Diffusion, Elasticity, Law, Material, Quantity, Slot};
+use crate::mesh::forest::{Carried, Forest, Mark};
 use crate::mesh::trees::{Trees, under_mpi};
-use crate::mesh::{EntityTag, Mesh};
+use crate::mesh::{EntityTag, Mesh, check_mesh};
+use crate::solver::{Modes, to_vertices};
 use crate::space::{Order, Space};
 
 fn expr(text: &str) -> Expr {
@@ -219,13 +221,73 @@ fn run<L: Law<D, C>, const D: usize, const C: usize>(
     assert!(left < 1e-11 * before.max(1.0), "{left} of {before}");
     // Nodal values of the interpolant are those at the nodes' coordinates.
     let x = space.coordinates(mesh);
+    let curved = mesh.blocks.iter().any(|b| b.geometry != GeometryKind::Linear);
     let nodal: f64 = (0..space.map.n_owned())
         .flat_map(|v| (0..C).map(move |c| (v, c)))
         .map(|(v, c)| (setting.exact[c].eval_point(x[v], 0.0) - u[v * C + c]).abs())
         .fold(0.0, f64::max);
+    let nodal = comm.max(nodal);
+    if nodal < 1e-9 && !curved {
+        check_averages::<L, D, C>(&problem, &u, &x, &setting.exact);
+    }
+    check_transfer(mesh, &space, &constraints, C, &x);
     let errors = problem.exact_errors("exact", &setting.exact, &u).unwrap();
-    let whole = problem.integrate_cells(crate::law::Quantity::Solution, &u, &|_, _| true).unwrap();
-    [errors.l2, errors.h1, comm.max(nodal), comm.sum(whole[0])]
+    let whole = problem.integrate_cells(Quantity::Solution, &u, &|_, _| true).unwrap();
+    [errors.l2, errors.h1, nodal, comm.sum(whole[0])]
+}
+
+/// Gradients of what is represented exactly are exact on average, in both regions of a node.
+fn check_averages<L: Law<D, C>, const D: usize, const C: usize>(
+    problem: &Operator<L, D, C>,
+    u: &[f64],
+    x: &[[f64; 3]],
+    exact: &[Expr],
+) {
+    let points = RegionNodes::new(problem.discretisation());
+    let Some(n) = problem.n_values(Quantity::Gradient) else { return };
+    let nodal = problem.nodal(&points, &[Quantity::Gradient], u).unwrap();
+    let (rows, stride, columns) = nodal.rows(Quantity::Gradient).unwrap();
+    for pair in 0..points.n_pairs() {
+        let row = &rows[pair * stride..][columns.clone()];
+        let at = x[points.node(pair as u32) as usize];
+        for k in 0..n {
+            let expected = exact[k / D].derivative(Var::axis(k % D)).eval_point(at, 0.0);
+            assert!((row[k] - expected).abs() < 1e-9, "{at:?} {k}: {} {expected}", row[k]);
+        }
+    }
+}
+
+/// Linear functions of degree 1 are the same functions of the space.
+fn check_transfer(mesh: &Mesh, space: &Space, constraints: &Constraints, c: usize, x: &[[f64; 3]]) {
+    if space.degree == 1 {
+        return;
+    }
+    let at = |m: usize, x: &[f64; 3]| if m == 0 { [1.0; 3] } else { [x[m - 1]; 3] };
+    let modes = Modes { n: 1 + mesh.dim, at: &at };
+    let transfer = to_vertices(mesh, space, constraints, c, &modes);
+    for (m, mode) in transfer.near_null.iter().enumerate() {
+        let mut coarse = mode.clone();
+        coarse.resize(transfer.map.n_local() * c, 0.0);
+        transfer.halo.forward(&mut coarse, c);
+        for node in 0..space.map.n_owned() {
+            let row = transfer.ptr[node] as usize..transfer.ptr[node + 1] as usize;
+            // Prescribed vertices have no part in it.
+            let mut whole = true;
+            let mut sums = [0.0; 3];
+            for k in row {
+                let v = transfer.col[k] as usize;
+                let values = &transfer.val[k * c * c..][..c * c];
+                whole &= (0..c).all(|a| values[a * c + a] != 0.0);
+                for a in 0..c {
+                    sums[a] += (0..c).map(|b| f64::from(values[a * c + b]) * coarse[v * c + b]).sum::<f64>();
+                }
+            }
+            for a in (0..c).filter(|_| whole) {
+                let expected = at(m, &x[node])[a];
+                assert!((sums[a] - expected).abs() < 1e-5, "mode {m}: {} {expected}", sums[a]);
+            }
+        }
+    }
 }
 
 fn solve_on(mesh: &Mesh, degree: usize, vector: bool, p: usize) -> [f64; 4] {
@@ -288,4 +350,99 @@ fn patch_of_hexahedra() {
         all.extend(patch(comm, Shape::Hexahedron, 1..=2, true));
         all
     }));
+}
+
+/// A forest cut towards a corner, twice, dealt out anew.
+fn towards_a_corner(
+    comm: &Comm,
+    shape: Shape,
+    geometry: GeometryKind,
+    roots: [i64; 3],
+    times: usize,
+) -> Mesh {
+    let mut plain = Trees::new(shape, roots, false, geometry);
+    plain.crooked = if geometry == GeometryKind::Linear { 0.15 } else { 0.0 };
+    let size = comm.size();
+    let mut mesh = plain.mesh(comm, |k| k * 7919 % 101 % size);
+    mesh.blocks[0].hanging = None;
+    let mut forest = Forest::new(&mesh).unwrap();
+    for _ in 0..times {
+        let mesh = forest.mesh().unwrap();
+        let near = |cell: usize| {
+            let nodes = mesh.blocks[0].nodes(cell);
+            nodes.iter().any(|&k| mesh.nodes[k as usize].iter().map(|x| x * x).sum::<f64>() < 1e-20)
+        };
+        let mark = |cell| if near(cell) { Mark::Refine } else { Mark::Keep };
+        let marks: Vec<Mark> = (0..forest.n_leaves()).map(mark).collect();
+        forest.adapt(&marks, &mut Carried::new()).unwrap();
+        let n = comm.sum(forest.n_leaves() as u64).max(1);
+        let before = comm.exclusive_sum(forest.n_leaves() as u64);
+        let owners: Vec<u32> =
+            (0..forest.n_leaves() as u64).map(|k| ((before + k) * size as u64 / n) as u32).collect();
+        forest.migrate(&owners, &mut Carried::new()).unwrap();
+    }
+    let mesh = forest.mesh().unwrap();
+    check_mesh(&mesh).unwrap();
+    assert!(comm.sum(mesh.blocks[0].hanging.as_ref().map_or(0, |h| h.n_cells() as u64)) > 0);
+    mesh
+}
+
+#[test]
+fn patch_of_forests() {
+    alike(&under_mpi("solver::hanging_tests::patch_of_forests", &[1, 3], |comm| {
+        let mut figures = Vec::new();
+        for geometry in [GeometryKind::Linear, GeometryKind::Quadratic] {
+            for (shape, roots, degrees) in
+                [(Shape::Quadrilateral, [2, 2, 1], 1..=4), (Shape::Hexahedron, [2, 1, 1], 1..=2)]
+            {
+                let mesh = towards_a_corner(comm, shape, geometry, roots, 3);
+                for degree in degrees {
+                    let [l2, h1, nodal, whole] = solve_on(&mesh, degree, degree % 2 == 0, degree);
+                    assert!(
+                        l2 < 1e-11 && h1 < 1e-10 && nodal < 1e-10,
+                        "{shape} {degree}: {l2:e} {h1:e} {nodal:e}"
+                    );
+                    figures.push(whole);
+                }
+            }
+        }
+        figures
+    }));
+}
+
+/// Errors fall as they must when a mesh that hangs is halved as a whole: the roots twice as many, cut alike.
+#[test]
+fn errors_fall_with_the_degree() {
+    let all = under_mpi("solver::hanging_tests::errors_fall_with_the_degree", &[2], |comm| {
+        let mut figures = Vec::new();
+        for degree in 1..=3 {
+            for n in [6i64, 12] {
+                // Every other root is cut, as on a chess board.
+                let mut trees = Trees::new(Shape::Quadrilateral, [n, n, 1], false, GeometryKind::Linear);
+                trees.crooked = 0.0;
+                let some: Vec<_> = trees
+                    .leaves
+                    .iter()
+                    .copied()
+                    .filter(|leaf| (leaf.root as i64 % n + leaf.root as i64 / n) % 2 == 0)
+                    .collect();
+                trees.cut(&some);
+                let scale = 3.0 / n as f64;
+                let size = comm.size();
+                let mut mesh = trees.mesh(comm, |k| k % size);
+                mesh.nodes.iter_mut().flatten().for_each(|x| *x *= scale);
+                let [l2, h1, ..] = solve_on(&mesh, degree, false, 6);
+                figures.extend([l2, h1]);
+            }
+        }
+        figures
+    });
+    for figures in &all {
+        for (k, pair) in figures.chunks_exact(4).enumerate() {
+            let slope = |a: f64, b: f64| (a / b).log2();
+            let (l2, h1) = (slope(pair[0], pair[2]), slope(pair[1], pair[3]));
+            let p = (k + 1) as f64;
+            assert!(l2 > p + 1.0 - 0.15 && h1 > p - 0.15, "degree {p}: {l2} {h1}, {figures:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use cluster::Comm;
 use femdd::adapt::goal::{Aim, GoalEstimate, goal};
 use femdd::assembly::{AssemblyError, Goal, Located, Over};
-use femdd::element::{Quadrature, Shape};
+use femdd::element::{Lagrange, Nodes, Quadrature, Shape};
 use femdd::law::expr::Expr;
 use femdd::law::{ConvectionDiffusion, Diffusion, Elasticity, Law, Plane, Quantity};
 use femdd::mesh::locate::Location;
@@ -32,6 +32,16 @@ fn integrals(u: &Expr, side: &Expr) -> [f64; 2] {
     [over(&square, &|x| u.eval_point(x, 0.0)), over(&line, &|x| side.eval_point([0.0, x[0], 0.0], 0.0))]
 }
 
+/// What a reaction on the side x = 0 has from the side y = 0: its test function, one at the nodes of the first,
+/// does not vanish on the second's first edge.
+fn round_the_corner(flux: &Expr, degree: usize, h: f64) -> f64 {
+    let line = Quadrature::new(Shape::Interval, 40).expect("a rule");
+    let basis = Lagrange::new(Shape::Interval, degree, Nodes::Spectral).expect("a basis");
+    let first = basis.tabulate(&line.points, 0);
+    let terms = line.points.iter().zip(&line.weights).enumerate();
+    terms.map(|(q, (x, w))| w * h * first.values_at(q)[0] * flux.eval_point([h * x[0], 0.0, 0.0], 0.0)).sum()
+}
+
 /// For a point value, an integral and a reaction: the signed estimate over the true error, on two meshes.
 fn effectivities<L: Law<2, 1>>(comm: &Comm, law: L, shape: Shape, b: Option<&[Expr]>) -> Vec<f64> {
     let (k, c, u) = (expr("1 + 0.5*x"), Expr::constant(0.0), expr(SMOOTH[1]));
@@ -47,12 +57,13 @@ fn effectivities<L: Law<2, 1>>(comm: &Comm, law: L, shape: Shape, b: Option<&[Ex
                 _ => None,
             };
             let everywhere = |_: usize, _: usize| true;
+            let corner = round_the_corner(&k.mul(&slope(&u, 1)), degree, 1.0 / n as f64);
             solve::<L, 2, 1, _>(comm, &mesh, &setting, |s| {
                 let of = |over| Aim::Of(Goal { quantity: Quantity::Solution, value: 0, over });
                 let aims = [
                     (of(Over::Point(place)), u.eval_point(POINT, 0.0)),
                     (of(Over::Cells(&everywhere)), whole),
-                    (Aim::Reaction(&side, 0), -through),
+                    (Aim::Reaction(&side, 0), -through - corner),
                 ];
                 for (name, (aim, exact)) in ["point", "integral", "reaction"].iter().zip(aims) {
                     let e = estimate(comm, s, &aim, setting.symmetric);
@@ -88,7 +99,7 @@ fn the_signed_estimate_is_the_error() {
     let all = under_mpi(test, &[1, 3], 1, poisson);
     for figures in &all {
         for (k, figure) in figures.iter().enumerate() {
-            assert!((figure - 1.0).abs() < 0.2, "{k}: {figures:?}");
+            assert!((figure - 1.0).abs() < 0.1, "{k}: {figures:?}");
             assert!((figure / all[0][k] - 1.0).abs() < 1e-4, "{k}: {all:?}");
         }
     }
@@ -97,8 +108,10 @@ fn the_signed_estimate_is_the_error() {
 #[test]
 fn the_signed_estimate_is_the_error_with_transport() {
     for figures in under_mpi("goal::the_signed_estimate_is_the_error_with_transport", &[1], 1, transported) {
+        // Streamline stabilisation is not adjoint consistent: what it does shows at degree 3.
         for (k, figure) in figures.iter().enumerate().filter(|(k, _)| k % 3 < 2) {
-            assert!((figure - 1.0).abs() < 0.3, "{k}: {figures:?}");
+            let apart = if k < 12 { 0.1 } else { 0.6 };
+            assert!((figure - 1.0).abs() < apart, "{k}: {figures:?}");
         }
     }
 }

@@ -89,6 +89,9 @@ impl Forest {
     /// # Errors
     /// More cells on a rank than 32-bit numbers hold.
     pub fn mesh(&self) -> Result<Mesh, MeshError> {
+        if let Some(tensor) = &self.tensor {
+            return tensor.mesh();
+        }
         let mut tags = Vec::new();
         let mut cells = self.owned_cells(&mut tags);
         let arrived = self.add_ghosts(&mut cells, &mut tags);

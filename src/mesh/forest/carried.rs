@@ -227,6 +227,105 @@ impl Carried {
     }
 }
 
+/// Between quadrilaterals or hexahedra and the child at each of their corners.
+impl Carried {
+    /// Gives the children of leaves that are cut their values, in place of their parents'.
+    pub(super) fn refine_tensor(&mut self, shape: Shape, cut: &[bool]) {
+        let n_children = shape.n_vertices();
+        for k in 0..self.fields.len() {
+            let width = self.width(&self.fields[k], shape);
+            let Field { kind, n_components, values } = &mut self.fields[k];
+            let matrices: Vec<Vec<f64>> = match *kind {
+                Kind::Nodal { degree } => {
+                    (0..n_children).map(|c| tensor_refining(shape, degree, c)).collect()
+                }
+                Kind::Cell(_) => Vec::new(),
+            };
+            let n_cut = cut.iter().filter(|c| **c).count();
+            let mut out = Vec::with_capacity((cut.len() + n_cut * (n_children - 1)) * width);
+            for (&cut, of_leaf) in cut.iter().zip(values.chunks_exact(width.max(1))) {
+                if !cut {
+                    out.extend_from_slice(of_leaf);
+                    continue;
+                }
+                for c in 0..n_children {
+                    let begin = out.len();
+                    out.extend_from_slice(of_leaf);
+                    if let Some(matrix) = matrices.get(c) {
+                        multiply(matrix, of_leaf, *n_components, &mut out[begin..]);
+                    }
+                }
+            }
+            *values = out;
+        }
+    }
+
+    /// Gives merged leaves their values: new leaf k comes from old leaf `from[k]`, or from that and the siblings
+    /// behind it if `merged[k]`.
+    pub(super) fn coarsen_tensor(&mut self, shape: Shape, from: &[u32], merged: &[bool]) {
+        let n_children = shape.n_vertices();
+        for k in 0..self.fields.len() {
+            let width = self.width(&self.fields[k], shape);
+            let Field { kind, n_components, values } = &mut self.fields[k];
+            let matrix = match *kind {
+                Kind::Nodal { degree } => tensor_coarsening(shape, degree),
+                Kind::Cell(_) => Vec::new(),
+            };
+            let mut out = Vec::with_capacity(from.len() * width);
+            for (&leaf, &merged) in from.iter().zip(merged) {
+                let first = &values[leaf as usize * width..];
+                if !merged {
+                    out.extend_from_slice(&first[..width]);
+                    continue;
+                }
+                let begin = out.len();
+                out.resize(begin + width, 0.0);
+                let to = &mut out[begin..];
+                let all = &first[..n_children * width];
+                match *kind {
+                    Kind::Cell(merge) => {
+                        for of_child in all.chunks_exact(width.max(1)) {
+                            to.iter_mut().zip(of_child).for_each(|(to, from)| *to += from);
+                        }
+                        if merge == Merge::Mean {
+                            to.iter_mut().for_each(|to| *to /= n_children as f64);
+                        }
+                    }
+                    Kind::Nodal { .. } => multiply(&matrix, all, *n_components, to),
+                }
+            }
+            *values = out;
+        }
+    }
+}
+
+/// From a parent's nodes to those of the child at a corner.
+fn tensor_refining(shape: Shape, degree: usize, child: usize) -> Vec<f64> {
+    let element = Lagrange::new(shape, degree, Nodes::Spectral).expect("the degree was checked");
+    let corner = shape.vertices()[child];
+    let half = |x: &[f64; 3]| std::array::from_fn(|d| 0.5 * (x[d] + corner[d]));
+    let points: Vec<[f64; 3]> = element.nodes().iter().map(half).collect();
+    let mut values = element.tabulate(&points, 0).values;
+    clean(&mut values);
+    values
+}
+
+/// From the nodes of all children, one child after the other, to their parent's.
+fn tensor_coarsening(shape: Shape, degree: usize) -> Vec<f64> {
+    let element = Lagrange::new(shape, degree, Nodes::Spectral).expect("the degree was checked");
+    let n = element.n_nodes();
+    let n_children = shape.n_vertices();
+    let mut matrix = vec![0.0; n * n * n_children];
+    for (node, row) in element.nodes().iter().zip(matrix.chunks_exact_mut(n * n_children)) {
+        let corner: [f64; 3] = std::array::from_fn(|d| f64::from(u8::from(node[d] > 0.5 + 1e-9)));
+        let child = shape.vertices().iter().position(|v| *v == corner).expect("a corner");
+        let x = std::array::from_fn(|d| 2.0 * node[d] - corner[d]);
+        row[child * n..][..n].copy_from_slice(&element.tabulate(&[x], 0).values);
+    }
+    clean(&mut matrix);
+    matrix
+}
+
 /// The number of nodes of an element.
 fn n_nodes(shape: Shape, degree: usize) -> usize {
     match shape {

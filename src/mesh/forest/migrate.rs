@@ -58,17 +58,20 @@ impl Forest {
     /// Owners or carried values that do not fit the leaves, more leaves on a rank than 32-bit numbers hold.
     pub fn migrate(&mut self, owners: &[u32], carried: &mut Carried) -> Result<Moved, MeshError> {
         let size = self.comm.size();
-        let fits = if owners.len() != self.leaves.len() {
-            Err(format!("{} owners of {} cells", owners.len(), self.leaves.len()))
+        let fits = if owners.len() != self.n_leaves() {
+            Err(format!("{} owners of {} cells", owners.len(), self.n_leaves()))
         } else if let Some(owner) = owners.iter().find(|&&o| o as usize >= size) {
             Err(format!("a cell is to go to rank {owner} of {size}"))
         } else {
-            carried.check(self.shape, self.leaves.len())
+            carried.check(self.shape, self.n_leaves())
         };
         self.comm.agree(fits.map_err(MeshError::Forest))?;
         let rank = self.comm.rank() as u32;
         if !self.comm.any(owners.iter().any(|&o| o != rank)) {
             return Ok(Moved::default());
+        }
+        if let Some(tensor) = &mut self.tensor {
+            return tensor.move_leaves(owners, carried);
         }
         self.move_leaves(owners, carried)
     }

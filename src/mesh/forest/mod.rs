@@ -12,10 +12,7 @@
 //! | `start`, `build`, `migrate`, `carried` | from a mesh, to a mesh, between ranks, with values |
 //! | `simplex` | the cut rule of intervals, triangles and tetrahedra: children, parents, states |
 //! | `bisect`, `coarsen` | who is cut, who is merged, until the mesh conforms |
-//!
-//! A second rule (cells cut into 2^dim children) plugs in where this file calls `bisect::refine`,
-//! `coarsen::coarsen` and `simplex::corner_of`, and in `carried` at the matrices between parents and children;
-//! the arrays have room for cells of any number of corners.
+//! | `tensor` | the same for quadrilaterals and hexahedra, cut into 2^dim children, with hanging nodes |
 
 mod bisect;
 mod build;
@@ -27,6 +24,7 @@ mod sharers;
 mod simplex;
 mod start;
 mod store;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +96,8 @@ pub struct Forest {
     leaves: Leaves,
     points: Points,
     rank_sets: RankSets,
+    /// Of quadrilaterals or hexahedra; all else about leaves is empty then.
+    tensor: Option<Box<tensor::Tensor>>,
 }
 
 /// Renumbers vertices and nodes in the order in which the mesh's cells meet them.
@@ -108,21 +108,23 @@ fn compact(leaves: &mut Leaves, points: &mut Points) {
 impl Forest {
     /// The number of leaves on this rank.
     pub fn n_leaves(&self) -> usize {
-        self.leaves.len()
+        self.tensor.as_ref().map_or(self.leaves.len(), |tensor| tensor.n_leaves())
     }
 
     /// How often a cell marked for refinement is cut in two, at least once; a cell marked for coarsening goes back
-    /// as often. At first the dimension, which halves its edges.
+    /// as often. At first the dimension, which halves its edges. Quadrilaterals and hexahedra are always cut once,
+    /// into a child at each corner.
     pub fn set_cuts(&mut self, cuts: u8) {
         self.cuts = cuts.clamp(1, 16);
     }
 
     /// The leaves of this rank, in order. Leaves of one mesh on any number of ranks have the same keys.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.leaves.heads.iter().map(|head| {
+        let of_simplices = self.leaves.heads.iter().map(|head| {
             let root = self.roots[head.root as usize].id;
             Key { root, level: head.level, path: head.path }
-        })
+        });
+        of_simplices.chain(self.tensor.iter().flat_map(|tensor| tensor.keys()))
     }
 
     /// Coarsens and refines, and keeps the mesh conforming. Coarsening comes first: a vertex goes away where all
@@ -137,12 +139,15 @@ impl Forest {
     /// more: nothing is refined then, but what was coarsened stays so; forest and carried values fit each other.
     /// The same error on every rank.
     pub fn adapt(&mut self, marks: &[Mark], carried: &mut Carried) -> Result<Changed, MeshError> {
-        let fits = if marks.len() == self.leaves.len() {
+        let fits = if marks.len() == self.n_leaves() {
             carried.check(self.shape, marks.len())
         } else {
-            Err(format!("{} marks of {} cells", marks.len(), self.leaves.len()))
+            Err(format!("{} marks of {} cells", marks.len(), self.n_leaves()))
         };
         self.comm.agree(fits.map_err(MeshError::Forest))?;
+        if let Some(tensor) = &mut self.tensor {
+            return tensor.adapt(marks, carried);
+        }
         for (head, mark) in self.leaves.heads.iter_mut().zip(marks) {
             head.mark = match mark {
                 Mark::Keep => mark::KEEP,

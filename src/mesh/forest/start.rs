@@ -8,6 +8,7 @@ use super::names::{self, ByPair, Name};
 use super::sharers::RankSets;
 use super::simplex;
 use super::store::{Head, LeafTag, Leaves, NONE, Points, Root, mark};
+use super::tensor::Tensor;
 use super::{Forest, Mesh, MeshError, compact};
 use crate::element::{GeometryKind, Shape};
 use crate::mesh::Block;
@@ -72,18 +73,56 @@ impl EdgeKey {
 }
 
 impl Forest {
+    /// The forest of a mesh of quadrilaterals or hexahedra.
+    fn of_tensors(mesh: &Mesh, shape: Shape) -> Forest {
+        let n = shape.n_vertices();
+        let vertex_names = initial_names(mesh, mesh.vertices.map.n_local(), |b, c| b.vertices(c));
+        let tensor = if mesh.nodes_are_vertices {
+            Tensor::new(mesh, shape, &vertex_names, &vertex_names)
+        } else {
+            let node_names = initial_names(mesh, mesh.nodes.len(), |b, c| &b.nodes(c)[..n]);
+            Tensor::new(mesh, shape, &vertex_names, &node_names)
+        };
+        Forest {
+            comm: mesh.comm.clone(),
+            dim: mesh.dim,
+            shape,
+            geometries: Vec::new(),
+            groups: Vec::new(),
+            sets: Vec::new(),
+            periodic: Vec::new(),
+            cuts: 1,
+            roots: Vec::new(),
+            leaves: Leaves::default(),
+            points: Points::default(),
+            rank_sets: RankSets::new(),
+            tensor: Some(Box::new(tensor)),
+        }
+    }
+
     /// The forest whose roots are the cells of a mesh, and are not cut yet. Collective.
     ///
     /// # Errors
-    /// Shapes that no cut rule knows.
+    /// Quadrilaterals beside triangles, hexahedra beside tetrahedra; a mesh with hanging nodes.
     pub fn new(mesh: &Mesh) -> Result<Forest, MeshError> {
         let shape = match mesh.dim {
             1 => Shape::Interval,
             2 => Shape::Triangle,
             _ => Shape::Tetrahedron,
         };
+        let tensor = match mesh.dim {
+            2 => Shape::Quadrilateral,
+            _ => Shape::Hexahedron,
+        };
+        if mesh.may_hang() {
+            return Err(MeshError::Forest("a mesh with hanging nodes cannot be the root of a forest".into()));
+        }
+        if mesh.dim > 1 && mesh.blocks.iter().all(|b| b.shape == tensor) {
+            return Ok(Forest::of_tensors(mesh, tensor));
+        }
         if let Some(block) = mesh.blocks.iter().find(|b| b.shape != shape) {
-            let what = format!("{} cannot be refined adaptively", block.shape.plural_name());
+            let (what, beside) = (block.shape.plural_name(), shape.plural_name());
+            let what = format!("{what} beside {beside} cannot be refined adaptively");
             return Err(MeshError::Forest(what));
         }
         let n_corners = shape.n_vertices();
@@ -197,6 +236,7 @@ impl Forest {
             leaves,
             points,
             rank_sets,
+            tensor: None,
         })
     }
 }

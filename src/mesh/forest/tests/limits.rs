@@ -278,10 +278,15 @@ fn tags_of_every_dimension_follow_their_parents() {
 #[test]
 fn what_does_not_fit_is_refused() {
     under_mpi(this_test!(), &[1, 2], |comm| {
-        let Err(error) = Forest::new(&boxed(comm, Shape::Quadrilateral, &[3, 2], 0)) else {
-            panic!("no rule cuts quadrilaterals")
+        let mut adapted =
+            Forest::new(&boxed(comm, Shape::Quadrilateral, &[3, 2], 0)).expect("quadrilaterals");
+        let marks: Vec<Mark> =
+            adapted.keys().map(|k| if k.root == 1 { Mark::Refine } else { Mark::Keep }).collect();
+        adapted.adapt(&marks, &mut Carried::new()).expect("room");
+        let Err(error) = Forest::new(&adapted.mesh().expect("a mesh")) else {
+            panic!("what hangs is no root")
         };
-        assert!(error.to_string().contains("quadrilaterals"), "{error}");
+        assert!(error.to_string().contains("hanging"), "{error}");
         let mut forest = Forest::new(&boxed(comm, Shape::Triangle, &[4, 4], 0)).expect("simplices");
         let n = forest.n_leaves();
         let before: Vec<_> = forest.keys().collect();
