@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Comm;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 const INSIDE: &str = "FEMDD_TEST_INSIDE";
 const FIGURES: &str = "figures:";
 

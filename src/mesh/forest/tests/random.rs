@@ -27,7 +27,7 @@ fn sequences_by_chance_keep_every_promise() {
 #[test]
 #[ignore = "takes a minute"]
 fn long_sequences_by_chance_keep_every_promise() {
-    under_mpi(this_test!(), &[1, 2, 4, 5, 8], |comm| sequences(comm, 8, 1));
+    under_mpi(this_test!(), &[1, 2, 4, 5, 8], |comm| sequences(comm, 6, 1));
 }
 
 #[test]
