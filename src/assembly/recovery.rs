@@ -252,7 +252,7 @@ fn fit_one<const D: usize, const C: usize>(
         let square = |rows: &[f64]| rows.chunks_exact(stride).map(|r| r[k] * r[k]).sum::<f64>();
         let norm = square(rows).sqrt();
         let before: f64 = norm.hypot((0..k).map(|j| triangle[j][k] * triangle[j][k]).sum::<f64>().sqrt());
-        if norm <= 1e-7 * before || !(norm > 0.0) {
+        if norm.is_nan() || norm <= 1e-7 * before || norm == 0.0 {
             continue;
         }
         kept[k] = true;

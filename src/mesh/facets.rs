@@ -39,7 +39,7 @@ impl Kind {
         let n = listed.len();
         let corner = |k: usize| {
             let (first, k) = (self.turn as usize / 2, k % n);
-            let place = if self.turn % 2 == 0 { (first + k) % n } else { (first + n - k) % n };
+            let place = if self.turn.is_multiple_of(2) { (first + k) % n } else { (first + n - k) % n };
             let at = |place: usize| shape.vertices()[listed[place] as usize];
             match self.part {
                 0 => at(place),
@@ -400,7 +400,7 @@ mod tests {
                     let at = kind.points_of_second(shape, corners);
                     for (k, at) in at.iter().enumerate() {
                         let first = turn as usize / 2;
-                        let place = if turn % 2 == 0 { first + k } else { first + n - k } % n;
+                        let place = if turn.is_multiple_of(2) { first + k } else { first + n - k } % n;
                         assert_eq!(*at, shape.vertices()[listed[place] as usize], "{shape} {f} {turn} {k}");
                     }
                     for part in 1..=n as u8 {

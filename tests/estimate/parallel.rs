@@ -133,7 +133,8 @@ fn jumping(comm: &Comm) -> Vec<f64> {
             let mut mesh = unit(comm, shape, 12);
             divide(&mut mesh);
             all.extend(solve::<_, 2, 1, _>(comm, &mesh, &s, |s| {
-                let error = estimate::energy_error(s.problem, "exact", &[u.clone()], s.u).expect("an error");
+                let error = estimate::energy_error(s.problem, "exact", std::slice::from_ref(&u), s.u)
+                    .expect("an error");
                 let kelly = estimate::kelly(s.problem, s.facets, s.essential, s.u).expect("an estimate");
                 let recovery = estimate::recovery(s.problem, s.u).expect("an estimate");
                 if comm.is_root() {
