@@ -58,6 +58,25 @@ pub fn costs(mesh: &Mesh, space: &Space, times: &Times, deterministic: bool) -> 
     work.iter().zip(&unknowns).map(|(w, u)| w * by_work + u * by_unknowns).collect()
 }
 
+/// The largest sum of costs over their mean. Collective.
+pub fn imbalance(comm: &Comm, costs: &[f64]) -> f64 {
+    let mine: f64 = costs.iter().sum();
+    comm.max(mine) * comm.size() as f64 / comm.sum(mine).max(1e-300)
+}
+
+/// Facets between cells of different owners. Collective.
+pub fn edge_cut(mesh: &Mesh, facets: &Facets) -> u64 {
+    let mut cut = 0u64;
+    for run in &facets.runs {
+        let owned = run.kind.blocks.map(|b| mesh.blocks[b as usize].n_owned);
+        let pairs = &facets.cells[run.begin..run.end];
+        cut += pairs.iter().filter(|p| (p[0] as usize) >= owned[0] || (p[1] as usize) >= owned[1]).count()
+            as u64;
+    }
+    // Each was seen from both sides.
+    mesh.comm.sum(cut) / 2
+}
+
 /// The parts into which a cell of mean cost is divided for the partitioner's whole numbers.
 const UNITS: f64 = 1000.0;
 

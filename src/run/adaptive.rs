@@ -49,11 +49,13 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         dealt: Dealt {
             imbalance: [partition.imbalance; 2],
             edge_cut: partition.edge_cut,
+            method: partition.method,
             ..Dealt::default()
         },
         moving: None,
     };
     let mut carried: Option<(Carried, usize)> = None;
+    let mut facets = run.phases.time("estimate", || Facets::new(&mesh));
     loop {
         let mut next = None;
         let mut solution = None;
@@ -66,7 +68,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             let after = seconds(stage.run.phases);
             let times =
                 Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
-            let ended = driver.step(stage, problem, materials, conditions, &mut state)?;
+            let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state)?;
             match ended {
                 Ended::Because(reason) => {
                     driver.report.stop_reason = reason.to_owned();
@@ -96,7 +98,8 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
         let begin = Instant::now();
-        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut values, costs, &times)?;
+        facets = Facets::new(&mesh);
+        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, &times)?;
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.report.partition = Some(PartitionReport {
             imbalance: dealt.imbalance[1],
@@ -173,6 +176,7 @@ impl Driver<'_> {
         problem: &dyn Problem,
         materials: &Materials,
         conditions: &Conditions,
+        facets: &Facets,
         state: &mut State,
     ) -> Result<Ended, RunError> {
         let mesh = stage.mesh;
@@ -181,7 +185,7 @@ impl Driver<'_> {
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
         let begin = Instant::now();
         let Estimated { indicators, total, error_of_goal } =
-            estimated(self.adapt, stage, problem, materials, conditions, state)?;
+            estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
         let energy = match (self.adapt.tolerance, error_of_goal) {
             // A goal's error is relative to the goal.
             (Some(_), Some([value, _])) => value.abs(),
@@ -291,6 +295,7 @@ impl Driver<'_> {
         run: &mut Run,
         forest: &mut Forest,
         mesh: &mut Mesh,
+        facets: &mut Facets,
         values: &mut Carried,
         costs: usize,
         times: &Times,
@@ -300,8 +305,14 @@ impl Driver<'_> {
             return Ok(Dealt { imbalance: [1.0; 2], method: "none".into(), ..Dealt::default() });
         }
         let begin = Instant::now();
+        let imbalance = balance::imbalance(comm, values.values(costs));
+        if imbalance <= self.adapt.imbalance || self.adapt.rebalance == Rebalance::None {
+            let edge_cut = balance::edge_cut(mesh, facets);
+            let method = self.dealt.method.clone();
+            return Ok(Dealt { imbalance: [imbalance; 2], edge_cut, method, ..Dealt::default() });
+        }
         let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
-        let graph = balance::graph(mesh, &Facets::new(mesh), values.values(costs)).map_err(fail)?;
+        let graph = balance::graph(mesh, facets, values.values(costs)).map_err(fail)?;
         let options = StealOptions {
             method: match self.adapt.rebalance {
                 Rebalance::Steal => Method::Steal,
@@ -338,6 +349,7 @@ impl Driver<'_> {
         if report.moved_vertices > 0 {
             let moved = forest.migrate(&found.owner, values)?;
             *mesh = forest.mesh()?;
+            *facets = Facets::new(mesh);
             dealt.moved_bytes = comm.sum(moved.bytes);
             let seconds = comm.max(begin.elapsed().as_secs_f64());
             let most = comm.max(moved.bytes).max(1) as f64;
@@ -368,13 +380,11 @@ fn estimated(
     problem: &dyn Problem,
     materials: &Materials,
     conditions: &Conditions,
+    facets: &Facets,
     state: &State,
 ) -> Result<Estimated, RunError> {
     let found = match adapt.estimator {
-        Estimator::Kelly => {
-            let facets = Facets::new(stage.mesh);
-            estimate::kelly(problem, &facets, &conditions.essential, &state.u)
-        }
+        Estimator::Kelly => estimate::kelly(problem, facets, &conditions.essential, &state.u),
         Estimator::Recovery => estimate::recovery(problem, &state.u),
         Estimator::Goal => {
             let found = stage.goal(adapt, problem, materials, conditions, state)?;

@@ -26,9 +26,8 @@ fn slope(steps: &[Value], least_dofs: f64) -> f64 {
     assert!(points.len() >= 4, "only {} steps", points.len());
     let n = points.len() as f64;
     let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-    let (xy, xx) = points.iter().fold((0.0, 0.0), |s, p| {
-        (s.0 + (p.0 - mx) * (p.1 - my), s.1 + (p.0 - mx) * (p.0 - mx))
-    });
+    let (xy, xx) =
+        points.iter().fold((0.0, 0.0), |s, p| (s.0 + (p.0 - mx) * (p.1 - my), s.1 + (p.0 - mx) * (p.0 - mx)));
     xy / xx
 }
 
@@ -56,13 +55,22 @@ fn corners_converge_at_the_optimal_rate() {
             let steps = steps(&ran);
             let rate = -slope(&steps, 400.0);
             let wanted = 0.5 * degree as f64;
-            println!("{shape} degree {degree} {estimator}: H1 error like N^-{rate:.3}, {} steps", steps.len());
+            println!(
+                "{shape} degree {degree} {estimator}: H1 error like N^-{rate:.3}, {} steps",
+                steps.len()
+            );
             assert!((rate / wanted - 1.0).abs() < 0.1, "{shape} {degree} {estimator}: {rate}");
             let last = steps.last().expect("a step");
             let efficiency = number(last, "efficiency");
-            assert!((0.5..5.0).contains(&efficiency), "{shape} {degree} {estimator}: efficiency {efficiency}");
+            assert!(
+                (0.5..5.0).contains(&efficiency),
+                "{shape} {degree} {estimator}: efficiency {efficiency}"
+            );
             let reached = number(last, "dofs") / f64::from(dofs);
-            assert!((0.9..1.1).contains(&reached), "{shape} {degree} {estimator}: ends at {reached} of max_dofs");
+            assert!(
+                (0.9..1.1).contains(&reached),
+                "{shape} {degree} {estimator}: ends at {reached} of max_dofs"
+            );
         }
     }
 }
@@ -94,8 +102,7 @@ fn a_tolerance_and_a_limit_of_steps_end_the_loop() {
 /// The value at a point behind the corner: the estimate of its error is the error, and its sign.
 #[test]
 fn goals_are_met() {
-    let exact: f64 = (0.5f64 * 0.5 + 0.25 * 0.25).powf(1.0 / 3.0)
-        * (2.0 / 3.0 * 0.25f64.atan2(-0.5)).sin();
+    let exact: f64 = (0.5f64 * 0.5 + 0.25 * 0.25).powf(1.0 / 3.0) * (2.0 / 3.0 * 0.25f64.atan2(-0.5)).sin();
     let adapt = "estimator = \"goal\"\ngoal = \"behind\"\nmax_dofs = 4000\nmax_steps = 30\n\
                  [[probe]]\nname = \"behind\"\nat = [-0.5, 0.25]\nfield = \"u\"\n";
     let ran = corner("triangle", 1, adapt).solve();
@@ -103,7 +110,11 @@ fn goals_are_met() {
     let last = steps.last().expect("a step");
     let error = exact - number(last, "goal");
     let index = number(last, "goal_error") / error;
-    println!("error of the goal {error:.3e}, estimated {:.3e}, in {} steps", number(last, "goal_error"), steps.len());
+    println!(
+        "error of the goal {error:.3e}, estimated {:.3e}, in {} steps",
+        number(last, "goal_error"),
+        steps.len()
+    );
     assert!(error.abs() < 2e-5, "{error}");
     assert!((0.5..2.0).contains(&index), "effectivity {index}");
 }
