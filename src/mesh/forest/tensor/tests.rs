@@ -138,7 +138,7 @@ fn random_cycles() {
             let mut carried = Carried::new();
             let field = carried.add_nodal(3, 1, nodal(&mesh, 3));
             let ones = carried.add_cell(1, Merge::Mean, vec![1.0; mesh.n_owned_cells()]);
-            for round in 0..4 {
+            for round in 0..if shape == Shape::Quadrilateral { 4 } else { 3 } {
                 let share = if shape == Shape::Quadrilateral { 20 } else { 12 };
                 let marks = marks(&forest, round, share, 60);
                 let changed = forest.adapt(&marks, &mut carried).unwrap();
