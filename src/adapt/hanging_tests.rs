@@ -4,7 +4,7 @@
 use cluster::Comm;
 
 use super::{estimate, goal, transfer};
-use crate::assembly::{Discretisation, Essential, Operator, Prescribed, Problem};
+use crate::assembly::{Discretisation, Essential, Operator, Prescribed};
 use crate::element::{GeometryKind, Shape};
 use crate::law::expr::Expr;
 use crate::law::{Diffusion, Law, Material, Slot};

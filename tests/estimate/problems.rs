@@ -179,6 +179,7 @@ pub fn direct(
         degree: space.degree as u32,
         null: &[],
         near_null: &Vec::new,
+        given: None,
         transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
     };
     let (x, report) = solver::solve(
