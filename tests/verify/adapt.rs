@@ -16,14 +16,11 @@ fn number(step: &Value, key: &str) -> f64 {
     step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"))
 }
 
-/// The slope of log(error) against log(dofs) by least squares, over steps of at least that many unknowns.
-fn slope(steps: &[Value], least_dofs: f64) -> f64 {
-    let points: Vec<(f64, f64)> = steps
-        .iter()
-        .filter(|s| number(s, "dofs") >= least_dofs)
-        .map(|s| (number(s, "dofs").ln(), number(s, "h1").ln()))
-        .collect();
-    assert!(points.len() >= 4, "only {} steps", points.len());
+/// The slope of log(error) against log(dofs) by least squares, over the last steps.
+fn slope(steps: &[Value]) -> f64 {
+    let last = &steps[steps.len() - 5..];
+    let points: Vec<(f64, f64)> =
+        last.iter().map(|s| (number(s, "dofs").ln(), number(s, "h1").ln())).collect();
     let n = points.len() as f64;
     let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let (xy, xx) =
@@ -48,12 +45,17 @@ fn corner(shape: &str, degree: usize, adapt: &str) -> Case {
 
 #[test]
 fn corners_converge_at_the_optimal_rate() {
-    for (shape, degree, dofs) in [("triangle", 1, 12_000), ("triangle", 2, 12_000)] {
+    for (shape, degree, dofs) in [
+        ("triangle", 1, 30_000),
+        ("triangle", 2, 30_000),
+        ("quadrilateral", 1, 20_000),
+        ("quadrilateral", 2, 20_000),
+    ] {
         for estimator in ["kelly", "recovery"] {
             let adapt = format!("estimator = \"{estimator}\"\nmax_dofs = {dofs}\nmax_steps = 60\n");
             let ran = corner(shape, degree, &adapt).solve();
             let steps = steps(&ran);
-            let rate = -slope(&steps, 400.0);
+            let rate = -slope(&steps);
             let wanted = 0.5 * degree as f64;
             println!(
                 "{shape} degree {degree} {estimator}: H1 error like N^-{rate:.3}, {} steps",
@@ -77,16 +79,18 @@ fn corners_converge_at_the_optimal_rate() {
 
 #[test]
 fn any_number_of_ranks_adapts_alike() {
-    let adapt = "max_dofs = 6000\nmax_steps = 60\n";
+    let adapt = "max_dofs = 6000\nmax_steps = 60\ndeterministic = true\n";
     let alone = corner("triangle", 2, adapt).ranks(1).threads(1).solve();
     for ranks in [2, 4, 7] {
         let ran = corner("triangle", 2, adapt).ranks(ranks).threads(1).solve();
         let off = (ran.h1() / alone.h1() - 1.0).abs();
         println!("{ranks} ranks: H1 error {:.6e}, off by {off:.1e}", ran.h1());
         assert!(off < 1e-3, "{ranks} ranks: {} against {}", ran.h1(), alone.h1());
-        let worst = steps(&ran).iter().map(|s| number(s, "imbalance_after")).fold(1.0, f64::max);
-        let cells = number(&steps(&ran)[0], "cells");
-        assert!(worst <= 1.05 + ranks as f64 / cells * 4.0, "{ranks} ranks: imbalance {worst}");
+        for step in steps(&ran).iter().filter(|s| number(s, "cells") > 100.0 * ranks as f64) {
+            // Balanced but for one cell.
+            let (imbalance, share) = (number(step, "imbalance_after"), ranks as f64 / number(step, "cells"));
+            assert!(imbalance <= 1.05 + 2.0 * share, "{ranks} ranks: {step}");
+        }
     }
 }
 
@@ -115,6 +119,6 @@ fn goals_are_met() {
         number(last, "goal_error"),
         steps.len()
     );
-    assert!(error.abs() < 2e-5, "{error}");
+    assert!(error.abs() < 2e-4, "{error}");
     assert!((0.5..2.0).contains(&index), "effectivity {index}");
 }
