@@ -13,13 +13,13 @@ use super::mesh::Loaded;
 use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Times};
 use crate::adapt::estimate::{self, Estimate};
-use crate::adapt::mark::{self, Amount};
+use crate::adapt::mark::{self, Amount, Choice};
 use crate::adapt::transfer;
 use crate::assembly::Problem;
 use crate::case::{Adapt, Estimator, Marking, Rebalance};
-use crate::mesh::Mesh;
 use crate::mesh::facets::Facets;
-use crate::mesh::forest::{Carried, Forest, Mark, Merge};
+use crate::mesh::forest::{Carried, Changed, Forest, Mark, Merge};
+use crate::mesh::{Mesh, MeshError};
 use crate::output::phases::Phases;
 use crate::output::run_json::{AdaptReport, AdaptStep, PartitionReport};
 
@@ -28,9 +28,12 @@ use super::conditions::Conditions;
 /// The loop ends when the unknowns have come this near to the most allowed: a further step would gain nothing.
 const CLOSE: f64 = 0.97;
 
-/// What is known of the unknowns that one marked cell brings, before any was refined: those of its children,
-/// and of the neighbours that keep the mesh conforming.
-const FIRST_GROWTH: f64 = 1.5;
+/// Children that a marked cell may have, those of the neighbours that follow it included, over `2^dim`. With that
+/// many the mesh stays below the limit for sure.
+const MOST_CHILDREN: u32 = 8;
+
+/// How often fewer cells are marked for a mesh below the limit.
+const MOST_TRIES: u32 = 5;
 
 /// Solves on finer and finer meshes until a limit of the case is reached. Collective.
 ///
@@ -45,7 +48,6 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         report: AdaptReport::default(),
         reference: (partition.edge_cut > 0)
             .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
-        growth: None,
         dealt: Dealt {
             imbalance: [partition.imbalance; 2],
             edge_cut: partition.edge_cut,
@@ -70,18 +72,18 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
                 Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
             let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state)?;
             match ended {
-                Ended::Because(reason) => {
+                Some(reason) => {
                     driver.report.stop_reason = reason.to_owned();
                     stage.run.report.adapt = Some(driver.report.clone());
                     solution = Some(stage.finish(problem, state)?);
                 }
-                Ended::Not(marks) => {
+                None => {
                     let mut carried = Carried::new();
                     let values = transfer::to_cells(stage.mesh, stage.space, &state.u, problem.components());
                     let field = carried.add_nodal(case.degree, problem.components(), values);
                     let costs = balance::costs(stage.mesh, stage.space, &times, adapt.deterministic);
                     let costs = carried.add_cell(1, Merge::Mean, costs);
-                    next = Some((marks, carried, field, costs, times));
+                    next = Some((state.indicators, carried, field, costs, times));
                 }
             }
             Ok(())
@@ -89,10 +91,10 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         if let Some(solution) = solution {
             return Ok(solution);
         }
-        let (marks, mut values, field, costs, times) = next.expect("a step ends or goes on");
-        let cells = mesh.n_cells_global;
+        let (indicators, mut values, field, costs, times) = next.expect("a step ends or goes on");
+        let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
-            let changed = forest.adapt(&marks, &mut values)?;
+            let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, dofs)?;
             mesh = forest.mesh()?;
             Ok(changed)
         })?;
@@ -118,14 +120,6 @@ fn seconds(phases: &Phases) -> Times {
     Times { cells: of(&["pattern", "assemble"]), unknowns: of(&["pc_setup", "solve"]) }
 }
 
-/// Whether the loop has ended.
-enum Ended {
-    /// And why, as `run.json` says it.
-    Because(&'static str),
-    /// The marks of owned cells.
-    Not(Vec<Mark>),
-}
-
 /// How the cells of a mesh came to their ranks.
 #[derive(Debug, Clone, Default)]
 struct Dealt {
@@ -148,18 +142,9 @@ struct Driver<'a> {
     report: AdaptReport,
     /// What a partition from scratch cut.
     reference: Option<Reference>,
-    /// Marked cells and unknowns of the mesh before, and unknowns per marked cell that came of it.
-    growth: Option<Growth>,
     dealt: Dealt,
     /// Seconds of the last rebalance that moved nothing, and a byte of the last that did.
     moving: Option<Moving>,
-}
-
-#[derive(Clone, Copy)]
-struct Growth {
-    marked: u64,
-    dofs: u64,
-    per_cell: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -169,7 +154,7 @@ struct Moving {
 }
 
 impl Driver<'_> {
-    /// Estimates the error of a solve, reports it, and decides what comes next. Collective.
+    /// Estimates the error of a solve, reports it, and says why the loop ends, if it does. Collective.
     fn step(
         &mut self,
         stage: &mut Stage,
@@ -178,7 +163,7 @@ impl Driver<'_> {
         conditions: &Conditions,
         facets: &Facets,
         state: &mut State,
-    ) -> Result<Ended, RunError> {
+    ) -> Result<Option<&'static str>, RunError> {
         let mesh = stage.mesh;
         let begin = Instant::now();
         let errors = stage.errors(problem, &state.u)?;
@@ -194,9 +179,6 @@ impl Driver<'_> {
         };
         stage.run.phases.add("estimate", begin.elapsed().as_secs_f64());
         let dofs = stage.run.report.dofs;
-        if let Some(growth) = &mut self.growth {
-            growth.per_cell = (dofs.saturating_sub(growth.dofs)) as f64 / growth.marked.max(1) as f64;
-        }
         let step = self.report.steps.len();
         let mut entry = AdaptStep {
             step: step as u32,
@@ -252,41 +234,58 @@ impl Driver<'_> {
         } else {
             None
         };
-        let ended = match reason {
-            Some(reason) => Ended::Because(reason),
-            None => {
-                let begin = Instant::now();
-                let (marks, n_marked) = self.mark(stage, &state.indicators, dofs);
-                stage.run.phases.add("mark", begin.elapsed().as_secs_f64());
-                note("marked_cells", n_marked.into());
-                Ended::Not(marks)
-            }
-        };
         self.report.steps.push(entry);
         tracing::info!(step, cells = mesh.n_cells_global, dofs, estimate = total, "adapted");
-        Ok(ended)
+        Ok(reason)
     }
 
-    /// Chooses cells to refine: as the case says, but no more than its most unknowns allow. Collective.
-    fn mark(&mut self, stage: &Stage, indicators: &[f64], dofs: u64) -> (Vec<Mark>, u64) {
-        let (comm, mesh) = (stage.comm, stage.mesh);
-        let amount = match self.adapt.marking {
-            Marking::Dorfler(share) => Amount::Share(share),
-            Marking::Fraction(fraction) => Amount::Fraction(fraction),
+    /// Refines the cells of the largest indicators: as many as the case says, or fewer where the mesh would have
+    /// more unknowns than it allows. Collective.
+    fn refine(
+        &mut self,
+        forest: &mut Forest,
+        values: &mut Carried,
+        mesh: &Mesh,
+        indicators: &[f64],
+        dofs: u64,
+    ) -> Result<Changed, MeshError> {
+        let comm = &mesh.comm;
+        let marks = |choice: &Choice| -> Vec<Mark> {
+            choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect()
         };
-        let mut choice = mark::largest(comm, indicators, amount);
-        if let Some(most) = self.adapt.max_dofs {
-            let cells = mesh.n_cells_global.max(1) as f64;
-            let first = FIRST_GROWTH * ((1 << mesh.dim) - 1) as f64 * dofs as f64 / cells;
-            let per_cell = self.growth.map_or(first, |g| g.per_cell.max(0.1));
-            let allowed = (most.saturating_sub(dofs) as f64 / per_cell).max(1.0);
-            if choice.n_global as f64 > allowed {
-                choice = mark::largest(comm, indicators, Amount::Fraction(allowed / cells));
+        let mut choice = mark::largest(
+            comm,
+            indicators,
+            match self.adapt.marking {
+                Marking::Dorfler(share) => Amount::Share(share),
+                Marking::Fraction(fraction) => Amount::Fraction(fraction),
+            },
+        );
+        let cells = mesh.n_cells_global.max(1) as f64;
+        let (dofs, per_cell) = (dofs as f64, dofs as f64 / cells);
+        let most = self.adapt.max_dofs.map_or(f64::INFINITY, |most| most as f64);
+        let mut tries = 0;
+        let changed = loop {
+            let marked = choice.n_global as f64;
+            if dofs + marked * per_cell * f64::from(MOST_CHILDREN << mesh.dim) <= most {
+                break forest.adapt(&marks(&choice), values)?;
             }
+            // How far the closure reaches is known when it is done: on a copy, as the mesh may be too large.
+            let (mut tried, mut carried) = (forest.clone(), values.clone());
+            let changed = tried.adapt(&marks(&choice), &mut carried)?;
+            let would = comm.sum(tried.n_leaves() as u64) as f64 * per_cell;
+            tries += 1;
+            if would <= most || tries == MOST_TRIES || marked <= 1.0 {
+                (*forest, *values) = (tried, carried);
+                break changed;
+            }
+            let fewer = (marked * CLOSE * (most - dofs) / (would - dofs)).min(0.9 * marked).max(1.0);
+            choice = mark::largest(comm, indicators, Amount::Fraction(fewer / cells));
+        };
+        if let Some(step) = self.report.steps.last_mut() {
+            step.extra.insert("marked_cells".to_owned(), choice.n_global.into());
         }
-        self.growth = Some(Growth { marked: choice.n_global, dofs, per_cell: 0.0 });
-        let marks = choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect();
-        (marks, choice.n_global)
+        Ok(changed)
     }
 
     /// Moves cells between ranks where their loads have become uneven. Collective.
