@@ -9,7 +9,7 @@ mod random;
 mod table;
 mod tree;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::Comm;
@@ -77,30 +77,12 @@ fn main() -> ExitCode {
 
 /// Starts this program on so many ranks; whether it ended well.
 fn launch(n_ranks: usize, args: &[String]) -> bool {
-    let mut child = Command::new("mpirun")
-        .args(["--oversubscribe", "-n", &n_ranks.to_string()])
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(args)
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
-        .env("OMPI_MCA_mpi_yield_when_idle", "1")
-        .spawn()
-        .expect("mpirun starts");
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("mpirun can be waited for") {
-            break status;
-        }
-        if start.elapsed() > LIMIT {
-            child.kill().expect("mpirun can be ended");
-            eprintln!("{n_ranks} ranks: not done after {} s", LIMIT.as_secs());
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    if !status.success() {
-        eprintln!("{n_ranks} ranks: {status}");
+    let mut command = testing::this_program(n_ranks);
+    command.args(args);
+    let ended = testing::finish(command, LIMIT);
+    print!("{}", ended.stdout);
+    if !ended.succeeded() {
+        eprintln!("{n_ranks} ranks: {}", ended.text());
     }
-    status.success()
+    ended.succeeded()
 }

@@ -5,8 +5,7 @@
 //! ways. Start at [`Trees::random`], then [`Trees::mesh`]; [`under_mpi`] starts a test again on several ranks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::Comm;
 
@@ -387,58 +386,19 @@ impl Trees {
 }
 
 const LIMIT: Duration = Duration::from_secs(300);
-const INSIDE: &str = "FEMDD_TEST_INSIDE";
-const FIGURES: &str = "figures:";
 
 /// Runs `body` on each of these numbers of ranks: the test, called by its whole name, starts itself again under
 /// `mpirun`. What `body` returned on rank 0 for each.
 pub(crate) fn under_mpi(test: &str, ranks: &[usize], body: impl Fn(&Comm) -> Vec<f64>) -> Vec<Vec<f64>> {
-    if std::env::var_os(INSIDE).is_some() {
+    if testing::is_inside() {
         let session = cluster::init().expect("MPI starts");
         let comm = session.world();
         let figures = body(&comm);
         if comm.is_root() {
-            let bits: Vec<u64> = figures.iter().map(|f| f.to_bits()).collect();
-            println!("\n{FIGURES} {bits:?}");
+            testing::tell(&figures.iter().map(|f| f.to_bits()).collect::<Vec<_>>());
         }
         return Vec::new();
     }
-    let mut all = Vec::new();
-    for &n in ranks {
-        let log = std::env::temp_dir().join(format!(
-            "femdd-{}-{}-{n}",
-            std::process::id(),
-            test.replace("::", "-")
-        ));
-        let file = std::fs::File::create(&log).expect("a log");
-        let mut child = Command::new("mpirun")
-            .args(["--oversubscribe", "-n", &n.to_string()])
-            .arg(std::env::current_exe().expect("this test"))
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .envs([(INSIDE, "1"), ("RAYON_NUM_THREADS", "1")])
-            .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
-            .stdout(file.try_clone().expect("a log"))
-            .stderr(file)
-            .spawn()
-            .expect("mpirun starts");
-        let begin = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("waits") {
-                break Some(status);
-            }
-            if begin.elapsed() > LIMIT {
-                child.kill().expect("kills");
-                child.wait().expect("ends");
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let said = std::fs::read_to_string(&log).expect("a log");
-        std::fs::remove_file(&log).expect("removes the log");
-        assert!(status.is_some_and(|s| s.success()), "{test} on {n} ranks, {status:?}:\n{said}");
-        let line = said.lines().find_map(|line| line.strip_prefix(FIGURES)).expect("figures");
-        let figures = line.trim().trim_matches(['[', ']']).split(", ").filter(|f| !f.is_empty());
-        all.push(figures.map(|f| f64::from_bits(f.parse().expect("a number"))).collect());
-    }
-    all
+    let of = |&n: &usize| testing::figures_of(test, n, 1, LIMIT).into_iter().map(f64::from_bits).collect();
+    ranks.iter().map(of).collect()
 }

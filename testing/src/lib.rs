@@ -155,6 +155,36 @@ pub fn this_test(test: &str, ranks: usize) -> Command {
     command
 }
 
+/// Set in a test that [`figures_of`] has started.
+const INSIDE: &str = "FEMDD_TEST_UNDER_MPIRUN";
+
+/// What stands before the figures that a test tells.
+const FIGURES: &str = "figures:";
+
+/// Whether [`figures_of`] has started this process.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Tells [`figures_of`] what came of it: for one of the ranks.
+pub fn tell(figures: &[u64]) {
+    println!("\n{FIGURES} {figures:?}");
+}
+
+/// What one test of the program that runs tells on so many ranks, with that many threads each.
+///
+/// # Panics
+/// When it fails, or has not ended within the limit.
+pub fn figures_of(test: &str, ranks: usize, threads: usize, limit: Duration) -> Vec<u64> {
+    let mut command = this_test(test, ranks);
+    command.env(INSIDE, "1").env("RAYON_NUM_THREADS", threads.to_string());
+    let ended = finish(command, limit);
+    assert!(ended.succeeded(), "{test} on {ranks} ranks:\n{}", ended.text());
+    let line = ended.stdout.lines().find_map(|line| line.strip_prefix(FIGURES)).expect("figures");
+    let figures = line.trim().trim_matches(['[', ']']).split(", ").filter(|f| !f.is_empty());
+    figures.map(|f| f.parse().expect("a number")).collect()
+}
+
 /// Runs a command to its end or to the time limit, when all its process group is stopped.
 ///
 /// # Panics
