@@ -13,6 +13,7 @@ mod halo;
 mod index_map;
 mod probe;
 mod session;
+pub mod stop;
 mod window;
 
 pub use buckets::Buckets;

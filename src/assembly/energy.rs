@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::lanes::Gathered;
 use super::residuals::Loaded;
-use super::sampler::same_material;
+use super::sampler::by_material;
 use crate::element::GeometryKind;
 use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
 use crate::law::lanes::{Lanes, WIDTH};
@@ -25,7 +25,6 @@ struct Work<const D: usize, const C: usize> {
     /// `[expression][q][lane]`: each component's value, then its slopes.
     exact: Vec<f64>,
     scratch: Scratch,
-    ids: Vec<u32>,
 }
 
 /// This rank's part of the squared energy norm of `u`, or of its difference from `exact` (a component each,
@@ -53,17 +52,12 @@ pub(super) fn square<L: Law<D, C>, const D: usize, const C: usize>(
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved + more, 1);
         let of_task = |work: &mut Work<D, C>, task: usize| {
             let first = task * CELLS_PER_TASK;
-            work.ids.clear();
-            work.ids.extend(first as u32..(first + CELLS_PER_TASK).min(block.n_owned) as u32);
-            let (mut begin, mut sum) = (0, 0.0);
-            while begin < work.ids.len() {
-                let n = same_material(d, b, &work.ids[begin..]);
-                let mut ids = [0u32; WIDTH];
-                ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
-                sum += cells::<L, D, C>(law, d, b, &rules, work, &ids[..n], u, &outputs)
-                    .map_err(|e| e.named::<D>(exact))?;
-                begin += n;
-            }
+            let mut sum = 0.0;
+            by_material(d, b, first..(first + CELLS_PER_TASK).min(block.n_owned), |_, ids| {
+                let found = cells::<L, D, C>(law, d, b, &rules, work, ids, u, &outputs);
+                sum += found.map_err(|e| e.named::<D>(exact))?;
+                Ok(())
+            })?;
             Ok(sum)
         };
         let tasks = (0..block.n_owned.div_ceil(CELLS_PER_TASK)).into_par_iter();

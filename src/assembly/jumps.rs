@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::discretisation::{AssemblyError, Discretisation};
 use super::lanes::Gathered;
 use super::residuals::{Loaded, Task, square_of_scale};
-use super::sampler::same_material;
+use super::sampler::by_material;
 use crate::element::{GeometryKind, Quadrature, Table};
 use crate::law::lanes::{Lanes, Real, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
@@ -117,25 +117,22 @@ fn cell_fluxes<L: Law<D, C>, const D: usize, const C: usize>(
         let mut values = vec![0.0; block.n_cells * C * D];
         let of_task = |work: &mut Work<D, C>, (k, out): (usize, &mut [f64])| {
             let [cells, _] = &mut work.cells;
-            let (mut begin, n_cells) = (0, out.len() / (C * D));
-            let ids: [u32; FACETS_PER_TASK] = std::array::from_fn(|l| (k * FACETS_PER_TASK + l) as u32);
-            while begin < n_cells {
-                let ids = &ids[begin..n_cells];
-                let n = same_material(d, b, ids);
-                cells.gather(d, b, &ids[..n], task.u);
+            let (first, n_cells) = (k * FACETS_PER_TASK, out.len() / (C * D));
+            by_material(d, b, first..first + n_cells, |at, ids| {
+                cells.gather(d, b, ids, task.u);
                 let material = d.material(b, ids[0] as usize);
                 work.loaded[0].load(d.materials, material, cells, &map, d.time, wanted)?;
-                let (inverse, _) = cells.map(d, b, &ids[..n], &map, 0)?;
+                let (inverse, _) = cells.map(d, b, ids, &map, 0)?;
                 let gradient = cells.gradient(&basis, 0, &inverse);
                 let flux = flux(law, &gradient, &work.loaded[0].batch.lanes(0));
-                for (l, out) in out[begin * C * D..(begin + n) * C * D].chunks_exact_mut(C * D).enumerate() {
+                let out = &mut out[at * C * D..(at + ids.len()) * C * D];
+                for (l, out) in out.chunks_exact_mut(C * D).enumerate() {
                     for (out, lanes) in out.iter_mut().zip(flux.as_flattened()) {
                         *out = lanes.as_array()[l];
                     }
                 }
-                begin += n;
-            }
-            Ok(())
+                Ok(())
+            })
         };
         let tasks = values.par_chunks_mut(FACETS_PER_TASK * C * D).enumerate();
         let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();

@@ -15,7 +15,7 @@ use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::lanes::Gathered;
 use super::regions::RegionNodes;
 use super::residuals::Loaded;
-use super::sampler::same_material;
+use super::sampler::by_material;
 use crate::element::{GeometryKind, Table};
 use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
@@ -283,7 +283,6 @@ fn fit_one<const D: usize, const C: usize>(
 struct Work<const D: usize, const C: usize> {
     cells: Gathered<D, C>,
     loaded: Loaded,
-    ids: Vec<u32>,
     /// Hat functions at a point, those of the parent's vertices where a cell hangs.
     hats: Vec<f64>,
     scratch: Vec<f64>,
@@ -319,17 +318,9 @@ fn compare<L: Law<D, C>, const D: usize, const C: usize>(
         let with = Compared { b, rules, hats, corners, points, fits };
         let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
             let first = task * PER_TASK;
-            work.ids.clear();
-            work.ids.extend(first as u32..(first + out.len()) as u32);
-            let mut begin = 0;
-            while begin < out.len() {
-                let n = same_material(d, b, &work.ids[begin..]);
-                let mut ids = [0u32; WIDTH];
-                ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
-                cells::<L, D, C>(law, d, &with, work, &ids[..n], u, &mut out[begin..begin + n])?;
-                begin += n;
-            }
-            Ok(())
+            by_material(d, b, first..first + out.len(), |at, ids| {
+                cells::<L, D, C>(law, d, &with, work, ids, u, &mut out[at..at + ids.len()])
+            })
         };
         let tasks = mine.par_chunks_mut(PER_TASK).enumerate();
         let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();

@@ -12,7 +12,7 @@ use super::constraints::Essential;
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::facets::{FacetLoad, FacetRule};
 use super::lanes::Gathered;
-use super::sampler::same_material;
+use super::sampler::by_material;
 use super::{jumps, outside};
 use crate::element::{GeometryKind, Quadrature, Shape};
 use crate::law::coefficients::Batch as CoefficientBatch;
@@ -194,7 +194,6 @@ pub(super) fn square_of_scale(modulus: Lanes, reaction: Lanes, h: Lanes) -> Lane
 struct Work<const D: usize, const C: usize> {
     cells: Gathered<D, C>,
     loaded: Loaded,
-    ids: Vec<u32>,
 }
 
 impl<L> Task<'_, L> {
@@ -214,17 +213,9 @@ impl<L> Task<'_, L> {
             let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved, 2);
             let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
                 let first = task * CELLS_PER_TASK;
-                work.ids.clear();
-                work.ids.extend(first as u32..(first + out.len()) as u32);
-                let mut begin = 0;
-                while begin < out.len() {
-                    let n = same_material(d, b, &work.ids[begin..]);
-                    let mut ids = [0u32; WIDTH];
-                    ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
-                    self.cells::<D, C>(work, b, &rules, &sloped, &ids[..n], &mut out[begin..begin + n])?;
-                    begin += n;
-                }
-                Ok(())
+                by_material(d, b, first..first + out.len(), |at, ids| {
+                    self.cells::<D, C>(work, b, &rules, &sloped, ids, &mut out[at..at + ids.len()])
+                })
             };
             let tasks = mine.par_chunks_mut(CELLS_PER_TASK).enumerate();
             let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();

@@ -12,10 +12,28 @@ use crate::law::{Law, Part, Point, Quantity};
 use crate::mesh::geometry;
 
 /// How many of `cells` share the first's material, at most eight.
-pub(super) fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
+fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
     let material = |cell: u32| d.material(block, cell as usize);
     let first = material(cells[0]);
     cells.iter().take(WIDTH).take_while(|&&cell| material(cell) == first).count()
+}
+
+/// Visits cells of a block in groups that share a material, at most eight in each: `visit` gets how many cells come
+/// before a group, and the group.
+pub(super) fn by_material<E>(
+    d: &Discretisation,
+    block: usize,
+    cells: std::ops::Range<usize>,
+    mut visit: impl FnMut(usize, &[u32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut begin = cells.start;
+    while begin < cells.end {
+        let ids: [u32; WIDTH] = std::array::from_fn(|lane| (begin + lane) as u32);
+        let n = same_material(d, block, &ids[..WIDTH.min(cells.end - begin)]);
+        visit(begin - cells.start, &ids[..n])?;
+        begin += n;
+    }
+    Ok(())
 }
 
 /// Evaluates quantities at fixed reference points of a block's cells.

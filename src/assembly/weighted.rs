@@ -9,7 +9,7 @@ use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::facets::{FacetLoad, FacetRule, Natural};
 use super::lanes::Gathered;
 use super::residuals::Loaded;
-use super::sampler::same_material;
+use super::sampler::by_material;
 use crate::element::{GeometryKind, Table};
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::{Expr, Points, Scratch};
@@ -30,7 +30,6 @@ struct Work<const D: usize, const C: usize> {
     u: Gathered<D, C>,
     weight: Gathered<D, C>,
     loaded: Loaded,
-    ids: Vec<u32>,
 }
 
 /// `R(u; weight psi_v)` for the hat function `psi_v` of every local node of the space `corners` of degree 1,
@@ -58,18 +57,10 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
         let mut elements = vec![0.0; block.n_owned * n_corners];
         let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
             let (first, n_cells) = (task * PER_TASK, out.len() / n_corners);
-            work.ids.clear();
-            work.ids.extend(first as u32..(first + n_cells) as u32);
-            let mut begin = 0;
-            while begin < n_cells {
-                let n = same_material(d, b, &work.ids[begin..]);
-                let mut ids = [0u32; WIDTH];
-                ids[..n].copy_from_slice(&work.ids[begin..begin + n]);
-                let out = &mut out[begin * n_corners..(begin + n) * n_corners];
-                cells::<L, D, C>(law, d, b, &rules, &hats, work, &ids[..n], u, weight, out)?;
-                begin += n;
-            }
-            Ok(())
+            by_material(d, b, first..first + n_cells, |at, ids| {
+                let out = &mut out[at * n_corners..(at + ids.len()) * n_corners];
+                cells::<L, D, C>(law, d, b, &rules, &hats, work, ids, u, weight, out)
+            })
         };
         let tasks = elements.par_chunks_mut(PER_TASK * n_corners).enumerate();
         let results: Vec<Result<(), AssemblyError>> = tasks.map_init(Work::default, of_task).collect();

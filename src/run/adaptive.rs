@@ -28,8 +28,8 @@ use super::conditions::Conditions;
 /// The loop ends when the unknowns have come this near to the most allowed: a further step would gain nothing.
 const CLOSE: f64 = 0.97;
 
-/// Children that a marked cell may have, those of the neighbours that follow it included, over `2^dim`. With that
-/// many the mesh stays below the limit for sure.
+/// Children that a marked cell may have, those of the neighbours that follow it included, over `2^dim`. Where
+/// so many fit, the mesh is not refined as a copy first.
 const MOST_CHILDREN: u32 = 8;
 
 /// How often fewer cells are marked for a mesh below the limit.
@@ -40,7 +40,7 @@ const MOST_TRIES: u32 = 5;
 /// # Errors
 /// As the steady driver's; a cell that cannot be refined any further.
 pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Solution, RunError> {
-    let (comm, case) = (run.comm, run.case);
+    let case = run.case;
     let Loaded { mut mesh, partition, .. } = loaded;
     let mut forest = run.phases.time("refine", || Forest::new(&mesh))?;
     let mut driver = Driver {
@@ -54,10 +54,13 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             method: partition.method,
             ..Dealt::default()
         },
-        moving: None,
+        seconds_per_byte: None,
     };
     let mut carried: Option<(Carried, usize)> = None;
-    let mut facets = run.phases.time("estimate", || Facets::new(&mesh));
+    // The other estimators, on one rank, look at no facets.
+    let looks = adapt.estimator == Estimator::Kelly || run.comm.size() > 1;
+    let find = |mesh: &Mesh| if looks { Facets::new(mesh) } else { Facets::default() };
+    let mut facets = run.phases.time("estimate", || find(&mesh));
     loop {
         let mut next = None;
         let mut solution = None;
@@ -100,9 +103,10 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
         let begin = Instant::now();
-        facets = Facets::new(&mesh);
+        facets = find(&mesh);
         let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, &times)?;
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
+        run.phases.count("rebalance");
         run.report.partition = Some(PartitionReport {
             imbalance: dealt.imbalance[1],
             edge_cut: dealt.edge_cut,
@@ -110,7 +114,6 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         });
         driver.dealt = dealt;
         carried = Some((values, field));
-        comm.take_counters();
     }
 }
 
@@ -143,14 +146,8 @@ struct Driver<'a> {
     /// What a partition from scratch cut.
     reference: Option<Reference>,
     dealt: Dealt,
-    /// Seconds of the last rebalance that moved nothing, and a byte of the last that did.
-    moving: Option<Moving>,
-}
-
-#[derive(Clone, Copy)]
-struct Moving {
-    fixed_seconds: f64,
-    seconds_per_byte: f64,
+    /// What the last rebalance took for each byte of the rank that sent most.
+    seconds_per_byte: Option<f64>,
 }
 
 impl Driver<'_> {
@@ -168,6 +165,7 @@ impl Driver<'_> {
         let begin = Instant::now();
         let errors = stage.errors(problem, &state.u)?;
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
+        stage.run.phases.count("output");
         let (begin, before) = (Instant::now(), seconds(stage.run.phases));
         let Estimated { indicators, total, error_of_goal } =
             estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
@@ -180,6 +178,7 @@ impl Driver<'_> {
         // A dual problem's solve is in the solver's phases.
         let dual = seconds(stage.run.phases).total() - before.total();
         stage.run.phases.add("estimate", begin.elapsed().as_secs_f64() - dual);
+        stage.run.phases.count("estimate");
         let dofs = stage.run.report.dofs;
         let step = self.report.steps.len();
         let mut entry = AdaptStep {
@@ -221,6 +220,7 @@ impl Driver<'_> {
                 note("fallback", fallback.clone().into());
             }
         }
+        state.errors = errors;
         state.indicators = indicators;
         let over = self.adapt.max_dofs.is_some_and(|most| dofs as f64 >= CLOSE * most as f64);
         let reason = if state.failure.is_some() {
@@ -326,11 +326,11 @@ impl Driver<'_> {
             dimensions: mesh.dim as u32,
             ..StealOptions::default()
         };
-        let cost = self.moving.map(|moving| Cost {
+        let cost = self.seconds_per_byte.map(|seconds_per_byte| Cost {
             solve_seconds: times.total(),
             solves: 1.0,
-            seconds_per_byte: moving.seconds_per_byte,
-            fixed_seconds: moving.fixed_seconds,
+            seconds_per_byte,
+            fixed_seconds: 0.0,
         });
         let found =
             partition::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
@@ -353,8 +353,7 @@ impl Driver<'_> {
             *facets = Facets::new(mesh);
             dealt.moved_bytes = comm.sum(moved.bytes);
             let seconds = comm.max(begin.elapsed().as_secs_f64());
-            let most = comm.max(moved.bytes).max(1) as f64;
-            self.moving = Some(Moving { fixed_seconds: 0.0, seconds_per_byte: seconds / most });
+            self.seconds_per_byte = Some(seconds / comm.max(moved.bytes).max(1) as f64);
         }
         Ok(dealt)
     }

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) places: Vec<Location>,
     /// Whether nothing is free: no null space.
     pub(super) held: bool,
+    /// Errors against the exact solution, where a driver has computed them.
+    pub(super) errors: Option<ErrorsReport>,
     /// Squares of the error indicators of owned cells; empty where none were computed.
     pub(super) indicators: Vec<f64>,
     /// When the solver did not converge.
@@ -309,7 +311,17 @@ impl Stage<'_, '_> {
         });
 
         let held = null.is_empty();
-        Ok(State { u, constraints, pattern, coordinates, places, held, indicators: Vec::new(), failure })
+        Ok(State {
+            u,
+            constraints,
+            pattern,
+            coordinates,
+            places,
+            held,
+            errors: None,
+            indicators: Vec::new(),
+            failure,
+        })
     }
 
     /// Solves a linear system of the case's law; owned entries, and how it went. Collective.
@@ -405,14 +417,18 @@ impl Stage<'_, '_> {
         let (comm, case, space) = (self.comm, self.case, self.space);
         let c = problem.components();
         let n_owned = space.map.n_owned();
-        let State { mut u, constraints, pattern, coordinates, places, indicators, failure, .. } = state;
+        let State { mut u, constraints, pattern, coordinates, places, errors, indicators, failure, .. } =
+            state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
         let begin = Instant::now();
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
-        self.run.report.errors = self.errors(problem, &u)?;
+        self.run.report.errors = match errors {
+            Some(errors) => Some(errors),
+            None => self.errors(problem, &u)?,
+        };
         let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
         self.run.report.probes = results.probes(&places)?;
         self.run.report.integrals = results.integrals()?;
