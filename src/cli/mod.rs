@@ -10,6 +10,7 @@ mod logs;
 mod mesh;
 mod mesh_info;
 mod run;
+mod slurm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
