@@ -349,17 +349,6 @@ impl Job {
         self.fields(name).swap_remove(0)
     }
 
-    /// Its state, such as `RUNNING`.
-    pub fn state(&self) -> String {
-        self.field("JobState")
-    }
-
-    /// Waits until it is in a state.
-    pub fn wait_for(&self, state: &str, limit: Duration) {
-        let what = format!("job {} is {state}", self.id);
-        self.cluster.wait_until(&what, limit, || self.state() == state);
-    }
-
     /// Waits for its end: the states of its tasks then, and the largest exit code.
     pub fn wait(&self, limit: Duration) -> (String, i32) {
         const NOT_OVER: [&str; 6] =

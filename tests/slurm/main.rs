@@ -1,12 +1,13 @@
 //! The scripts of `slurm/` and femdd itself in a real SLURM of four nodes on this machine.
 //!
 //! `FEMDD_SLURM=off` goes without. Start at [`cluster::Cluster`]; the tests are in `jobs` (single runs, arrays, GPUs),
-//! `launch` (what femdd does in a job without `mpirun`), and `requeue` (time limits and dead nodes).
+//! `launch` (what femdd does in a job without `mpirun`), `requeue` (time limits and dead nodes), and `scaling`.
 
 mod cluster;
 mod jobs;
 mod launch;
 mod requeue;
+mod scaling;
 
 use std::path::Path;
 use std::time::Duration;
