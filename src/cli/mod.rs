@@ -80,9 +80,12 @@ pub struct RunArgs {
     /// The output directory, instead of the case's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Go on from a checkpoint.
+    /// Go on from a checkpoint; `auto`: from the newest in the output directory, afresh if there is none.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
+    /// Write a checkpoint and stop before that much time is over, as 55min, 2h or 90s.
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
     /// Not there yet: a trace of all ranks.
     #[arg(long, hide = true)]
     trace: bool,

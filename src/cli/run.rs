@@ -1,5 +1,7 @@
 //! `femdd run`: solves a case, under a launcher or starting one itself.
 
+use std::time::Duration;
+
 use cluster::Comm;
 
 use super::{RunArgs, launch, slurm};
@@ -9,7 +11,7 @@ use crate::run::{self, RunError};
 
 /// What the command line has and this version does not.
 fn not_yet(args: &RunArgs) -> Option<&'static str> {
-    let asked = [(args.trace, "--trace"), (args.report, "--report"), (args.restart.is_some(), "--restart")];
+    let asked = [(args.trace, "--trace"), (args.report, "--report")];
     asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
 }
 
@@ -24,6 +26,12 @@ pub fn main(args: &RunArgs) -> i32 {
     if args.case.is_none() {
         if launch::local_rank() == 0 {
             eprintln!("error: which case? femdd run CASE.toml");
+        }
+        return 2;
+    }
+    if let Err(message) = time_limit(args) {
+        if launch::local_rank() == 0 {
+            eprintln!("error: {message}");
         }
         return 2;
     }
@@ -59,6 +67,8 @@ pub fn main(args: &RunArgs) -> i32 {
     }
     // MPI sets it too as it starts.
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
+    // Before MPI starts: a signal may come at any time.
+    cluster::stop::install();
     launch::on_ranks(|comm| match tasks {
         Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
         _ => solve(comm, args),
@@ -71,6 +81,16 @@ fn refuse(tasks: usize) -> i32 {
         eprintln!("error: {}", slurm::no_pmi(tasks));
     }
     3
+}
+
+/// The time that `--time-limit` gives the run.
+fn time_limit(args: &RunArgs) -> Result<Option<Duration>, String> {
+    let Some(text) = &args.time_limit else { return Ok(None) };
+    match crate::case::seconds(text) {
+        // A century is no limit, and longer ones do not fit a clock.
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.min(3e9)))),
+        None => Err(format!("--time-limit {text}: expected a number and a unit, as 90s, 55min, 2h or 1d")),
+    }
 }
 
 fn load(args: &RunArgs) -> Result<Case, RunError> {
@@ -110,7 +130,13 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
-    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
+    let restart = args.restart.as_ref().map(|file| match file.to_str() {
+        Some("auto") => run::Restart::Auto,
+        _ => run::Restart::File(file.clone()),
+    });
+    // Checked before.
+    let time_limit = time_limit(args).unwrap_or_default();
+    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false, restart, time_limit };
     let outcome = run::run_case(comm, &case, &options)?;
     drop(session);
     if comm.is_root() {

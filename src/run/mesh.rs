@@ -71,7 +71,7 @@ pub fn groups_named(groups: &[Group], dim: Option<usize>, name: &str) -> Vec<u16
 }
 
 /// Pairs of groups that the case's periodic conditions join, checked against the mesh's groups.
-fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
+pub(super) fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
     let mut pairs = Vec::new();
     for boundary in &case.boundaries {
         for condition in &boundary.conditions {

@@ -3,6 +3,7 @@
 //! Imports every room to its left. Start at [`run_case`].
 
 mod adaptive;
+mod checkpoint;
 pub mod conditions;
 pub mod error;
 mod goals;
@@ -10,6 +11,7 @@ mod level;
 mod materials;
 pub mod mesh;
 pub mod mesh_files;
+mod restart;
 mod results;
 pub mod singular;
 pub mod sizes;
@@ -18,4 +20,5 @@ mod stage;
 mod steady;
 
 pub use error::{Kind, RunError};
+pub use restart::Restart;
 pub use steady::{Options, Outcome, run_case};

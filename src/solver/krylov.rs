@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec};
+use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec, Watch};
 
 use super::assembled::{Stored, null_space};
 use super::cg::{self, Work};
@@ -104,7 +104,7 @@ pub(super) fn run(
     method: &Method,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
     let user = task.options.petsc.trim();
@@ -116,7 +116,7 @@ pub(super) fn run(
         let _applied = Applied::new(method.petsc_options(system, task.options))?;
         let null = null_space(system, task.null.to_vec())?;
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
-        return petsc(system, mat, None, task, x, progress, began);
+        return petsc(system, mat, None, task, x, watch, began);
     }
     let multigrid = match multigrid(system, stored, method) {
         Ok(multigrid) => multigrid,
@@ -135,7 +135,7 @@ pub(super) fn run(
     };
     // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
     if method.is_cg() && ::petsc::options_left()?.is_empty() {
-        return Ok(ours(system, stored, multigrid, task, x, progress, began.elapsed()));
+        return Ok(ours(system, stored, multigrid, task, x, watch, began.elapsed()));
     }
     let _applied = Applied::new(method.petsc_options(system, task.options))?;
     let operator = std::rc::Rc::clone(stored.operator());
@@ -145,7 +145,7 @@ pub(super) fn run(
     })?;
     mat.set_symmetric(system.problem.symmetric)?;
     mat.set_null_space(null_space(system, task.null.to_vec())?.as_ref())?;
-    petsc(system, &mat, Some(multigrid), task, x, progress, began)
+    petsc(system, &mat, Some(multigrid), task, x, watch, began)
 }
 
 /// Sets up our multigrid; the error is a sentence. Collective, and so is its error.
@@ -188,7 +188,7 @@ fn ours(
     mut multigrid: Multigrid,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
     set_up: Duration,
 ) -> Outcome {
     let began = Instant::now();
@@ -209,7 +209,7 @@ fn ours(
             norm,
             restarts.watched,
             task.max_iterations - before,
-            &mut |it, r| progress(before + it, r / task.norm),
+            &mut |it, r, iterate| watch(before + it, r / task.norm, iterate),
         );
         iterations += ended.iterations;
         norm = work.residual(operator, task.b, x);
@@ -235,7 +235,7 @@ fn petsc(
     multigrid: Option<Multigrid>,
     task: &Task,
     solution: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
     began: Instant,
 ) -> Result<Outcome, Error> {
     let comm = system.comm.raw();
@@ -262,7 +262,8 @@ fn petsc(
     let mut outcome;
     loop {
         let before = iterations;
-        outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
+        outcome =
+            ksp.solve_watched(&b, &mut x, &mut |it, r, iterate| watch(before + it, r / task.norm, iterate))?;
         iterations += outcome.iterations;
         mat.mult(&x, &mut residual)?;
         residual.aypx(-1.0, &b)?;
