@@ -12,6 +12,7 @@ mod exchange;
 mod halo;
 mod index_map;
 mod probe;
+pub mod profile;
 mod session;
 pub mod stop;
 mod window;
