@@ -16,6 +16,7 @@ pub mod monitor;
 mod names;
 pub mod place;
 mod probe;
+pub mod profile;
 mod session;
 pub mod stop;
 mod window;

@@ -78,8 +78,11 @@ pub struct RunArgs {
     /// Go on from a checkpoint.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
-    /// Not there yet: a trace of all ranks.
-    #[arg(long, hide = true)]
+    /// Show where the time went, by span, and what to try; PETSc's log included.
+    #[arg(long)]
+    profile: bool,
+    /// As --profile, and write trace.json, for Perfetto or Chrome: every span of every rank and thread.
+    #[arg(long)]
     trace: bool,
     /// Not there yet: a page with the results.
     #[arg(long, hide = true)]

@@ -4,11 +4,13 @@
 //! plain arrays. Start at [`vtkhdf::create`] for the solution, [`run_json::RunReport`] for `run.json`,
 //! [`mesh_store`] for partitioned meshes, [`hdf`] for how any of them reach the disk.
 
+pub mod bottlenecks;
 pub mod csv;
 mod error;
 pub mod hdf;
 pub mod mesh_store;
 pub mod phases;
+pub mod profile;
 pub mod run_json;
 pub mod terminal;
 pub mod vtkhdf;

@@ -49,6 +49,7 @@ fn rows(
 /// # Errors
 /// Sizes beyond PETSc's index type; PETSc's own.
 fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) -> Result<Mat, Error> {
+    let _span = tracing::debug_span!("matrix to petsc").entered();
     let block = matrix.block;
     let n_owned = map.n_owned();
     let both = rows(&pattern.diag_ptr, &pattern.diag_col, matrix.diag, block, u64::from).and_then(|diag| {
