@@ -298,7 +298,7 @@ fn calibrate(args: &CalibrateArgs) -> i32 {
                 eprintln!("error: --ranks needs at least 1");
                 2
             }
-            _ => launch::mpirun(ranks).unwrap_or_else(|error| {
+            _ => launch::mpirun(ranks, 1).unwrap_or_else(|error| {
                 eprintln!("error: mpirun cannot be started ({error}): use --ranks 1");
                 3
             }),

@@ -1,6 +1,7 @@
 //! `femdd run`: solves a case, under a launcher or starting one itself.
 
-use cluster::Comm;
+use cluster::place::{Machine, Place};
+use cluster::{Comm, monitor};
 
 use super::{RunArgs, launch};
 use crate::case::Case;
@@ -29,7 +30,7 @@ pub fn main(args: &RunArgs) -> i32 {
         return 2;
     }
     if !cluster::under_launcher() {
-        let ranks = match (args.ranks, load(args)) {
+        let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
                 eprint!("{}", error.text());
                 return error.kind.exit_code();
@@ -38,11 +39,11 @@ pub fn main(args: &RunArgs) -> i32 {
                 eprintln!("error: --ranks needs at least 1");
                 return 2;
             }
-            (Some(n), _) => n,
-            (None, Ok(case)) => launch::choose_ranks(&case),
+            (Some(n), Ok(case)) => (n, args.threads.or(case.performance.threads)),
+            (None, Ok(case)) => (launch::choose_ranks(&case), args.threads.or(case.performance.threads)),
         };
         if ranks > 1 {
-            return match launch::mpirun(ranks) {
+            return match launch::mpirun(ranks, threads.unwrap_or(1)) {
                 Ok(code) => code,
                 Err(error) => {
                     eprintln!(
@@ -89,7 +90,19 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             case
         }
     };
-    let threads = threads(comm, args, &case);
+    let place = Place::find();
+    let machine = Machine::gather(comm, &place);
+    let threads = threads(&machine, args, &case);
+    let machine = machine.with_threads(threads);
+    if comm.is_root() && !args.quiet {
+        machine.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+    let watched = monitor::Options {
+        memory_limit: args.memory_limit.or(case.performance.memory_limit),
+        metrics: args.metrics.clone(),
+        case: case.name.clone(),
+    };
+    let _watching = monitor::start(comm, &place, &watched);
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
@@ -98,7 +111,14 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
         cluster::profile::start(cluster::profile::Settings { events });
     }
-    let options = run::Options { threads, petsc, quiet: args.quiet, profile: details, ..Default::default() };
+    let options = run::Options {
+        threads,
+        petsc,
+        quiet: args.quiet,
+        profile: details,
+        machine: Some(machine),
+        ..Default::default()
+    };
     let mut outcome = run::run_case(comm, &case, &options)?;
     drop(session);
     if comm.is_root() {
@@ -123,10 +143,7 @@ fn petsc_options(args: &RunArgs) -> String {
 }
 
 /// Threads a rank: as asked for, or the cores that the ranks of this node leave each.
-fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
-    if let Some(n) = args.threads.or(case.performance.threads) {
-        return n.max(1);
-    }
-    let on_node = comm.ranks_on_node();
-    (launch::physical_cores() / on_node).max(1)
+fn threads(machine: &Machine, args: &RunArgs, case: &Case) -> usize {
+    let asked = args.threads.or(case.performance.threads);
+    asked.unwrap_or(machine.cores_per_rank as usize).max(1)
 }
