@@ -76,7 +76,7 @@ pub(super) fn pieces<'a>(
     let mut pieces = Vec::with_capacity(n);
     let mut begin = 0;
     for k in 1..=n {
-        let target = pattern.diag_col.len() * k / n;
+        let target = pattern.diag_ptr[pattern.n_rows] * k / n;
         let end = if k == n {
             pattern.n_rows
         } else {

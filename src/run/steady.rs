@@ -1,6 +1,5 @@
 //! The steady driver: mesh, space, conditions, matrix, solve, reports.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use cluster::Comm;
@@ -285,7 +284,7 @@ impl Context<'_> {
         self.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.progress.phase("assembling");
-        let pattern = Rc::new(self.phases.time("pattern", || Pattern::new(space)));
+        let mut pattern = self.phases.time("pattern", || Pattern::new(space));
         let begin = Instant::now();
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
@@ -324,7 +323,7 @@ impl Context<'_> {
         let solved = solver::solve(
             comm,
             (&space.map, &space.halo),
-            &pattern,
+            &mut pattern,
             matrix,
             &solver::Problem {
                 symmetric: materials.symmetric,

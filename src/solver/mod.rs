@@ -17,7 +17,6 @@ mod report;
 mod transfer;
 mod vectors;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{Comm, Halo, IndexMap};
@@ -88,7 +87,6 @@ struct System<'a> {
     comm: &'a Comm,
     map: &'a IndexMap,
     halo: &'a Halo,
-    pattern: &'a Rc<Pattern>,
     problem: &'a Problem<'a>,
     /// Unknowns at a node.
     block: usize,
@@ -108,7 +106,8 @@ struct System<'a> {
 ///
 /// Collective: `problem` and `options` are the same on all ranks.
 ///
-/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one.
+/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one. The pattern may lose its
+/// columns; its offsets stay.
 ///
 /// # Errors
 /// A method that does not exist, is not supported yet or does not suit the matrix; a failing PETSc call.
@@ -116,7 +115,7 @@ struct System<'a> {
 pub fn solve(
     comm: &Comm,
     (map, halo): (&IndexMap, &Halo),
-    pattern: &Rc<Pattern>,
+    pattern: &mut Pattern,
     matrix: Matrix,
     problem: &Problem,
     mut b: Vec<f64>,
@@ -125,7 +124,7 @@ pub fn solve(
 ) -> Result<(Vec<f64>, Report), Error> {
     let block = matrix.block;
     let (n_owned, n_global) = (map.n_owned() * block, map.n_global() * block as u64);
-    let system = System { comm, map, halo, pattern, problem, block, n_owned, n_global };
+    let system = System { comm, map, halo, problem, block, n_owned, n_global };
     let mut candidates = choose::candidates(&system, options)?;
     if comm.any(b.len() != n_owned) {
         return Err(Error::Length { n_owned, b: b.len() });
@@ -147,7 +146,7 @@ pub fn solve(
         return Ok((b, report));
     }
 
-    let mut stored = Stored::new(&system, pattern, matrix);
+    let mut stored = Stored::new(pattern, matrix);
     let mut best: Option<(Report, Vec<f64>)> = None;
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
