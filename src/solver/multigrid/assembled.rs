@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, map, rows};
-use super::rows::Rows;
+use super::rows::{Columns, Rows};
 use crate::assembly::{Matrix, Pattern};
 
 /// A matrix of owned rows in double precision: owned and ghost columns apart in its values, together in its columns.
@@ -76,10 +76,15 @@ impl Assembled {
             map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(root).collect::<Vec<_>>()).concat();
         roots.resize(n_local, 0.0);
         halo.forward(&mut roots, 1);
-        // What is no number stays, to be seen.
+        let largest = roots.iter().fold(0.0, |all: f64, root| all.max(*root));
+        // Most are larger than any bound of their row: the column's need not be read. What is no number stays, to be
+        // seen.
         let keeps = |row: usize, column: u32, size: f64| {
-            let bound = ROUND_OFF * roots[row] * roots[column as usize];
-            column as usize == row || size > bound || size.is_nan()
+            let root = ROUND_OFF * roots[row];
+            column as usize == row
+                || size > root * largest
+                || size > root * roots[column as usize]
+                || size.is_nan()
         };
         let kept = |row: usize, columns: &[u32], values: &[f64]| {
             let kept = |(k, c): &(usize, &u32)| keeps(row, **c, size::<B>(values, columns.len(), *k));
@@ -210,7 +215,7 @@ impl<const N: usize> Rows<N> for Assembled {
         }
     }
 
-    fn columns(&self) -> Option<(&Arc<Vec<u32>>, &Arc<Vec<u32>>)> {
+    fn columns(&self) -> Option<Columns<'_>> {
         Some((&self.ptr, &self.col))
     }
 }

@@ -11,6 +11,9 @@ use cluster::Halo;
 use super::csr::Csr;
 use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
 
+/// Row offsets and columns, to be shared.
+pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>);
+
 /// Rows of blocks of `N` by `N` values.
 pub(super) trait Rows<const N: usize>: Sync {
     /// The number of rows.
@@ -23,7 +26,7 @@ pub(super) trait Rows<const N: usize>: Sync {
     fn visit(&self, row: usize, f: impl FnMut(u32, &[[f64; N]; N]));
 
     /// Row offsets and columns of all entries, if they can be shared.
-    fn columns(&self) -> Option<(&Arc<Vec<u32>>, &Arc<Vec<u32>>)> {
+    fn columns(&self) -> Option<Columns<'_>> {
         None
     }
 }

@@ -14,7 +14,7 @@ use super::galerkin::{self, Coarse};
 use super::level::{Below, Down, Level, Nodes};
 use super::parallel::max;
 use super::prolongation::{Prolongation, Raw, smoothed};
-use super::rows::{Kept, Rows, Wide, level};
+use super::rows::{Columns, Kept, Rows, Wide, level};
 use super::smoother::largest_eigenvalue;
 use super::tentative::Tentative;
 use super::{Error, Options, Transfer};
@@ -72,7 +72,7 @@ impl<const N: usize> Rows<N> for Source<'_> {
         }
     }
 
-    fn columns(&self) -> Option<(&Arc<Vec<u32>>, &Arc<Vec<u32>>)> {
+    fn columns(&self) -> Option<Columns<'_>> {
         match self {
             Source::Assembled(source) => Rows::<N>::columns(*source),
             Source::Wide(_) => None,

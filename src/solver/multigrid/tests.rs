@@ -413,7 +413,7 @@ fn round_off_of_zero_is_dropped() {
                 let owned = p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]].to_vec();
                 let ghosts = p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]].to_vec();
                 for column in owned.into_iter().chain(ghosts) {
-                    let is_noise = column as usize != row && (column as usize + row) % 3 == 0;
+                    let is_noise = column as usize != row && (column as usize + row).is_multiple_of(3);
                     let mut sum = 0.0;
                     for (a, b) in (0..block).flat_map(|a| (0..block).map(move |b| (a, b))) {
                         let entry = problem.entry(row, column, a, b);
