@@ -118,7 +118,7 @@ impl Stage<'_, '_> {
                 null: &[],
                 given: None,
             };
-            let (z, how) = self.linear(&system, linear.matrix, linear.rhs).map_err(Failed::Run)?;
+            let (z, how) = self.linear(system, linear.matrix, linear.rhs).map_err(Failed::Run)?;
             if !how.converged {
                 let warning = format!(
                     "the dual problem did not converge: relative residual {:.1e} after {} iterations of {}",

@@ -3,7 +3,6 @@
 //! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and
 //! [`Stage::finish`] are what drivers call then.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use cluster::Comm;
@@ -51,7 +50,8 @@ pub(super) struct State {
     /// The solution, ghosts included, Cartesian.
     pub(super) u: Vec<f64>,
     pub(super) constraints: Constraints,
-    pub(super) pattern: Rc<Pattern>,
+    /// Without its columns, where the solve used them up.
+    pub(super) pattern: Pattern,
     /// Of all local nodes.
     pub(super) coordinates: Vec<[f64; 3]>,
     /// Where the case's probes lie.
@@ -84,7 +84,8 @@ pub(super) struct System<'s> {
     /// Of all local nodes of the space.
     pub(super) coordinates: &'s [[f64; 3]],
     pub(super) constraints: &'s Constraints,
-    pub(super) pattern: &'s Rc<Pattern>,
+    /// The solve may use up its columns.
+    pub(super) pattern: &'s mut Pattern,
     pub(super) symmetric: bool,
     /// Its null space.
     pub(super) null: &'s [Vec<f64>],
@@ -243,7 +244,7 @@ impl Stage<'_, '_> {
         self.run.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.run.progress.phase("assembling");
-        let pattern = Rc::new(self.run.phases.time("pattern", || Pattern::new(space)));
+        let mut pattern = self.run.phases.time("pattern", || Pattern::new(space));
         let begin = Instant::now();
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
@@ -278,12 +279,12 @@ impl Stage<'_, '_> {
             space,
             coordinates: &coordinates,
             constraints: &constraints,
-            pattern: &pattern,
+            pattern: &mut pattern,
             symmetric: materials.symmetric,
             null: &null,
             given: start.as_deref(),
         };
-        let (change, how) = self.linear(&system, matrix, rhs)?;
+        let (change, how) = self.linear(system, matrix, rhs)?;
         let (method, residual) = (how.method.as_str(), how.relative_residual);
         tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
         let mut change = change;
@@ -330,12 +331,12 @@ impl Stage<'_, '_> {
     /// As [`solver::solve`]'s, pointing into the case.
     pub(super) fn linear(
         &mut self,
-        system: &System,
+        system: System,
         matrix: Matrix,
         rhs: Vec<f64>,
     ) -> Result<(Vec<f64>, solver::Report), RunError> {
         let (comm, case, mesh) = (self.comm, self.case, self.mesh);
-        let &System { space, coordinates, constraints, pattern, symmetric, null, given } = system;
+        let System { space, coordinates, constraints, pattern, symmetric, null, given } = system;
         let c = matrix.block;
         let line = self.run.progress.phase("solving");
         let elastic = case.physics.law == Law::Elasticity;

@@ -118,7 +118,8 @@ pub(super) fn run(
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
         return petsc(system, mat, None, task, x, progress, began);
     }
-    let multigrid = match multigrid(system, stored, method) {
+    let made = stored.make_ours(system).map_err(|error| error.to_string());
+    let multigrid = match made.and_then(|()| multigrid(system, stored, method)) {
         Ok(multigrid) => multigrid,
         Err(error) => {
             return Ok(Outcome {
@@ -157,7 +158,6 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
         comm: system.comm,
         map: system.map,
         halo: system.halo,
-        pattern: system.pattern,
         matrix: operator.matrix(),
         near_null,
         transfer,

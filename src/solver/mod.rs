@@ -19,7 +19,6 @@ mod report;
 mod transfer;
 mod vectors;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{Comm, Halo, IndexMap};
@@ -93,7 +92,6 @@ struct System<'a> {
     comm: &'a Comm,
     map: &'a IndexMap,
     halo: &'a Halo,
-    pattern: &'a Rc<Pattern>,
     problem: &'a Problem<'a>,
     /// Unknowns at a node.
     block: usize,
@@ -113,7 +111,8 @@ struct System<'a> {
 ///
 /// Collective: `problem` and `options` are the same on all ranks.
 ///
-/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one.
+/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one. The pattern may lose its
+/// columns; its offsets stay.
 ///
 /// # Errors
 /// A method that does not exist, is not supported yet or does not suit the matrix; a failing PETSc call.
@@ -121,7 +120,7 @@ struct System<'a> {
 pub fn solve(
     comm: &Comm,
     (map, halo): (&IndexMap, &Halo),
-    pattern: &Rc<Pattern>,
+    pattern: &mut Pattern,
     matrix: Matrix,
     problem: &Problem,
     mut b: Vec<f64>,
@@ -130,7 +129,7 @@ pub fn solve(
 ) -> Result<(Vec<f64>, Report), Error> {
     let block = matrix.block;
     let (n_owned, n_global) = (map.n_owned() * block, map.n_global() * block as u64);
-    let system = System { comm, map, halo, pattern, problem, block, n_owned, n_global };
+    let system = System { comm, map, halo, problem, block, n_owned, n_global };
     let mut candidates = choose::candidates(&system, options)?;
     if comm.any(b.len() != n_owned) {
         return Err(Error::Length { n_owned, b: b.len() });
@@ -152,17 +151,19 @@ pub fn solve(
         return Ok((b, report));
     }
 
-    let mut stored = Stored::new(&system, pattern, matrix);
     let norm = match problem.given {
         None => norm_b,
         Some(given) => {
-            let mut whole = vec![0.0; n_owned];
-            stored.borrow().apply(given, &mut whole);
+            let mut known = given.to_vec();
+            known.resize(map.n_local() * block, 0.0);
+            halo.forward(&mut known, block);
+            let mut whole = matrix.product(pattern, &known);
             whole.iter_mut().zip(&b).for_each(|(whole, b)| *whole += b);
             remove(&null, &mut sums, &mut whole);
             sums.norm(&whole)
         }
     };
+    let mut stored = Stored::new(pattern, matrix);
     let mut best: Option<(Report, Vec<f64>)> = None;
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
