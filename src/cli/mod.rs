@@ -9,6 +9,7 @@ mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod report;
 mod run;
 
 use std::ffi::OsString;
@@ -47,6 +48,8 @@ enum Command {
     /// Measure runs, compare them, and say what they must cost at least.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Make one page of HTML out of what a run left.
+    Report(report::ReportArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -56,7 +59,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 4] = ["scale", "plan", "study", "report"];
+const NOT_YET: [&str; 3] = ["scale", "plan", "study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -81,8 +84,8 @@ pub struct RunArgs {
     /// Not there yet: a trace of all ranks.
     #[arg(long, hide = true)]
     trace: bool,
-    /// Not there yet: a page with the results.
-    #[arg(long, hide = true)]
+    /// Make a page of what the run did, report.html in the output directory.
+    #[arg(long)]
     report: bool,
     /// Print nothing but errors.
     #[arg(long, short)]
@@ -134,6 +137,7 @@ pub fn main() -> i32 {
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
         Some(Command::Bench(command)) => bench::main(&command),
+        Some(Command::Report(args)) => report::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),
