@@ -9,6 +9,7 @@ mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod report;
 mod run;
 mod scale;
 
@@ -51,6 +52,8 @@ enum Command {
     /// Scaling studies of a case: more ranks, a mesh that grows with them, or a growing mesh; here or through SLURM.
     #[command(subcommand)]
     Scale(scale::ScaleCommand),
+    /// Make one page of HTML out of what a run left.
+    Report(report::ReportArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -60,7 +63,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 3] = ["plan", "study", "report"];
+const NOT_YET: [&str; 2] = ["plan", "study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -85,8 +88,8 @@ pub struct RunArgs {
     /// Not there yet: a trace of all ranks.
     #[arg(long, hide = true)]
     trace: bool,
-    /// Not there yet: a page with the results.
-    #[arg(long, hide = true)]
+    /// Make a page of what the run did, report.html in the output directory.
+    #[arg(long)]
     report: bool,
     /// Print nothing but errors.
     #[arg(long, short)]
@@ -139,6 +142,7 @@ pub fn main() -> i32 {
         Some(Command::Mesh(command)) => mesh::main(&command),
         Some(Command::Bench(command)) => bench::main(&command),
         Some(Command::Scale(command)) => scale::main(&command),
+        Some(Command::Report(args)) => report::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

@@ -1,15 +1,17 @@
 //! `femdd run`: solves a case, under a launcher or starting one itself.
 
+use std::path::Path;
+
 use cluster::Comm;
 
 use super::{RunArgs, launch};
 use crate::case::Case;
-use crate::output::terminal;
+use crate::output::{run_json, terminal};
 use crate::run::{self, RunError};
 
 /// What the command line has and this version does not.
 fn not_yet(args: &RunArgs) -> Option<&'static str> {
-    let asked = [(args.trace, "--trace"), (args.report, "--report"), (args.restart.is_some(), "--restart")];
+    let asked = [(args.trace, "--trace"), (args.restart.is_some(), "--restart")];
     asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
 }
 
@@ -93,8 +95,12 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
     let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
-    let outcome = run::run_case(comm, &case, &options)?;
+    let outcome = run::run_case(comm, &case, &options);
     drop(session);
+    if args.report && comm.is_root() {
+        write_report(&case.output_dir);
+    }
+    let outcome = outcome?;
     if comm.is_root() {
         if !args.quiet {
             print!("{}", terminal::summary(&outcome.report));
@@ -105,6 +111,17 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         }
     }
     Ok(outcome.failure.map_or(0, |f| f.kind.exit_code()))
+}
+
+/// Writes the page of a run, also of one that failed. That it cannot be written does not undo the run.
+fn write_report(dir: &Path) {
+    // A run that was refused its directory has left nothing there.
+    if !dir.join(run_json::FILE_NAME).is_file() {
+        return;
+    }
+    if let Err(error) = super::report::write(dir, None) {
+        eprint!("warning: there is no report: {}", error.text());
+    }
 }
 
 fn petsc_options(args: &RunArgs) -> String {

@@ -12,6 +12,7 @@ pub mod hdf;
 pub mod mesh_store;
 pub mod page;
 pub mod phases;
+pub mod report;
 pub mod run_json;
 pub mod terminal;
 pub mod vtkhdf;

@@ -298,7 +298,7 @@ impl Stage<'_, '_> {
             relative_residual: how.relative_residual,
             converged: how.converged,
             attempts: how.attempts.iter().map(|a| a.as_str().into()).collect(),
-            ..SolverReport::default()
+            extra: [("history".to_owned(), serde_json::json!(how.history))].into(),
         });
         let failure = (!how.converged).then(|| {
             let diagnosis = how.diagnosis.clone().unwrap_or_else(|| "no reason is known".into());

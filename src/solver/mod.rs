@@ -30,7 +30,7 @@ use assembled::Stored;
 use choose::Candidate;
 use krylov::Task;
 pub use method::Method;
-pub use report::{Error, Report};
+pub use report::{Error, History, Report};
 pub use transfer::{Modes, to_vertices};
 use vectors::{Sums, orthonormal, remove};
 
@@ -180,13 +180,19 @@ pub fn solve(
         };
         let mut x = vec![0.0; n_owned];
         let task = Task { b: &b, norm_b, norm, null: &null, options, max_iterations: limit };
-        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, progress)?;
+        let mut history = History::default();
+        let mut watch = |iteration, residual| {
+            history.add(iteration, residual);
+            progress(iteration, residual);
+        };
+        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, &mut watch)?;
         remove(&null, &mut sums, &mut x);
         set_up += outcome.set_up;
         solving += outcome.solve;
         iterations += outcome.iterations;
         indefinite |= outcome.reason == petsc::Reason::DivergedIndefiniteMatrix;
         let mut report = Report::new(&method, reason, &outcome);
+        report.history = history.entries();
         let better = best.as_ref().is_none_or(|(b, _)| {
             report.converged || report.relative_residual < b.relative_residual || b.relative_residual.is_nan()
         });
