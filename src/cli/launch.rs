@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use cluster::Comm;
 
+use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
 use crate::run::RunError;
 
@@ -58,8 +59,11 @@ fn estimate_dofs(case: &Case) -> u64 {
     }
 }
 
-/// The ranks to start when the user does not say.
+/// The ranks to start when the user does not say: in a batch job as many as it has tasks, else what the case is worth.
 pub fn choose_ranks(case: &Case) -> usize {
+    if let Some(job) = Allocation::of_job() {
+        return job.tasks;
+    }
     let by_size = (estimate_dofs(case) / DOFS_PER_RANK).max(1);
     physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
 }
@@ -104,8 +108,16 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     let program = std::env::current_exe()?;
     let mut command = Command::new("mpirun");
     command.arg("-n").arg(ranks.to_string());
-    if ranks > std::thread::available_parallelism().map_or(1, usize::from) {
+    let job = Allocation::of_job();
+    let room = match &job {
+        Some(job) => job.tasks,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    if ranks > room {
         command.arg("--oversubscribe");
+    } else if let Some(cores) = job.and_then(|job| job.cores).filter(|&cores| cores > 1) {
+        // Otherwise all threads of a rank are bound to one core.
+        command.arg("--map-by").arg(format!("slot:PE={cores}"));
     }
     // SAFETY: reads the process's user.
     if unsafe { libc::geteuid() } == 0 {

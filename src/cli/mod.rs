@@ -11,6 +11,7 @@ mod mesh;
 mod mesh_info;
 mod report;
 mod run;
+mod slurm;
 mod scale;
 
 use std::ffi::OsString;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cluster::Comm;
 
-use super::{RunArgs, launch};
+use super::{RunArgs, launch, slurm};
 use crate::case::Case;
 use crate::output::{run_json, terminal};
 use crate::run::{self, RunError};
@@ -29,7 +29,12 @@ pub fn main(args: &RunArgs) -> i32 {
         }
         return 2;
     }
+    // Tasks of one `srun`; with --ranks 1 they are separate on purpose.
+    let tasks = slurm::tasks_of_step().filter(|_| args.ranks != Some(1));
     if !cluster::under_launcher() {
+        if let Some(tasks) = tasks {
+            return refuse(tasks);
+        }
         let ranks = match (args.ranks, load(args)) {
             (_, Err(error)) => {
                 eprint!("{}", error.text());
@@ -54,7 +59,20 @@ pub fn main(args: &RunArgs) -> i32 {
             };
         }
     }
-    launch::on_ranks(|comm| solve(comm, args))
+    // MPI sets it too as it starts.
+    let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
+    launch::on_ranks(|comm| match tasks {
+        Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
+        _ => solve(comm, args),
+    })
+}
+
+/// Says once why tasks without PMI do not run; the exit code.
+fn refuse(tasks: usize) -> i32 {
+    if slurm::speaks() {
+        eprintln!("error: {}", slurm::no_pmi(tasks));
+    }
+    3
 }
 
 fn load(args: &RunArgs) -> Result<Case, RunError> {
@@ -128,10 +146,13 @@ fn petsc_options(args: &RunArgs) -> String {
     args.petsc.join(" ")
 }
 
-/// Threads a rank: as asked for, or the cores that the ranks of this node leave each.
+/// Threads a rank: as asked for, the cores of a task, or those that the ranks of this node leave each.
 fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
     if let Some(n) = args.threads.or(case.performance.threads) {
         return n.max(1);
+    }
+    if let Some(cores) = slurm::Allocation::of_job().and_then(|job| job.cores) {
+        return cores.max(1);
     }
     let on_node = comm.ranks_on_node();
     (launch::physical_cores() / on_node).max(1)
