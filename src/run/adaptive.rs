@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use partition::{Cost, Method, Reference, StealOptions};
+use partition::{Method, Reference, StealOptions};
 
 use super::error::{Kind, RunError};
 use super::materials::Materials;
 use super::mesh::Loaded;
 use super::stage::{self, Run, Solution, Stage, State};
-use crate::adapt::balance::{self, Times};
+use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::mark::{self, Amount, Choice};
 use crate::adapt::transfer;
@@ -54,7 +54,8 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             method: partition.method,
             ..Dealt::default()
         },
-        seconds_per_byte: None,
+        price: None,
+        spent: 0.0,
     };
     let mut carried: Option<(Carried, usize)> = None;
     // The other estimators, on one rank, look at no facets.
@@ -86,7 +87,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
                     let field = carried.add_nodal(case.degree, problem.components(), values);
                     let costs = balance::costs(stage.mesh, stage.space, &times, adapt.deterministic);
                     let costs = carried.add_cell(1, Merge::Mean, costs);
-                    next = Some((state.indicators, carried, field, costs, times));
+                    next = Some((state.indicators, carried, field, costs));
                 }
             }
             Ok(())
@@ -94,7 +95,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         if let Some(solution) = solution {
             return Ok(solution);
         }
-        let (indicators, mut values, field, costs, times) = next.expect("a step ends or goes on");
+        let (indicators, mut values, field, costs) = next.expect("a step ends or goes on");
         let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
             let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, dofs)?;
@@ -102,9 +103,13 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             Ok(changed)
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
+        facets = run.phases.time("estimate", || find(&mesh));
         let begin = Instant::now();
-        facets = find(&mesh);
-        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, &times)?;
+        // The next step is as long as this one was, but for its cells.
+        let spent = repeated(&run.phases);
+        let step = (spent - driver.spent) * mesh.n_cells_global as f64 / cells.max(1) as f64;
+        driver.spent = spent;
+        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, step)?;
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
         run.report.partition = Some(PartitionReport {
@@ -121,6 +126,12 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
 fn seconds(phases: &Phases) -> Times {
     let of = |names: &[&str]| names.iter().map(|name| phases.seconds(name)).sum();
     Times { cells: of(&["pattern", "assemble"]), unknowns: of(&["pc_setup", "solve"]) }
+}
+
+/// Seconds so far of all that is done again in every step and waits for the rank with most to do.
+fn repeated(phases: &Phases) -> f64 {
+    let rest: f64 = ["space", "estimate", "refine"].iter().map(|name| phases.seconds(name)).sum();
+    seconds(phases).total() + rest
 }
 
 /// How the cells of a mesh came to their ranks.
@@ -146,8 +157,10 @@ struct Driver<'a> {
     /// What a partition from scratch cut.
     reference: Option<Reference>,
     dealt: Dealt,
-    /// What the last rebalance took for each byte of the rank that sent most.
-    seconds_per_byte: Option<f64>,
+    /// What the last rebalance took.
+    price: Option<Price>,
+    /// Seconds in phases that are repeated, until the last time loads were looked at.
+    spent: f64,
 }
 
 impl Driver<'_> {
@@ -290,7 +303,8 @@ impl Driver<'_> {
         Ok(changed)
     }
 
-    /// Moves cells between ranks where their loads have become uneven. Collective.
+    /// Moves cells between ranks where their loads have become uneven and that pays for a step of so many seconds.
+    /// Collective.
     fn rebalance(
         &mut self,
         run: &mut Run,
@@ -299,7 +313,7 @@ impl Driver<'_> {
         facets: &mut Facets,
         values: &mut Carried,
         costs: usize,
-        times: &Times,
+        step: f64,
     ) -> Result<Dealt, RunError> {
         let comm = run.comm;
         if comm.size() == 1 {
@@ -326,14 +340,10 @@ impl Driver<'_> {
             dimensions: mesh.dim as u32,
             ..StealOptions::default()
         };
-        let cost = self.seconds_per_byte.map(|seconds_per_byte| Cost {
-            solve_seconds: times.total(),
-            solves: 1.0,
-            seconds_per_byte,
-            fixed_seconds: 0.0,
-        });
-        let found =
-            partition::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
+        let cost = self.price.map(|price| price.cost(step, mesh.n_cells_global));
+        let bytes = forest.leaf_bytes(values);
+        let found = partition::rebalance(comm, &graph, &bytes, self.reference, cost.as_ref(), &options)
+            .map_err(fail)?;
         self.reference = found.reference;
         let report = found.report;
         let mut dealt = Dealt {
@@ -348,12 +358,14 @@ impl Driver<'_> {
             fallback: report.fallback.as_ref().map(serde_word),
         };
         if report.moved_vertices > 0 {
+            let before = Instant::now();
             let moved = forest.migrate(&found.owner, values)?;
+            let moving = before.elapsed().as_secs_f64();
             *mesh = forest.mesh()?;
             *facets = Facets::new(mesh);
             dealt.moved_bytes = comm.sum(moved.bytes);
-            let seconds = comm.max(begin.elapsed().as_secs_f64());
-            self.seconds_per_byte = Some(seconds / comm.max(moved.bytes).max(1) as f64);
+            let rest = begin.elapsed().as_secs_f64() - moving;
+            self.price = Some(Price::measured(comm, moving, moved.bytes, rest, mesh.n_cells_global));
         }
         Ok(dealt)
     }
