@@ -13,6 +13,7 @@ mod halo;
 mod index_map;
 pub mod model;
 mod probe;
+pub mod profile;
 mod session;
 pub mod stop;
 mod window;

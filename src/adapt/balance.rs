@@ -61,6 +61,7 @@ impl Price {
 /// neighbours on the machine does not count against its cells. If `deterministic`, both kinds of time weigh
 /// the same, and no clock decides. Collective.
 pub fn costs(mesh: &Mesh, space: &Space, times: &Times, deterministic: bool) -> Vec<f64> {
+    let _span = tracing::debug_span!("costs").entered();
     let comm = &mesh.comm;
     let mut around = vec![0u32; space.map.n_local()];
     for nodes in &space.cell_to_node {
@@ -115,6 +116,7 @@ const UNITS: f64 = 1000.0;
 /// # Errors
 /// What the graph refuses.
 pub fn graph(mesh: &Mesh, facets: &Facets, costs: &[f64]) -> Result<Graph, partition::Error> {
+    let _span = tracing::debug_span!("graph of cells").entered();
     let comm = &mesh.comm;
     let firsts = firsts(comm, mesh);
     let n_blocks = mesh.blocks.len();

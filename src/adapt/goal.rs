@@ -190,6 +190,7 @@ pub fn goal<E: From<AssemblyError>>(
     u: &[f64],
     solve: &mut dyn FnMut(Linear) -> Result<Vec<f64>, E>,
 ) -> Result<GoalEstimate, E> {
+    let _span = tracing::debug_span!("goal estimate").entered();
     let (d, c) = (problem.discretisation(), problem.components());
     let (mesh, comm) = (d.mesh, &d.mesh.comm);
     let degree = (d.space.degree + 1).min(MAX_DEGREE);

@@ -59,6 +59,7 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
     quantities: &[(Quantity, usize)],
     u: &[f64],
 ) -> Result<Nodal, AssemblyError> {
+    let _span = tracing::debug_span!("averages").entered();
     let mut columns = Vec::new();
     let mut width = 0;
     for &(quantity, n) in quantities {

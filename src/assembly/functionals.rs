@@ -22,6 +22,7 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     keep: &(dyn Fn(usize, usize) -> bool + Sync),
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("integrate cells").entered();
     let width = quantity.1;
     let quantities = [quantity];
     let mut total = vec![0.0; width];
@@ -88,6 +89,7 @@ pub(super) fn integrate_facets<L: Law<D, C>, const D: usize, const C: usize>(
     what: Located,
     u: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("integrate facets").entered();
     let quantities = [quantity];
     let mut sums = vec![0.0; if what == Located::Normal { 1 } else { quantity.1 }];
     // Facets alike are computed side by side.

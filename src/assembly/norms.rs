@@ -36,6 +36,7 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
     exact: &[Expr],
     u: &[f64],
 ) -> Result<[f64; 2], AssemblyError> {
+    let _span = tracing::debug_span!("error norms").entered();
     let axes = [Var::X, Var::Y, Var::Z];
     let with_gradient = |e: &Expr| {
         std::iter::once(e.clone()).chain(axes[..D].iter().map(|&v| e.derivative(v))).collect::<Vec<_>>()

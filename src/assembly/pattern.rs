@@ -58,6 +58,7 @@ struct Work {
 impl Pattern {
     /// The pattern that couples all nodes of a cell. Not collective.
     pub fn new(space: &Space) -> Pattern {
+        let _span = tracing::debug_span!("sparsity").entered();
         let n_rows = space.map.n_owned();
         let spans = Spans::new(space);
         let rows = stretch_rows(space, &spans);

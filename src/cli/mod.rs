@@ -86,8 +86,11 @@ pub struct RunArgs {
     /// Go on from a checkpoint.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
-    /// Not there yet: a trace of all ranks.
-    #[arg(long, hide = true)]
+    /// Show where the time went, by span, and what to try; PETSc's log included.
+    #[arg(long)]
+    profile: bool,
+    /// As --profile, and write trace.json, for Perfetto or Chrome: every span of every rank and thread.
+    #[arg(long)]
     trace: bool,
     /// Make a page of what the run did, report.html in the output directory.
     #[arg(long)]

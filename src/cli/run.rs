@@ -6,12 +6,13 @@ use cluster::Comm;
 
 use super::{RunArgs, launch, slurm};
 use crate::case::Case;
-use crate::output::{run_json, terminal};
+use crate::output::profile::trace;
+use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
 
 /// What the command line has and this version does not.
 fn not_yet(args: &RunArgs) -> Option<&'static str> {
-    let asked = [(args.trace, "--trace"), (args.restart.is_some(), "--restart")];
+    let asked = [(args.restart.is_some(), "--restart")];
     asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
 }
 
@@ -112,16 +113,34 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
-    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
+    let details = args.profile || args.trace;
+    if super::logs::records() {
+        let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
+        cluster::profile::start(cluster::profile::Settings { events });
+    }
+    let options = run::Options { threads, petsc, quiet: args.quiet, profile: details, ..Default::default() };
     let outcome = run::run_case(comm, &case, &options);
     drop(session);
-    if args.report && comm.is_root() {
-        write_report(&case.output_dir);
-    }
-    let outcome = outcome?;
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if args.report && comm.is_root() {
+                write_report(&case.output_dir);
+            }
+            return Err(error);
+        }
+    };
     if comm.is_root() {
+        let path = case.output_dir.join(run_json::FILE_NAME);
+        let profile = crate::study::bottlenecks::add(&case, &mut outcome.report, Some(&path));
+        if args.report {
+            write_report(&case.output_dir);
+        }
         if !args.quiet {
             print!("{}", terminal::summary(&outcome.report));
+            if let Some(profile) = profile.filter(|_| details) {
+                print!("{}{}", profile.text(), bottlenecks::text(&profile.bottlenecks));
+            }
             println!("  in {}", case.output_dir.display());
         }
         if let Some(failure) = &outcome.failure {

@@ -209,6 +209,7 @@ pub fn write(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<(), OutputEr
 /// The same on every rank: arrays that do not fit together, what should be the same on all ranks and
 /// is not, a full disk, a directory that cannot be written, a failure in HDF5.
 pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, OutputError> {
+    let _span = tracing::debug_span!("write mesh").entered();
     comm.agree(mesh.check(comm.rank()))?;
     let (blocks, entities, rows) = mesh.tables();
     let mut description = Description {
@@ -310,6 +311,7 @@ pub fn read(comm: &Comm, path: &Path, expected_hash: &str) -> Result<Option<Stor
 /// # Errors
 /// As [`read`]; also when there is no file.
 pub fn load(comm: &Comm, path: &Path) -> Result<StoredMesh, OutputError> {
+    let _span = tracing::debug_span!("read mesh").entered();
     let (reader, description) = open(comm, path)?;
     load_parts(comm, &reader, description)
 }
@@ -458,6 +460,7 @@ const SLICE: u64 = 4 << 20;
 /// # Errors
 /// The same on every rank, when the file cannot be read.
 pub fn hash_file(comm: &Comm, path: &Path) -> Result<String, OutputError> {
+    let _span = tracing::debug_span!("hash file").entered();
     let length = comm.is_root().then(|| std::fs::metadata(path).map(|m| m.len()));
     let length = length.map(|l| l.map_err(|e| OutputError::from_read(path, &e)));
     let length: u64 = comm.broadcast_value(0, length)?;

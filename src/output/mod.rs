@@ -5,6 +5,7 @@
 //! [`mesh_store`] for partitioned meshes, [`hdf`] for how any of them reach the disk,
 //! [`page`] and [`chart`] for what people look at.
 
+pub mod bottlenecks;
 pub mod chart;
 pub mod csv;
 mod error;
@@ -13,6 +14,7 @@ pub mod mesh_store;
 pub mod page;
 pub mod phases;
 pub mod report;
+pub mod profile;
 pub mod run_json;
 pub mod terminal;
 pub mod vtkhdf;

@@ -75,7 +75,7 @@ impl Phases {
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
         self.count(BETWEEN);
         let begin = Instant::now();
-        let span = tracing::info_span!("phase", name).entered();
+        let span = span(name);
         let result = work();
         let seconds = begin.elapsed().as_secs_f64();
         tracing::debug!(seconds, "done");
@@ -116,6 +116,11 @@ impl Phases {
             .map(|(k, name)| PhaseRow { name, min: min[k], mean: sum[k] / ranks, max: max[k] })
             .collect()
     }
+}
+
+/// The span of a phase, for time that is not taken by [`Phases::time`]. It ends when the value is dropped.
+pub fn span(name: &str) -> tracing::span::EnteredSpan {
+    tracing::info_span!("phase", name).entered()
 }
 
 /// The names of all ranks, the same list everywhere. Ranks nearly always agree already. Collective.

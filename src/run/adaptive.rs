@@ -20,7 +20,7 @@ use crate::case::{Adapt, Estimator, Marking, Rebalance};
 use crate::mesh::facets::Facets;
 use crate::mesh::forest::{Carried, Changed, Forest, Mark, Merge};
 use crate::mesh::{Mesh, MeshError};
-use crate::output::phases::Phases;
+use crate::output::phases::{self, Phases};
 use crate::output::run_json::{AdaptReport, AdaptStep, PartitionReport};
 
 use super::conditions::Conditions;
@@ -104,12 +104,13 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
         facets = run.phases.time("estimate", || find(&mesh));
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("rebalance"));
         // The next step is as long as this one was, but for its cells.
         let spent = repeated(&run.phases);
         let step = (spent - driver.spent) * mesh.n_cells_global as f64 / cells.max(1) as f64;
         driver.spent = spent;
         let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, step)?;
+        drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
         run.report.partition = Some(PartitionReport {
@@ -175,11 +176,13 @@ impl Driver<'_> {
         state: &mut State,
     ) -> Result<Option<&'static str>, RunError> {
         let mesh = stage.mesh;
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("output"));
         let errors = stage.errors(problem, &state.u)?;
+        drop(span);
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
         stage.run.phases.count("output");
         let (begin, before) = (Instant::now(), seconds(stage.run.phases));
+        let span = phases::span("estimate");
         let Estimated { indicators, total, error_of_goal } =
             estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
         let energy = match (self.adapt.tolerance, error_of_goal) {
@@ -188,6 +191,7 @@ impl Driver<'_> {
             (Some(_), None) => estimate::energy_norm(problem, &state.u).map_err(|e| stage.locate(e))?,
             (None, _) => 0.0,
         };
+        drop(span);
         // A dual problem's solve is in the solver's phases.
         let dual = seconds(stage.run.phases).total() - before.total();
         stage.run.phases.add("estimate", begin.elapsed().as_secs_f64() - dual);

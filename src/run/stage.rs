@@ -20,7 +20,7 @@ use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
 use crate::mesh::locate::Location;
-use crate::output::phases::Phases;
+use crate::output::phases::{self, Phases};
 use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
 use crate::output::terminal::Progress;
 use crate::solver;
@@ -238,14 +238,15 @@ impl Stage<'_, '_> {
         }
         // Before the expensive part: a probe outside the mesh is an error.
         let places = results::locate_probes(case, mesh)?;
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("space"));
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+        drop(span);
         self.run.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.run.progress.phase("assembling");
         let mut pattern = self.run.phases.time("pattern", || Pattern::new(space));
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("assemble"));
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
@@ -259,6 +260,7 @@ impl Stage<'_, '_> {
             u.iter_mut().zip(&start).for_each(|(u, start)| *u += start);
             given
         });
+        drop(span);
         self.run.phases.add("assemble", begin.elapsed().as_secs_f64());
         let assembled = self
             .run
@@ -422,7 +424,7 @@ impl Stage<'_, '_> {
             state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("output"));
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
@@ -439,6 +441,7 @@ impl Stage<'_, '_> {
         let writes = !self.run.options.no_files && comm.is_root();
         let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
         comm.agree(written)?;
+        drop(span);
         self.run.phases.add("output", begin.elapsed().as_secs_f64());
         self.run.phases.count("output");
         u.truncate(n_owned * c);

@@ -10,6 +10,7 @@ use super::mesh;
 use super::stage::{self, Run, Solution};
 use crate::case::{Backend, Case, Place};
 use crate::output::phases::{self, Phases};
+use crate::output::profile;
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
 
@@ -22,6 +23,8 @@ pub struct Options {
     pub petsc: String,
     /// Whether rank 0 shows progress and a summary.
     pub quiet: bool,
+    /// Whether PETSc's events are logged for the profile.
+    pub profile: bool,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
     pub no_files: bool,
 }
@@ -48,6 +51,7 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     let writes = !options.no_files && comm.is_root();
     let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
     comm.agree(prepared)?;
+    cluster::profile::reset();
     let mut report = RunReport::started(&case.name, comm.size(), options.threads);
     let path = case.output_dir.join(run_json::FILE_NAME);
     let resolved = case.output_dir.join("case.resolved.toml");
@@ -60,7 +64,8 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     };
     comm.agree(written)?;
     let mut phases = Phases::counting(comm);
-    let result = solve(comm, case, options, &mut report, &mut phases);
+    let result = if options.profile { crate::solver::log_petsc().map_err(RunError::from) } else { Ok(()) };
+    let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases));
     let communication = phases.gather_counters(comm);
     let communication = serde_json::to_value(communication).unwrap_or_default();
     report.extra.insert("communication".to_owned(), communication);
@@ -77,11 +82,24 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Some(error) if error.kind == Kind::NotConverged => Status::NotConverged,
         Some(_) => Status::Failed,
     };
+    let traced = add_profile(comm, case, options, &mut report);
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
+    traced?;
     written?;
     Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
+}
+
+/// Adds what was recorded, and writes the trace if one was asked for. Collective.
+fn add_profile(comm: &Comm, case: &Case, options: &Options, report: &mut RunReport) -> Result<(), RunError> {
+    let events = if options.profile { crate::solver::petsc_events().unwrap_or_default() } else { Vec::new() };
+    let Some(mut profile) = profile::gather(comm, report.wall, &events) else { return Ok(()) };
+    let trace = case.output_dir.join(profile::trace::FILE_NAME);
+    let traced = if options.no_files { Ok(None) } else { profile::trace::write(comm, &trace) };
+    let traced = traced.map(|written| profile.trace = written);
+    report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
+    Ok(traced?)
 }
 
 fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {

@@ -55,6 +55,7 @@ fn to_petsc<'a>(
     ghosts: impl Fn(usize) -> &'a [u32],
     (diag, off): (Vec<f64>, Vec<f64>),
 ) -> Result<Mat, Error> {
+    let _span = tracing::debug_span!("matrix to petsc").entered();
     let (comm, map, block) = (system.comm, system.map, system.block);
     let n_owned = map.n_owned();
     let both = rows(n_owned, owned, diag, block, u64::from).and_then(|diag| {

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec};
+use tracing::span::EnteredSpan;
 
 use super::assembled::{Stored, null_space};
 use super::cg::{self, Work};
@@ -69,6 +70,11 @@ impl Drop for Applied {
     }
 }
 
+/// A phase of the run. It ends when the value is dropped.
+fn phase(name: &'static str) -> EnteredSpan {
+    tracing::info_span!("phase", name).entered()
+}
+
 /// Decides when to stop starting again.
 struct Restarts {
     target: f64,
@@ -107,6 +113,7 @@ pub(super) fn run(
     progress: &mut dyn FnMut(u32, f64),
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
+    let span = phase("pc_setup");
     let user = task.options.petsc.trim();
     if !user.is_empty() {
         ::petsc::options_insert(user)?;
@@ -116,7 +123,7 @@ pub(super) fn run(
         let _applied = Applied::new(method.petsc_options(system, task.options))?;
         let null = null_space(system, task.null.to_vec())?;
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
-        return petsc(system, mat, None, task, x, progress, began);
+        return petsc(system, mat, None, task, x, progress, (began, span));
     }
     let made = stored.make_ours(system).map_err(|error| error.to_string());
     let multigrid = match made.and_then(|()| multigrid(system, stored, method)) {
@@ -136,6 +143,7 @@ pub(super) fn run(
     };
     // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
     if method.is_cg() && ::petsc::options_left()?.is_empty() {
+        drop(span);
         return Ok(ours(system, stored, multigrid, task, x, progress, began.elapsed()));
     }
     let _applied = Applied::new(method.petsc_options(system, task.options))?;
@@ -146,7 +154,7 @@ pub(super) fn run(
     })?;
     mat.set_symmetric(system.problem.symmetric)?;
     mat.set_null_space(null_space(system, task.null.to_vec())?.as_ref())?;
-    petsc(system, &mat, Some(multigrid), task, x, progress, began)
+    petsc(system, &mat, Some(multigrid), task, x, progress, (began, span))
 }
 
 /// Sets up our multigrid; the error is a sentence. Collective, and so is its error.
@@ -192,6 +200,7 @@ fn ours(
     set_up: Duration,
 ) -> Outcome {
     let began = Instant::now();
+    let _span = phase("solve");
     let operator = &mut *stored.borrow();
     let mut work = Work::new(system.comm, system.n_owned);
     work.r.copy_from_slice(task.b);
@@ -236,7 +245,7 @@ fn petsc(
     task: &Task,
     solution: &mut [f64],
     progress: &mut dyn FnMut(u32, f64),
-    began: Instant,
+    (began, span): (Instant, EnteredSpan),
 ) -> Result<Outcome, Error> {
     let comm = system.comm.raw();
     let mut restarts = Restarts::new(task);
@@ -251,10 +260,15 @@ fn petsc(
             Ok(())
         })?;
     }
-    ksp.set_up()?;
+    {
+        let _span = tracing::debug_span!("petsc set-up").entered();
+        ksp.set_up()?;
+    }
+    drop(span);
     let set_up = began.elapsed();
 
     let began = Instant::now();
+    let _span = phase("solve");
     let b = PetscVec::from_slice(comm, task.b, system.n_global)?;
     let mut x = PetscVec::new(comm, system.n_owned, system.n_global)?;
     let mut residual = PetscVec::new(comm, system.n_owned, system.n_global)?;
@@ -262,7 +276,10 @@ fn petsc(
     let mut outcome;
     loop {
         let before = iterations;
-        outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
+        {
+            let _span = tracing::debug_span!("petsc solve").entered();
+            outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
+        }
         iterations += outcome.iterations;
         mat.mult(&x, &mut residual)?;
         residual.aypx(-1.0, &b)?;

@@ -228,6 +228,26 @@ pub fn unused_options() -> Result<Vec<String>, Error> {
     Ok(petsc::options_left()?)
 }
 
+/// Has PETSc log its events, for [`petsc_events`]. Costs it some percent. Collective.
+///
+/// # Errors
+/// PETSc's own.
+pub fn log_petsc() -> Result<(), Error> {
+    Ok(petsc::log_begin()?)
+}
+
+/// What PETSc's events took on this rank since [`log_petsc`]: names, and for each its count, seconds, operations,
+/// messages, bytes and reductions.
+///
+/// # Errors
+/// PETSc's own, and a log that was not begun.
+pub fn petsc_events() -> Result<Vec<(String, [f64; 6])>, Error> {
+    let row = |e: petsc::Event| {
+        (e.name.to_owned(), [e.count as f64, e.seconds, e.flops, e.messages, e.bytes, e.reductions])
+    };
+    Ok(petsc::events()?.into_iter().map(row).collect())
+}
+
 /// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.
 ///
 /// # Errors

@@ -59,15 +59,16 @@ impl Operator {
     }
 
     fn product<const B: usize>(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
+        let _span = tracing::debug_span!("spmv").entered();
         self.exchange.begin(x);
         let m = &self.matrix;
         let (x, _) = x.as_chunks::<B>();
         let (y, _) = y.as_chunks_mut::<B>();
         if parallel(y.len()) {
-            y.par_chunks_mut(ROWS_PER_TASK)
-                .zip(&mut self.sums)
-                .enumerate()
-                .for_each(|(task, (y, sum))| *sum = rows(m, task * ROWS_PER_TASK, x, y));
+            y.par_chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate().for_each(|(task, (y, sum))| {
+                let _span = tracing::trace_span!("rows").entered();
+                *sum = rows(m, task * ROWS_PER_TASK, x, y);
+            });
         } else {
             for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
                 *sum = rows(m, task * ROWS_PER_TASK, x, y);

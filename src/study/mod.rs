@@ -5,6 +5,7 @@
 //! machine that [`floors`] are computed for.
 
 mod arithmetic;
+pub mod bottlenecks;
 pub mod compare;
 pub mod counts;
 pub mod floors;

@@ -57,6 +57,7 @@ impl Forest {
     /// # Errors
     /// Owners or carried values that do not fit the leaves, more leaves on a rank than 32-bit numbers hold.
     pub fn migrate(&mut self, owners: &[u32], carried: &mut Carried) -> Result<Moved, MeshError> {
+        let _span = tracing::debug_span!("forest migrate").entered();
         let size = self.comm.size();
         let fits = if owners.len() != self.n_leaves() {
             Err(format!("{} owners of {} cells", owners.len(), self.n_leaves()))

@@ -161,6 +161,7 @@ impl Multigrid {
     /// # Errors
     /// The same on every rank: blocks without kernels, a diagonal that is not positive, lengths that do not fit.
     pub fn new(input: Input) -> Result<Multigrid, Error> {
+        let _span = tracing::debug_span!("multigrid set-up").entered();
         let comm = input.comm;
         comm.agree(check(&input))?;
         let options = Options { degree: input.options.degree.clamp(1, 4), ..input.options };
@@ -186,6 +187,7 @@ impl Multigrid {
     /// # Panics
     /// When a length is not that of the owned DOFs.
     pub fn apply_to(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
+        let _span = tracing::debug_span!("multigrid").entered();
         let Some(level) = self.levels.first_mut() else { return };
         let n = level.nodes.map.n_owned() * level.block;
         assert!(r.len() == n && z.len() == n, "vectors of the owned DOFs");

@@ -135,6 +135,7 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
 
 /// Copies `scale` times the matrix. Collective. The number of entries must fit 32 bits.
 pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
+    let _span = tracing::debug_span!("level matrix").entered();
     let n = source.n_rows();
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N];

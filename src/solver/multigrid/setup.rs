@@ -121,6 +121,7 @@ pub(super) fn levels(
     let mut levels: Vec<Level> = Vec::new();
     let factorised = few_enough(map.n_global() * block as u64);
     loop {
+        let _span = tracing::debug_span!("make level", level = levels.len() as u64).entered();
         let Start { comm, nodes, block, source, near_null } = start;
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
@@ -200,6 +201,7 @@ fn aggregated(
     options: &Options,
     depth: usize,
 ) -> Option<(Raw, usize, Vec<Vec<f64>>)> {
+    let _span = tracing::debug_span!("aggregate").entered();
     let theta = options.threshold * 0.5f64.powi(depth as i32);
     let block = level.block;
     let strong = strong(&level.csr, block, norms, theta);
@@ -263,6 +265,7 @@ fn dense<const N: usize, const L: usize>(
     source: &Source,
     scale: f64,
 ) -> Vec<f64> {
+    let _span = tracing::debug_span!("coarse matrix").entered();
     let n = (nodes.map.n_global() as usize) * N;
     let mut mine: Vec<f64> = Vec::new();
     for row in 0..Rows::<N>::n_rows(source) {
@@ -288,6 +291,7 @@ fn everywhere<'a>(
     near_null: &[Vec<f64>],
     block: usize,
 ) -> Start<'a> {
+    let _span = tracing::debug_span!("gather level").entered();
     let lengths: Vec<u32> = matrix.ptr.windows(2).map(|p| p[1] - p[0]).collect();
     let columns: Vec<u32> = matrix.col.iter().map(|&c| map.local_to_global(c) as u32).collect();
     let (lengths, _) = comm.all_gather_varied(&lengths);
