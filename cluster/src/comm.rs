@@ -180,6 +180,11 @@ impl Comm {
 
     /// How many ranks run on this node (share memory with this one). Collective.
     pub fn ranks_on_node(&self) -> usize {
+        self.on_node().size()
+    }
+
+    /// The ranks of this node (that share memory with this one), in order, with counters of their own. Collective.
+    pub fn on_node(&self) -> Comm {
         let mut raw = self.raw();
         // SAFETY: splits a live communicator into a local handle that the `Comm` below frees.
         unsafe {
@@ -191,7 +196,7 @@ impl Comm {
                 &mut raw,
             );
         }
-        Comm::from_raw(raw, true).size()
+        Comm::from_raw(raw, true)
     }
 
     /// Waits for every rank.
