@@ -3,12 +3,14 @@
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
 mod bench;
+mod calibrate;
 mod check;
 mod doctor;
 mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod plan;
 mod run;
 
 use std::ffi::OsString;
@@ -47,6 +49,8 @@ enum Command {
     /// Measure runs, compare them, and say what they must cost at least.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Say how large a case is, what it will take on which ranks, and write the batch script. No MPI.
+    Plan(plan::PlanArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -56,7 +60,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 4] = ["scale", "plan", "study", "report"];
+const NOT_YET: [&str; 3] = ["scale", "study", "report"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -134,6 +138,7 @@ pub fn main() -> i32 {
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
         Some(Command::Bench(command)) => bench::main(&command),
+        Some(Command::Plan(args)) => plan::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

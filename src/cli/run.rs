@@ -2,8 +2,9 @@
 
 use cluster::Comm;
 
-use super::{RunArgs, launch};
+use super::{RunArgs, launch, plan};
 use crate::case::Case;
+use crate::output::run_json;
 use crate::output::terminal;
 use crate::run::{self, RunError};
 
@@ -38,7 +39,11 @@ pub fn main(args: &RunArgs) -> i32 {
                 return 2;
             }
             (Some(n), _) => n,
-            (None, Ok(case)) => launch::choose_ranks(&case),
+            (None, Ok(case)) => {
+                let (ranks, event) = plan::ranks_for(&case);
+                plan::keep(&event);
+                ranks
+            }
         };
         if ranks > 1 {
             return match launch::mpirun(ranks) {
@@ -92,12 +97,30 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
-    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
-    let outcome = run::run_case(comm, &case, &options)?;
+    let on_node = comm.ranks_on_node();
+    let nodes = comm.size().div_ceil(on_node);
+    let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
+    let mut events = vec![
+        plan::ranks_event(comm.size(), args.ranks),
+        plan::threads_event(threads, args.threads, &case, on_node),
+    ];
+    events.extend(expected.as_ref().map(plan::plan_event));
+    let options = run::Options { threads, petsc, quiet: args.quiet, events, ..run::Options::default() };
+    let mut outcome = run::run_case(comm, &case, &options)?;
     drop(session);
+    let mut written = Ok(());
+    let mut compared = None;
+    if comm.is_root() && outcome.failure.is_none() {
+        compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
+        if compared.is_some() {
+            written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
+        }
+    }
+    comm.agree(written)?;
     if comm.is_root() {
         if !args.quiet {
             print!("{}", terminal::summary(&outcome.report));
+            print!("{}", compared.unwrap_or_default());
             println!("  in {}", case.output_dir.display());
         }
         if let Some(failure) = &outcome.failure {
@@ -115,6 +138,9 @@ fn petsc_options(args: &RunArgs) -> String {
 fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
     if let Some(n) = args.threads.or(case.performance.threads) {
         return n.max(1);
+    }
+    if !run::performance::scales(&case.performance) {
+        return 1;
     }
     let on_node = comm.ranks_on_node();
     (launch::physical_cores() / on_node).max(1)

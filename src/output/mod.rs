@@ -6,6 +6,7 @@
 
 pub mod csv;
 mod error;
+pub mod events;
 pub mod hdf;
 pub mod mesh_store;
 pub mod phases;

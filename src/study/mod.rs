@@ -6,9 +6,11 @@
 
 mod arithmetic;
 pub mod compare;
+pub mod costs;
 pub mod counts;
 pub mod floors;
 pub mod machine;
 pub mod measure;
+pub mod plan;
 pub mod small;
 pub mod stats;
