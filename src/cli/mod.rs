@@ -3,12 +3,14 @@
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
 mod bench;
+mod calibrate;
 mod check;
 mod doctor;
 mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod plan;
 mod report;
 mod run;
 mod slurm;
@@ -55,6 +57,8 @@ enum Command {
     Scale(scale::ScaleCommand),
     /// Make one page of HTML out of what a run left.
     Report(report::ReportArgs),
+    /// Say how large a case is, what it will take on which ranks, and write the batch script. No MPI.
+    Plan(plan::PlanArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -64,7 +68,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 2] = ["plan", "study"];
+const NOT_YET: [&str; 1] = ["study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -147,6 +151,7 @@ pub fn main() -> i32 {
         Some(Command::Bench(command)) => bench::main(&command),
         Some(Command::Scale(command)) => scale::main(&command),
         Some(Command::Report(args)) => report::main(&args),
+        Some(Command::Plan(args)) => plan::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cluster::Comm;
 
-use super::{RunArgs, launch, slurm};
+use super::{RunArgs, launch, plan, slurm};
 use crate::case::Case;
 use crate::output::profile::trace;
 use crate::output::{bottlenecks, run_json, terminal};
@@ -46,7 +46,11 @@ pub fn main(args: &RunArgs) -> i32 {
                 return 2;
             }
             (Some(n), _) => n,
-            (None, Ok(case)) => launch::choose_ranks(&case),
+            (None, Ok(case)) => {
+                let (ranks, event) = plan::ranks_for(&case);
+                plan::keep(&event);
+                ranks
+            }
         };
         if ranks > 1 {
             return match launch::mpirun(ranks) {
@@ -118,7 +122,16 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
         cluster::profile::start(cluster::profile::Settings { events });
     }
-    let options = run::Options { threads, petsc, quiet: args.quiet, profile: details, ..Default::default() };
+    let on_node = comm.ranks_on_node();
+    let nodes = comm.size().div_ceil(on_node);
+    let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
+    let mut events = vec![
+        plan::ranks_event(comm.size(), args.ranks),
+        plan::threads_event(threads, args.threads, &case, on_node),
+    ];
+    events.extend(expected.as_ref().map(plan::plan_event));
+    let options =
+        run::Options { threads, petsc, quiet: args.quiet, profile: details, events, ..Default::default() };
     let outcome = run::run_case(comm, &case, &options);
     drop(session);
     let mut outcome = match outcome {
@@ -130,14 +143,25 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             return Err(error);
         }
     };
+    // What only the cli knows: the figures beside the machine's and the plan's.
+    let (mut written, mut compared, mut profile) = (Ok(()), None, None);
     if comm.is_root() {
-        let path = case.output_dir.join(run_json::FILE_NAME);
-        let profile = crate::study::bottlenecks::add(&case, &mut outcome.report, Some(&path));
+        if outcome.failure.is_none() {
+            compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
+        }
+        profile = crate::study::bottlenecks::add(&case, &mut outcome.report, None);
+        if compared.is_some() || profile.is_some() {
+            written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
+        }
+    }
+    comm.agree(written)?;
+    if comm.is_root() {
         if args.report {
             write_report(&case.output_dir);
         }
         if !args.quiet {
             print!("{}", terminal::summary(&outcome.report));
+            print!("{}", compared.unwrap_or_default());
             if let Some(profile) = profile.filter(|_| details) {
                 print!("{}{}", profile.text(), bottlenecks::text(&profile.bottlenecks));
             }
@@ -169,6 +193,9 @@ fn petsc_options(args: &RunArgs) -> String {
 fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
     if let Some(n) = args.threads.or(case.performance.threads) {
         return n.max(1);
+    }
+    if !run::performance::scales(&case.performance) {
+        return 1;
     }
     if let Some(cores) = slurm::Allocation::of_job().and_then(|job| job.cores) {
         return cores.max(1);

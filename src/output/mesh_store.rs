@@ -316,6 +316,34 @@ pub fn load(comm: &Comm, path: &Path) -> Result<StoredMesh, OutputError> {
     load_parts(comm, &reader, description)
 }
 
+/// How large a stored mesh is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// The caller's codes of shape and geometry, and how many cells have them.
+    pub cells: Vec<(u8, u8, u64)>,
+    /// The caller's code of the shape of grouped entities, and how many have it.
+    pub entities: Vec<(u8, u64)>,
+    /// Nodes.
+    pub nodes: u64,
+    /// Parts that it is cut into.
+    pub n_parts: usize,
+}
+
+/// Reads what a file says of its size. Not collective, and without MPI.
+///
+/// # Errors
+/// A file that is not a mesh of femdd, of another version, or damaged.
+pub fn counts(path: &Path) -> Result<StoredCounts, OutputError> {
+    let Description { blocks, entities, rows, n_parts, .. } = describe(&hdf::open_alone(path)?)?;
+    let of_entities = &rows[blocks.len()..];
+    Ok(StoredCounts {
+        cells: blocks.iter().zip(&rows).map(|(block, &n)| (block.0, block.1, n)).collect(),
+        entities: entities.iter().zip(of_entities).map(|(entity, &n)| (entity.0, n)).collect(),
+        nodes: of_entities[entities.len()],
+        n_parts: n_parts as usize,
+    })
+}
+
 fn open(comm: &Comm, path: &Path) -> Result<(Reader, Description), OutputError> {
     let reader = hdf::open(comm, path)?;
     let mine = comm.is_root().then(|| describe(&reader));

@@ -9,6 +9,7 @@ pub mod bottlenecks;
 pub mod chart;
 pub mod csv;
 mod error;
+pub mod events;
 pub mod hdf;
 pub mod mesh_store;
 pub mod page;

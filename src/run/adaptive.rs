@@ -20,6 +20,7 @@ use crate::case::{Adapt, Estimator, Marking, Rebalance};
 use crate::mesh::facets::Facets;
 use crate::mesh::forest::{Carried, Changed, Forest, Mark, Merge};
 use crate::mesh::{Mesh, MeshError};
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
 use crate::output::run_json::{AdaptReport, AdaptStep, PartitionReport};
 
@@ -113,6 +114,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
+        driver.tell(run, &dealt);
         run.report.partition = Some(PartitionReport {
             imbalance: dealt.imbalance[1],
             edge_cut: dealt.edge_cut,
@@ -305,6 +307,28 @@ impl Driver<'_> {
             step.extra.insert("marked_cells".to_owned(), choice.n_global.into());
         }
         Ok(changed)
+    }
+
+    /// Says why cells were moved, or not.
+    fn tell(&self, run: &mut Run, dealt: &Dealt) {
+        let (choice, because) = match (run.comm.size(), dealt.moved_cells) {
+            (1, _) => return,
+            (_, 0) if dealt.imbalance[0] <= self.adapt.imbalance => {
+                ("none", "the largest load is within `imbalance` times the mean")
+            }
+            (_, 0) if self.adapt.rebalance == Rebalance::None => ("none", "the case says so"),
+            (_, 0) => ("none", "moving cells would cost more than it brings"),
+            (_, _) => (dealt.method.as_str(), "the largest load is above `imbalance` times the mean"),
+        };
+        let mut event = Event::new("rebalance", choice, because)
+            .input("imbalance_before", dealt.imbalance[0])
+            .input("imbalance_after", dealt.imbalance[1])
+            .input("allowed", self.adapt.imbalance)
+            .input("moved_cells", dealt.moved_cells);
+        if let Some(fallback) = &dealt.fallback {
+            event = event.input("fallback", fallback.as_str());
+        }
+        run.report.event(event);
     }
 
     /// Moves cells between ranks where their loads have become uneven and that pays for a step of so many seconds.

@@ -10,6 +10,7 @@ mod level;
 mod materials;
 pub mod mesh;
 pub mod mesh_files;
+pub mod performance;
 mod results;
 pub mod singular;
 pub mod sizes;

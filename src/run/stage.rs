@@ -20,6 +20,7 @@ use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
 use crate::mesh::locate::Location;
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
 use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
 use crate::output::terminal::Progress;
@@ -75,6 +76,17 @@ fn order(case: &Case) -> Order {
     if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
 }
 
+fn order_event(case: &Case) -> Event {
+    let method = case.solver.method.as_str();
+    let (choice, because) = match order(case) {
+        Order::CuthillMcKee => ("cuthill-mckee", "incomplete factorisations like a small bandwidth"),
+        Order::Curve => ("curve", "neighbours near in memory"),
+    };
+    Event::new("order of unknowns", choice, because)
+        .input("method", method)
+        .input("law", case.physics.law.name())
+}
+
 /// How long a rank on which PETSc failed waits for the others to fail too.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -124,6 +136,7 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
         .time("space", || Space::new(mesh, case.degree, order(case)))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
     run.report.dofs = space.map.n_global() * c as u64;
+    run.report.event(order_event(case));
     tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
     let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
@@ -294,6 +307,16 @@ impl Stage<'_, '_> {
         space.halo.forward(&mut change, c);
         constraints.to_cartesian(&mut change);
         u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
+        self.run.report.event(
+            Event::new("solver", &how.method, how.reason.clone())
+                .input("unknowns", space.map.n_global() * c as u64)
+                .input("components", c)
+                .input("dimension", mesh.dim)
+                .input("degree", space.degree)
+                .input("symmetric", materials.symmetric)
+                .input("asked_for", case.solver.method.as_str())
+                .input("failed_before", how.attempts.len()),
+        );
         self.run.report.solver = Some(SolverReport {
             method: how.method.clone(),
             reason: how.reason.clone(),

@@ -7,8 +7,10 @@ use cluster::Comm;
 use super::adaptive;
 use super::error::{Kind, RunError};
 use super::mesh;
+use super::performance;
 use super::stage::{self, Run, Solution};
 use crate::case::{Backend, Case, Place};
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
 use crate::output::profile;
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
@@ -25,6 +27,8 @@ pub struct Options {
     pub quiet: bool,
     /// Whether PETSc's events are logged for the profile.
     pub profile: bool,
+    /// Decisions taken before the run, for `events` of `run.json`.
+    pub events: Vec<Event>,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
     pub no_files: bool,
 }
@@ -109,6 +113,7 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
+    performance::check(case)?;
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
@@ -132,6 +137,7 @@ fn solve(
     phases: &mut Phases,
 ) -> Result<Solution, RunError> {
     check_supported(case)?;
+    options.events.iter().cloned().chain(performance::decisions(case)).for_each(|e| report.event(e));
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let mut run = Run { comm, case, options, report, phases, progress };
     let line = run.progress.phase("mesh");
@@ -140,6 +146,7 @@ fn solve(
     let mesh::Loaded { mesh, partition, .. } = &loaded;
     let (cells, method) = (mesh.n_cells_global, partition.method.as_str());
     tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
+    run.report.event(mesh::dealt_event(comm, case, &loaded));
     run.report.partition = Some(partition.clone());
     drop(line);
     if let Some(adapt) = &case.adapt {

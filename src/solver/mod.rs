@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::assembly::{Matrix, Pattern};
 use assembled::Stored;
 use choose::Candidate;
+pub use choose::{Expected, expected_method};
 use krylov::Task;
 pub use method::Method;
 pub use report::{Error, History, Report};
