@@ -4,6 +4,7 @@
 
 use cluster::Comm;
 use partition::{Cost, Graph};
+use serde::{Deserialize, Serialize};
 
 use crate::mesh::Mesh;
 use crate::mesh::facets::Facets;
@@ -26,7 +27,7 @@ impl Times {
 }
 
 /// What the last rebalance took: by it the next one is judged before anything moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Price {
     /// To move a byte, on the rank that sends most.
     per_byte: f64,

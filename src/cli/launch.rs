@@ -8,7 +8,7 @@ use cluster::Comm;
 
 use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
-use crate::run::RunError;
+use crate::run::{Kind, RunError};
 
 /// This process's rank as the launcher's environment has it; 0 outside a launcher.
 pub fn local_rank() -> usize {
@@ -100,7 +100,7 @@ fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
-/// would end this process is passed on, and ends them all.
+/// would end this process is passed on, and ends them all; SIGTERM and SIGUSR1 have them write a checkpoint first.
 ///
 /// # Errors
 /// When there is no `mpirun`.
@@ -154,7 +154,8 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     let status = child.wait()?;
     CHILD.store(0, Ordering::SeqCst);
     let received = RECEIVED.load(Ordering::SeqCst);
-    if received != 0 && !status.success() {
+    let stopped = status.code() == Some(Kind::Stopped.exit_code());
+    if received != 0 && !status.success() && !stopped {
         return Ok(128 + received);
     }
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(1)))
@@ -165,9 +166,12 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 /// The last signal that arrived.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already.
+/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already. mpirun lets
+/// its ranks live for a second after SIGTERM, too short for a checkpoint: the first goes as SIGUSR1, which it hands
+/// to them and waits.
 extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    RECEIVED.store(signal, Ordering::SeqCst);
+    let before = RECEIVED.swap(signal, Ordering::SeqCst);
+    let signal = if signal == libc::SIGTERM && before != signal { libc::SIGUSR1 } else { signal };
     let child = CHILD.load(Ordering::SeqCst);
     // SAFETY: the kernel hands a valid record to a handler installed with SA_SIGINFO; `kill` may be called
     // from a handler, and the child is not waited for while its number is stored.
@@ -181,7 +185,7 @@ extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
 
 /// Has the signals that end a process passed on instead.
 fn pass_on_signals() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: the record is all zeros but for the handler, which makes only calls that are allowed in
         // one, and flags that say it takes three arguments.
         unsafe {

@@ -87,9 +87,12 @@ pub struct RunArgs {
     /// The output directory, instead of the case's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Go on from a checkpoint.
+    /// Go on from a checkpoint; `auto`: from the newest in the output directory, afresh if there is none.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
+    /// Write a checkpoint and stop before that much time is over, as 55min, 2h or 90s.
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
     /// Show where the time went, by span, and what to try; PETSc's log included.
     #[arg(long)]
     profile: bool,

@@ -1,6 +1,7 @@
 //! `femdd run`: solves a case, under a launcher or starting one itself.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cluster::Comm;
 
@@ -10,23 +11,17 @@ use crate::output::profile::trace;
 use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
 
-/// What the command line has and this version does not.
-fn not_yet(args: &RunArgs) -> Option<&'static str> {
-    let asked = [(args.restart.is_some(), "--restart")];
-    asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
-}
-
 /// Solves the case of the command line.
 pub fn main(args: &RunArgs) -> i32 {
-    if let Some(option) = not_yet(args) {
-        if launch::local_rank() == 0 {
-            eprintln!("error: {option} is not supported yet in this version of femdd");
-        }
-        return 2;
-    }
     if args.case.is_none() {
         if launch::local_rank() == 0 {
             eprintln!("error: which case? femdd run CASE.toml");
+        }
+        return 2;
+    }
+    if let Err(message) = time_limit(args) {
+        if launch::local_rank() == 0 {
+            eprintln!("error: {message}");
         }
         return 2;
     }
@@ -66,6 +61,8 @@ pub fn main(args: &RunArgs) -> i32 {
     }
     // MPI sets it too as it starts.
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
+    // Before MPI starts: a signal may come at any time.
+    cluster::stop::install();
     launch::on_ranks(|comm| match tasks {
         Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
         _ => solve(comm, args),
@@ -78,6 +75,16 @@ fn refuse(tasks: usize) -> i32 {
         eprintln!("error: {}", slurm::no_pmi(tasks));
     }
     3
+}
+
+/// The time that `--time-limit` gives the run.
+fn time_limit(args: &RunArgs) -> Result<Option<Duration>, String> {
+    let Some(text) = &args.time_limit else { return Ok(None) };
+    match crate::case::seconds(text) {
+        // A century is no limit, and longer ones do not fit a clock.
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.min(3e9)))),
+        None => Err(format!("--time-limit {text}: expected a number and a unit, as 90s, 55min, 2h or 1d")),
+    }
 }
 
 fn load(args: &RunArgs) -> Result<Case, RunError> {
@@ -130,8 +137,20 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         plan::threads_event(threads, args.threads, &case, on_node),
     ];
     events.extend(expected.as_ref().map(plan::plan_event));
-    let options =
-        run::Options { threads, petsc, quiet: args.quiet, profile: details, events, ..Default::default() };
+    let options = run::Options {
+        threads,
+        petsc,
+        quiet: args.quiet,
+        profile: details,
+        events,
+        restart: args.restart.as_ref().map(|file| match file.to_str() {
+            Some("auto") => run::Restart::Auto,
+            _ => run::Restart::File(file.clone()),
+        }),
+        // Checked before.
+        time_limit: time_limit(args).unwrap_or_default(),
+        ..Default::default()
+    };
     let outcome = run::run_case(comm, &case, &options);
     drop(session);
     let mut outcome = match outcome {

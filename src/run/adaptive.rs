@@ -6,10 +6,11 @@
 use std::time::Instant;
 
 use partition::{Method, Reference, StealOptions};
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Due, Still, Structure};
 use super::error::{Kind, RunError};
 use super::materials::Materials;
-use super::mesh::Loaded;
 use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
@@ -36,14 +37,41 @@ const MOST_CHILDREN: u32 = 8;
 /// How often fewer cells are marked for a mesh below the limit.
 const MOST_TRIES: u32 = 5;
 
+/// What a run begins with.
+pub(super) struct Begin {
+    pub(super) mesh: Mesh,
+    /// Of a mesh that was adapted before.
+    pub(super) forest: Option<Forest>,
+    pub(super) partition: PartitionReport,
+    /// The solution so far, at each owned cell's own nodes.
+    pub(super) start: Option<Vec<f64>>,
+    /// What the loop remembered, of a run that goes on.
+    pub(super) driver: Option<serde_json::Value>,
+    /// Whether the ranks have again what they had when the run was left.
+    pub(super) exact: bool,
+}
+
+/// What goes from one run of the loop to the next.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Remembered {
+    report: AdaptReport,
+    reference: Option<Reference>,
+    dealt: Dealt,
+    price: Option<Price>,
+}
+
 /// Solves on finer and finer meshes until a limit of the case is reached. Collective.
 ///
 /// # Errors
 /// As the steady driver's; a cell that cannot be refined any further.
-pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Solution, RunError> {
+pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution, RunError> {
     let case = run.case;
-    let Loaded { mut mesh, partition, .. } = loaded;
-    let mut forest = run.phases.time("refine", || Forest::new(&mesh))?;
+    let Begin { mut mesh, forest, partition, start, driver: remembered, exact } = begin;
+    let mut forest = match forest {
+        Some(forest) => forest,
+        None => run.phases.time("refine", || Forest::new(&mesh))?,
+    };
     let mut driver = Driver {
         adapt,
         report: AdaptReport::default(),
@@ -58,7 +86,15 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         price: None,
         spent: 0.0,
     };
-    let mut carried: Option<(Carried, usize)> = None;
+    if let Some(remembered) = remembered {
+        driver.take_up(remembered, exact);
+    }
+    let components = case.physics.law.n_components(mesh.dim);
+    let mut carried: Option<(Carried, usize)> = start.map(|start| {
+        let mut carried = Carried::new();
+        let field = carried.add_nodal(case.degree, components, start);
+        (carried, field)
+    });
     // The other estimators, on one rank, look at no facets.
     let looks = adapt.estimator == Estimator::Kelly || run.comm.size() > 1;
     let find = |mesh: &Mesh| if looks { Facets::new(mesh) } else { Facets::default() };
@@ -66,20 +102,33 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
     loop {
         let mut next = None;
         let mut solution = None;
+        let step = driver.report.steps.len() as u32;
+        if step > 0 {
+            run.report.adapt = Some(driver.report.clone());
+        }
+        let still = Still { structure: Structure::Forest(&forest), step, driver: Some(driver.remember()) };
+        let due = run.keeper.poll(run.comm, case, Some(step));
         stage::on_mesh(run, &mesh, &mut |stage, problem, materials, conditions| {
-            let start = carried.take().map(|(mut carried, field)| {
-                transfer::from_cells(stage.mesh, stage.space, &carried.take(field), problem.components())
-            });
+            // Checkpoints have them as they are, bit for bit.
+            let by_cell = carried.take().map(|(mut carried, field)| carried.take(field));
+            match due {
+                Due::Stop(_) => return Err(stage.stop_with(&still, by_cell, problem.components())),
+                Due::Write => stage.keep(&still, by_cell.clone(), problem.components(), "interval"),
+                Due::Nothing => {}
+            }
+            let start = by_cell
+                .map(|by_cell| transfer::from_cells(stage.mesh, stage.space, &by_cell, problem.components()));
             let before = seconds(stage.run.phases);
-            let mut state = stage.solve(problem, materials, conditions, start)?;
+            let mut state = stage.solve(problem, materials, conditions, start, &still)?;
             let after = seconds(stage.run.phases);
             let times =
                 Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
-            let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state)?;
+            let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state, &still)?;
             match ended {
                 Some(reason) => {
                     driver.report.stop_reason = reason.to_owned();
                     stage.run.report.adapt = Some(driver.report.clone());
+                    stage.keep_end(problem, &state, &still);
                     solution = Some(stage.finish(problem, state)?);
                 }
                 None => {
@@ -138,7 +187,8 @@ fn repeated(phases: &Phases) -> f64 {
 }
 
 /// How the cells of a mesh came to their ranks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Dealt {
     /// Before and after cells were moved.
     imbalance: [f64; 2],
@@ -167,7 +217,29 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// What a checkpoint keeps of the loop.
+    fn remember(&self) -> serde_json::Value {
+        let Driver { report, reference, dealt, price, .. } = self;
+        let remembered =
+            Remembered { report: report.clone(), reference: *reference, dealt: dealt.clone(), price: *price };
+        serde_json::to_value(remembered).unwrap_or_default()
+    }
+
+    /// Goes on with what was kept; on other ranks than before the partition is a new one.
+    fn take_up(&mut self, remembered: serde_json::Value, exact: bool) {
+        let Ok(Remembered { mut report, reference, dealt, price }) = serde_json::from_value(remembered)
+        else {
+            return;
+        };
+        report.stop_reason.clear();
+        self.report = report;
+        if exact {
+            (self.reference, self.dealt, self.price) = (reference, dealt, price);
+        }
+    }
+
     /// Estimates the error of a solve, reports it, and says why the loop ends, if it does. Collective.
+    #[allow(clippy::too_many_arguments)]
     fn step(
         &mut self,
         stage: &mut Stage,
@@ -176,6 +248,7 @@ impl Driver<'_> {
         conditions: &Conditions,
         facets: &Facets,
         state: &mut State,
+        still: &Still,
     ) -> Result<Option<&'static str>, RunError> {
         let mesh = stage.mesh;
         let (begin, span) = (Instant::now(), phases::span("output"));
@@ -187,6 +260,10 @@ impl Driver<'_> {
         let span = phases::span("estimate");
         let Estimated { indicators, total, error_of_goal } =
             estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
+        if self.adapt.estimator == Estimator::Goal && stage.run.keeper.stopping().is_some() {
+            // The dual problem's solve was stopped.
+            return Err(stage.stop(still, Some(&state.u), problem.components()));
+        }
         let energy = match (self.adapt.tolerance, error_of_goal) {
             // A goal's error is relative to the goal.
             (Some(_), Some([value, _])) => value.abs(),

@@ -72,7 +72,7 @@ pub fn groups_named(groups: &[Group], dim: Option<usize>, name: &str) -> Vec<u16
 }
 
 /// Pairs of groups that the case's periodic conditions join, checked against the mesh's groups.
-fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
+pub(super) fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
     let mut pairs = Vec::new();
     for boundary in &case.boundaries {
         for condition in &boundary.conditions {
@@ -122,11 +122,11 @@ pub struct Loaded {
 }
 
 /// Why the cells were dealt out as they were.
-pub fn dealt_event(comm: &Comm, case: &Case, loaded: &Loaded) -> Event {
-    let Loaded { mesh, partition, .. } = loaded;
+pub fn dealt_event(comm: &Comm, case: &Case, mesh: &Mesh, partition: &PartitionReport) -> Event {
     let because = match (partition.method.as_str(), &case.mesh.source) {
         ("none", _) => "one rank",
         ("cached", _) => "an earlier run on as many ranks kept its partition",
+        ("checkpoint", _) => "the checkpoint has as many parts as there are ranks",
         ("stored", _) => "the mesh file has as many parts as there are ranks",
         (_, MeshSource::Box(_)) => "a box is halved without a graph",
         (_, MeshSource::File(_)) => "a mesh from a file, cut along its graph",

@@ -30,6 +30,7 @@ use choose::Candidate;
 pub use choose::{Expected, expected_method};
 use krylov::Task;
 pub use method::Method;
+pub use petsc::Watch;
 pub use report::{Error, History, Report};
 pub use transfer::{Modes, to_vertices};
 use vectors::{Sums, orthonormal, remove};
@@ -105,8 +106,8 @@ struct System<'a> {
 /// Solves `A x = b` to `||b - A x|| <= tolerance ||b||`, from zero; returns owned entries of `x` and how it
 /// went. With a part of the solution given ([`Problem::given`]), `x` is what is missing.
 ///
-/// With a null space, `b` is first projected on its complement and the solution has no part in it. `progress`
-/// gets the iteration and the relative residual.
+/// With a null space, `b` is first projected on its complement and the solution has no part in it. `watch` gets
+/// the iteration and the relative residual, and may have the solve stop with what it has; see [`Watch`].
 ///
 /// Not converging is a report with `converged: false` and a diagnosis, not an error.
 ///
@@ -126,7 +127,7 @@ pub fn solve(
     problem: &Problem,
     mut b: Vec<f64>,
     options: &Options,
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Result<(Vec<f64>, Report), Error> {
     let block = matrix.block;
     let (n_owned, n_global) = (map.n_owned() * block, map.n_global() * block as u64);
@@ -183,11 +184,11 @@ pub fn solve(
         let mut x = vec![0.0; n_owned];
         let task = Task { b: &b, norm_b, norm, null: &null, options, max_iterations: limit };
         let mut history = History::default();
-        let mut watch = |iteration, residual| {
+        let mut noted = |iteration: u32, residual: f64, iterate: &mut dyn FnMut() -> Vec<f64>| {
             history.add(iteration, residual);
-            progress(iteration, residual);
+            watch(iteration, residual, iterate)
         };
-        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, &mut watch)?;
+        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, &mut noted)?;
         remove(&null, &mut sums, &mut x);
         set_up += outcome.set_up;
         solving += outcome.solve;
@@ -195,6 +196,10 @@ pub fn solve(
         indefinite |= outcome.reason == petsc::Reason::DivergedIndefiniteMatrix;
         let mut report = Report::new(&method, reason, &outcome);
         report.history = history.entries();
+        if report.stopped {
+            best = Some((report, x));
+            break;
+        }
         let better = best.as_ref().is_none_or(|(b, _)| {
             report.converged || report.relative_residual < b.relative_residual || b.relative_residual.is_nan()
         });

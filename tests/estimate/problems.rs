@@ -188,7 +188,7 @@ pub fn direct(
         &linear,
         rhs,
         &options,
-        &mut |_, _| {},
+        &mut |_, _, _| false,
     )
     .expect("solves");
     assert!(report.converged);

@@ -41,7 +41,8 @@ fn a_weak_ladder_runs_inside_one_job() {
     let Some(cluster) = Cluster::shared() else { return };
     let case = cluster.write("weak", "a case.toml", SMALL);
     let before = ["--nodes=2", "--ntasks-per-node=2", "--time=20"];
-    let job = cluster.submit(&before, "weak.sbatch", &[case.to_str().expect("a plain path"), "--repeat", "1"]);
+    let job =
+        cluster.submit(&before, "weak.sbatch", &[case.to_str().expect("a plain path"), "--repeat", "1"]);
     assert_eq!(job.wait(LIMIT), ("COMPLETED".into(), 0), "{}", job.log());
     let study = complete(&case.with_extension("scale"), &[1, 2, 4], 1, &job.log());
     // As many cells for each rank, on cores that the job has.
@@ -59,7 +60,16 @@ fn a_strong_ladder_runs_as_arrays_and_is_collected() {
     let directory = case.with_extension("scale");
     let mut femdd = cluster.command(env!("CARGO_BIN_EXE_femdd"));
     femdd.args(["scale", "strong"]).arg(&case).args(["--ranks", "1,2,4", "--repeat", "2", "--slurm"]);
-    femdd.args(["--ranks-per-node", "2", "--concurrent", "2", "--sbatch", "time=10", "--sbatch", "partition=main"]);
+    femdd.args([
+        "--ranks-per-node",
+        "2",
+        "--concurrent",
+        "2",
+        "--sbatch",
+        "time=10",
+        "--sbatch",
+        "partition=main",
+    ]);
     let ended = testing::finish(femdd, LIMIT);
     assert_eq!(ended.code(), 0, "{}", ended.text());
     // One array for the rungs of one node, one for those of two.
@@ -89,8 +99,12 @@ fn a_strong_ladder_runs_inside_one_job() {
     let mut command = cluster.command("sbatch");
     command.env("RANKS", "2,3");
     let before = ["--nodes=3", "--ntasks-per-node=1", "--time=20"];
-    let job =
-        cluster.submit_with(command, &before, "strong.sbatch", &[case.to_str().expect("a plain path"), "--repeat", "1"]);
+    let job = cluster.submit_with(
+        command,
+        &before,
+        "strong.sbatch",
+        &[case.to_str().expect("a plain path"), "--repeat", "1"],
+    );
     assert_eq!(job.wait(LIMIT), ("COMPLETED".into(), 0), "{}", job.log());
     complete(&case.with_extension("scale"), &[2, 3], 1, &job.log());
 }

@@ -20,7 +20,7 @@ fn mark_word(mark: Mark) -> u64 {
 }
 
 impl Root {
-    fn write(&self, words: &mut Vec<u64>) {
+    pub(super) fn write(&self, words: &mut Vec<u64>) {
         words.extend([self.id, self.place]);
         words.push(u64::from(self.set) | (self.nodes.len() as u64) << 16 | (self.tags.len() as u64) << 32);
         words.extend(self.vertices.iter().chain(&self.corner_nodes).flat_map(|&name| names::words(name)));
@@ -29,7 +29,7 @@ impl Root {
             .extend(self.tags.iter().map(|&(d, i, g)| u64::from(d) | u64::from(i) << 8 | u64::from(g) << 16));
     }
 
-    fn read(words: &[u64], at: &mut usize) -> Root {
+    pub(super) fn read(words: &[u64], at: &mut usize) -> Root {
         let mut next = || {
             *at += 1;
             words[*at - 1]
