@@ -30,7 +30,7 @@ const FUNCTIONS: &[&str] = &[
     "Mat(MPIAIJGetSeqAIJ|SeqAIJGetArray|SeqAIJRestoreArray|ISSetLocalMat)",
     "MatNullSpace(Create|Destroy|Remove|Test)",
     "ISLocalToGlobalMapping(Create|Destroy)",
-    "KSP(Create|Destroy|SetOperators|SetType|GetType|SetOptionsPrefix|SetTolerances|SetNormType)",
+    "KSP(BuildSolution|Create|Destroy|SetOperators|SetType|GetType|SetOptionsPrefix|SetTolerances|SetNormType)",
     "KSP(SetPCSide|SetInitialGuessNonzero|SetFromOptions|SetUp|Solve|GetIterationNumber|GetResidualNorm)",
     "KSP(GetConvergedReason|SetResidualHistory|GetResidualHistory|MonitorSet|GetPC|SetErrorIfNotConverged)",
     "KSP(ComputeExtremeSingularValues|SetComputeSingularValues|SetReusePreconditioner)",

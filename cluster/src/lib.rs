@@ -12,6 +12,7 @@ mod counters;
 mod exchange;
 mod halo;
 mod index_map;
+pub mod model;
 pub mod monitor;
 mod names;
 pub mod place;

@@ -3,7 +3,8 @@
 //! Imports `cluster`, `partition`'s graphs, `mesh`, `space`. Start at [`costs`] and [`graph`].
 
 use cluster::Comm;
-use partition::Graph;
+use partition::{Cost, Graph};
+use serde::{Deserialize, Serialize};
 
 use crate::mesh::Mesh;
 use crate::mesh::facets::Facets;
@@ -22,6 +23,35 @@ impl Times {
     /// All of them.
     pub fn total(&self) -> f64 {
         self.cells + self.unknowns
+    }
+}
+
+/// What the last rebalance took: by it the next one is judged before anything moves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Price {
+    /// To move a byte, on the rank that sends most.
+    per_byte: f64,
+    /// For each cell of the whole mesh, whatever moves: to decide, and to build the mesh again.
+    per_cell: f64,
+}
+
+impl Price {
+    /// `moving` seconds took what this rank sent, of `bytes`, and `rest` all else, on a mesh of `n_cells`. Collective.
+    pub fn measured(comm: &Comm, moving: f64, bytes: u64, rest: f64, n_cells: u64) -> Price {
+        let mut most = [moving, bytes as f64, rest];
+        comm.max_slice(&mut most);
+        Price { per_byte: most[0] / most[1].max(1.0), per_cell: most[2] / n_cells.max(1) as f64 }
+    }
+
+    /// What there is to weigh before a step that will take `seconds` as loads are, on a mesh of `n_cells`.
+    /// A step more or less of an adaptive loop has new loads.
+    pub fn cost(&self, seconds: f64, n_cells: u64) -> Cost {
+        Cost {
+            solve_seconds: seconds,
+            solves: 1.0,
+            seconds_per_byte: self.per_byte,
+            fixed_seconds: self.per_cell * n_cells as f64,
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cluster::Comm;
-use cluster::place::{Here, Scheduler};
 
+use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
-use crate::run::RunError;
+use crate::run::{Kind, RunError};
 
 /// This process's rank as the launcher's environment has it; 0 outside a launcher.
 pub fn local_rank() -> usize {
@@ -47,13 +47,13 @@ fn estimate_dofs(case: &Case) -> u64 {
     }
 }
 
-/// The ranks to start when the user does not say: those a batch job was given, else the cores of this host, and no
-/// more than the case has work for.
+/// The ranks to start when the user does not say: in a batch job as many as it has tasks, else what the case is worth.
 pub fn choose_ranks(case: &Case) -> usize {
+    if let Some(job) = Allocation::of_job() {
+        return job.tasks;
+    }
     let by_size = (estimate_dofs(case) / DOFS_PER_RANK).max(1);
-    let tasks = Scheduler::find(&Here).and_then(|job| job.tasks).filter(|&tasks| tasks > 0);
-    let room = tasks.map_or_else(physical_cores, |tasks| tasks as usize);
-    room.min(usize::try_from(by_size).unwrap_or(usize::MAX))
+    physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
 }
 
 /// What ranks need in their environment unless the user has it otherwise: no BLAS threads beside the
@@ -102,7 +102,7 @@ fn binding(ranks: usize, threads: usize) -> Vec<String> {
 }
 
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
-/// would end this process is passed on, and ends them all.
+/// would end this process is passed on, and ends them all; SIGTERM and SIGUSR1 have them write a checkpoint first.
 ///
 /// # Errors
 /// When there is no `mpirun`.
@@ -110,8 +110,16 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     let program = std::env::current_exe()?;
     let mut command = Command::new("mpirun");
     command.arg("-n").arg(ranks.to_string());
-    if ranks > std::thread::available_parallelism().map_or(1, usize::from) {
+    let job = Allocation::of_job();
+    let room = match &job {
+        Some(job) => job.tasks,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    if ranks > room {
         command.arg("--oversubscribe");
+    } else if let Some(cores) = job.and_then(|job| job.cores).filter(|&cores| cores > 1) {
+        // Otherwise all threads of a rank are bound to one core.
+        command.arg("--map-by").arg(format!("slot:PE={cores}"));
     }
     command.args(binding(ranks, threads));
     // SAFETY: reads the process's user.
@@ -149,7 +157,8 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     let status = child.wait()?;
     CHILD.store(0, Ordering::SeqCst);
     let received = RECEIVED.load(Ordering::SeqCst);
-    if received != 0 && !status.success() {
+    let stopped = status.code() == Some(Kind::Stopped.exit_code());
+    if received != 0 && !status.success() && !stopped {
         return Ok(128 + received);
     }
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(1)))
@@ -160,9 +169,12 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 /// The last signal that arrived.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already.
+/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already. mpirun lets
+/// its ranks live for a second after SIGTERM, too short for a checkpoint: the first goes as SIGUSR1, which it hands
+/// to them and waits.
 extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    RECEIVED.store(signal, Ordering::SeqCst);
+    let before = RECEIVED.swap(signal, Ordering::SeqCst);
+    let signal = if signal == libc::SIGTERM && before != signal { libc::SIGUSR1 } else { signal };
     let child = CHILD.load(Ordering::SeqCst);
     // SAFETY: the kernel hands a valid record to a handler installed with SA_SIGINFO; `kill` may be called
     // from a handler, and the child is not waited for while its number is stored.
@@ -176,7 +188,7 @@ extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
 
 /// Has the signals that end a process passed on instead.
 fn pass_on_signals() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: the record is all zeros but for the handler, which makes only calls that are allowed in
         // one, and flags that say it takes three arguments.
         unsafe {

@@ -3,6 +3,7 @@
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
 mod bench;
+mod calibrate;
 mod check;
 mod doctor;
 mod doctor_place;
@@ -10,7 +11,11 @@ mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod plan;
+mod report;
 mod run;
+mod slurm;
+mod scale;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,6 +53,13 @@ enum Command {
     /// Measure runs, compare them, and say what they must cost at least.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Scaling studies of a case: more ranks, a mesh that grows with them, or a growing mesh; here or through SLURM.
+    #[command(subcommand)]
+    Scale(scale::ScaleCommand),
+    /// Make one page of HTML out of what a run left.
+    Report(report::ReportArgs),
+    /// Say how large a case is, what it will take on which ranks, and write the batch script. No MPI.
+    Plan(plan::PlanArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -57,7 +69,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 4] = ["scale", "plan", "study", "report"];
+const NOT_YET: [&str; 1] = ["study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -82,17 +94,20 @@ pub struct RunArgs {
     /// The output directory, instead of the case's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Go on from a checkpoint.
+    /// Go on from a checkpoint; `auto`: from the newest in the output directory, afresh if there is none.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
+    /// Write a checkpoint and stop before that much time is over, as 55min, 2h or 90s.
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
     /// Show where the time went, by span, and what to try; PETSc's log included.
     #[arg(long)]
     profile: bool,
     /// As --profile, and write trace.json, for Perfetto or Chrome: every span of every rank and thread.
     #[arg(long)]
     trace: bool,
-    /// Not there yet: a page with the results.
-    #[arg(long, hide = true)]
+    /// Make a page of what the run did, report.html in the output directory.
+    #[arg(long)]
     report: bool,
     /// Print nothing but errors.
     #[arg(long, short)]
@@ -150,6 +165,9 @@ pub fn main() -> i32 {
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
         Some(Command::Bench(command)) => bench::main(&command),
+        Some(Command::Scale(command)) => scale::main(&command),
+        Some(Command::Report(args)) => report::main(&args),
+        Some(Command::Plan(args)) => plan::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

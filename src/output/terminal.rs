@@ -125,7 +125,7 @@ fn phases(out: &mut String, report: &RunReport) -> std::fmt::Result {
     Ok(())
 }
 
-fn seconds(s: f64) -> String {
+pub(super) fn seconds(s: f64) -> String {
     let whole = s.round() as u64;
     match s {
         _ if s < 100.0 => format!("{s:.2} s"),
@@ -134,7 +134,7 @@ fn seconds(s: f64) -> String {
     }
 }
 
-fn plural(n: usize, what: &str) -> String {
+pub(super) fn plural(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

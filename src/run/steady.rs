@@ -1,15 +1,20 @@
 //! The steady driver: mesh, space, conditions, matrix, solve, reports.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::place::Machine;
 use cluster::{Comm, monitor};
 
-use super::adaptive;
+use super::adaptive::{self, Begin};
+use super::checkpoint::{Keeper, Still, Structure};
 use super::error::{Kind, RunError};
 use super::mesh;
+use super::performance;
+use super::restart::{self, Restart, Resumed};
 use super::stage::{self, Run, Solution};
-use crate::case::{Backend, Case, Place};
+use crate::adapt::transfer;
+use crate::case::{Backend, Case, Initial, Place};
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
 use crate::output::profile;
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
@@ -28,8 +33,16 @@ pub struct Options {
     pub profile: bool,
     /// What the ranks run on, for `machine` of `run.json`.
     pub machine: Option<Machine>,
+    /// Decisions taken before the run, for `events` of `run.json`.
+    pub events: Vec<Event>,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
+    /// Such a run writes no checkpoint and is not stopped by requests either.
     pub no_files: bool,
+    /// From where the run goes on, instead of from its beginning.
+    pub restart: Option<Restart>,
+    /// The time after which the run is to have ended, with a checkpoint if it is not done; without, that of the
+    /// batch job where it is known.
+    pub time_limit: Option<Duration>,
 }
 
 /// What a run came to.
@@ -71,8 +84,11 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     };
     comm.agree(written)?;
     let mut phases = Phases::counting(comm);
+    let mut keeper = Keeper::new(comm, case, options);
     let result = if options.profile { crate::solver::log_petsc().map_err(RunError::from) } else { Ok(()) };
-    let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases));
+    let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases, &mut keeper));
+    report.warnings.append(&mut keeper.warnings);
+    report.extra.insert("checkpoints".to_owned(), std::mem::take(&mut keeper.written).into());
     let communication = phases.gather_counters(comm);
     let communication = serde_json::to_value(communication).unwrap_or_default();
     report.extra.insert("communication".to_owned(), communication);
@@ -90,6 +106,7 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     report.status = match failure {
         None => Status::Solved,
         Some(error) if error.kind == Kind::NotConverged => Status::NotConverged,
+        Some(error) if error.kind == Kind::Stopped => Status::Stopped,
         Some(_) => Status::Failed,
     };
     let traced = add_profile(comm, case, options, &mut report);
@@ -119,19 +136,45 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
+    performance::check(case)?;
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
-    if case.initial.is_some() {
-        return Err(not_yet(case, Place::Default, "initial", "starting from initial values"));
+    if let Some(Initial::Value(_, place)) = &case.initial {
+        return Err(not_yet(case, *place, "initial.value", "starting from initial values"));
     }
     if case.solver.backend == Backend::Gpu {
         return Err(not_yet(case, Place::Default, "solver.backend", "the GPU backend"));
     }
-    if case.output.checkpoint.is_some() {
-        return Err(not_yet(case, Place::Default, "output.checkpoint", "writing checkpoints"));
-    }
     Ok(())
+}
+
+/// What the run begins with: the checkpoint that the command line or `[initial]` names, or the case's mesh.
+fn begin(comm: &Comm, run: &mut Run) -> Result<Begin, RunError> {
+    let case = run.case;
+    let mut found = None;
+    if let Some(restart) = &run.options.restart {
+        found = restart::find(comm, case, restart, &mut run.report.warnings)?;
+    }
+    let initial = match &case.initial {
+        Some(Initial::File(file, _)) if found.is_none() => Some(Restart::File(file.clone())),
+        _ => None,
+    };
+    if let Some(initial) = &initial {
+        found = restart::find(comm, case, initial, &mut run.report.warnings)?;
+    }
+    if let Some((path, read)) = found {
+        let resumed = run.phases.time("checkpoint", || restart::resume(comm, case, &path, read))?;
+        let Resumed { mesh, forest, partition, start, driver, exact, note } = resumed;
+        // The state of a solution, not of a loop, is what `[initial]` takes.
+        let (key, driver) = if initial.is_some() { ("initial", None) } else { ("restart", driver) };
+        run.report.extra.insert(key.to_owned(), note);
+        return Ok(Begin { mesh, forest, partition, start, driver, exact });
+    }
+    let mut loaded = mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
+    run.report.warnings.append(&mut loaded.warnings);
+    let mesh::Loaded { mesh, partition, .. } = loaded;
+    Ok(Begin { mesh, forest: None, partition, start: None, driver: None, exact: true })
 }
 
 fn solve(
@@ -140,25 +183,33 @@ fn solve(
     options: &Options,
     report: &mut RunReport,
     phases: &mut Phases,
+    keeper: &mut Keeper,
 ) -> Result<Solution, RunError> {
     check_supported(case)?;
+    options.events.iter().cloned().chain(performance::decisions(case)).for_each(|e| report.event(e));
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
-    let mut run = Run { comm, case, options, report, phases, progress };
+    let mut run = Run { comm, case, options, report, phases, progress, keeper };
     let line = run.progress.phase("mesh");
-    let mut loaded = mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
-    run.report.warnings.append(&mut loaded.warnings);
-    let mesh::Loaded { mesh, partition, .. } = &loaded;
+    let begin = begin(comm, &mut run)?;
+    let Begin { mesh, partition, .. } = &begin;
     let (cells, method) = (mesh.n_cells_global, partition.method.as_str());
     tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
+    run.report.event(mesh::dealt_event(comm, case, mesh, partition));
     run.report.partition = Some(partition.clone());
     drop(line);
     if let Some(adapt) = &case.adapt {
-        return adaptive::run(&mut run, loaded, adapt).map_err(|e| e.in_mesh(case));
+        return adaptive::run(&mut run, begin, adapt).map_err(|e| e.in_mesh(case));
     }
-    let mesh = loaded.mesh;
+    let Begin { mesh, forest, mut start, .. } = begin;
+    let structure = forest.as_ref().map_or(Structure::Mesh(&mesh), Structure::Forest);
+    let still = Still { structure, step: 0, driver: None };
     let mut solution = None;
     stage::on_mesh(&mut run, &mesh, &mut |stage, problem, materials, conditions| {
-        let state = stage.solve(problem, materials, conditions, None)?;
+        let start = start
+            .take()
+            .map(|by_cell| transfer::from_cells(stage.mesh, stage.space, &by_cell, problem.components()));
+        let state = stage.solve(problem, materials, conditions, start, &still)?;
+        stage.keep_end(problem, &state, &still);
         solution = Some(stage.finish(problem, state)?);
         Ok(())
     })?;

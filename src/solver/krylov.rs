@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec};
+use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec, Watch};
 use tracing::span::EnteredSpan;
 
 use super::assembled::{Stored, null_space};
@@ -112,7 +112,7 @@ pub(super) fn run(
     method: &Method,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
     let span = phase("pc_setup");
@@ -125,9 +125,10 @@ pub(super) fn run(
         let _applied = Applied::new(method.petsc_options(system, task.options))?;
         let null = null_space(system, task.null.to_vec())?;
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
-        return petsc(system, mat, None, task, x, progress, (began, span));
+        return petsc(system, mat, None, task, x, watch, (began, span));
     }
-    let multigrid = match multigrid(system, stored, method) {
+    let made = stored.make_ours(system).map_err(|error| error.to_string());
+    let multigrid = match made.and_then(|()| multigrid(system, stored, method)) {
         Ok(multigrid) => multigrid,
         Err(error) => {
             return Ok(Outcome {
@@ -145,7 +146,7 @@ pub(super) fn run(
     // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
     if method.is_cg() && ::petsc::options_left()?.is_empty() {
         drop(span);
-        return Ok(ours(system, stored, multigrid, task, x, progress, began.elapsed()));
+        return Ok(ours(system, stored, multigrid, task, x, watch, began.elapsed()));
     }
     let _applied = Applied::new(method.petsc_options(system, task.options))?;
     let operator = std::rc::Rc::clone(stored.operator());
@@ -155,7 +156,7 @@ pub(super) fn run(
     })?;
     mat.set_symmetric(system.problem.symmetric)?;
     mat.set_null_space(null_space(system, task.null.to_vec())?.as_ref())?;
-    petsc(system, &mat, Some(multigrid), task, x, progress, (began, span))
+    petsc(system, &mat, Some(multigrid), task, x, watch, (began, span))
 }
 
 /// Sets up our multigrid; the error is a sentence. Collective, and so is its error.
@@ -167,7 +168,6 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
         comm: system.comm,
         map: system.map,
         halo: system.halo,
-        pattern: system.pattern,
         matrix: operator.matrix(),
         near_null,
         transfer,
@@ -198,7 +198,7 @@ fn ours(
     mut multigrid: Multigrid,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
     set_up: Duration,
 ) -> Outcome {
     let began = Instant::now();
@@ -220,7 +220,7 @@ fn ours(
             norm,
             restarts.watched,
             task.max_iterations - before,
-            &mut |it, r| progress(before + it, r / task.norm),
+            &mut |it, r, iterate| watch(before + it, r / task.norm, iterate),
         );
         iterations += ended.iterations;
         norm = work.residual(operator, task.b, x);
@@ -246,7 +246,7 @@ fn petsc(
     multigrid: Option<Multigrid>,
     task: &Task,
     solution: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
     (began, span): (Instant, Span),
 ) -> Result<Outcome, Error> {
     let comm = system.comm.raw();
@@ -280,7 +280,9 @@ fn petsc(
         let before = iterations;
         {
             let _span = tracing::debug_span!("petsc solve").entered();
-            outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
+            outcome = ksp.solve_watched(&b, &mut x, &mut |it, r, iterate| {
+                watch(before + it, r / task.norm, iterate)
+            })?;
         }
         iterations += outcome.iterations;
         mat.mult(&x, &mut residual)?;

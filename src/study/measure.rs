@@ -127,11 +127,13 @@ fn children_cpu() -> f64 {
     seconds(used.ru_utime) + seconds(used.ru_stime)
 }
 
-/// One run.
-fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunReport), RunError> {
-    let output = scratch.0.join("out");
+/// One run, with its files in the folder `output`.
+///
+/// # Errors
+/// A program that cannot be started or a run that does not solve the case.
+pub fn once(program: &Path, plan: &Plan, output: &Path) -> Result<(Sample, RunReport), RunError> {
     let mut command = Command::new(program);
-    command.arg("run").arg(&plan.case).arg("--quiet").arg("--output").arg(&output).stdin(Stdio::null());
+    command.arg("run").arg(&plan.case).arg("--quiet").arg("--output").arg(output).stdin(Stdio::null());
     for set in &plan.sets {
         command.args(["--set", set]);
     }
@@ -164,7 +166,7 @@ fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunRe
 /// # Errors
 /// As [`interleave`].
 pub fn report_of(program: &Path, plan: &Plan) -> Result<RunReport, RunError> {
-    Ok(once(program, plan, &Scratch::new()?)?.1)
+    Ok(once(program, plan, &Scratch::new()?.0.join("out"))?.1)
 }
 
 /// Bytes of the files in a directory but for `run.json`.
@@ -197,7 +199,7 @@ pub fn interleave(
             order.reverse();
         }
         for k in order {
-            let (sample, report) = once(programs[k], plan, &scratch)?;
+            let (sample, report) = once(programs[k], plan, &scratch.0.join("out"))?;
             if round < plan.warmup {
                 continue;
             }

@@ -7,9 +7,13 @@
 mod arithmetic;
 pub mod bottlenecks;
 pub mod compare;
+pub mod costs;
 pub mod counts;
 pub mod floors;
 pub mod machine;
 pub mod measure;
+pub mod plan;
+pub mod scaling;
+pub mod shell;
 pub mod small;
 pub mod stats;

@@ -9,6 +9,7 @@
 //! version 2 (Legacy)".
 
 mod binary;
+pub mod count;
 mod deal;
 mod error;
 mod finish;

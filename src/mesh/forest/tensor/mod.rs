@@ -15,6 +15,7 @@
 mod adapt;
 mod build;
 mod migrate;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod walk;
