@@ -76,7 +76,7 @@ pub fn main(args: &CalibrateArgs) -> i32 {
     } else {
         // SAFETY: nothing else runs in this process yet.
         unsafe { std::env::set_var(STARTED, now().to_string()) };
-        launch::mpirun(ranks).unwrap_or_else(|error| {
+        launch::mpirun(ranks, 1).unwrap_or_else(|error| {
             eprintln!("error: mpirun cannot be started ({error}): use --ranks 1");
             3
         })

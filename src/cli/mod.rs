@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod check;
 mod doctor;
+mod doctor_place;
 mod launch;
 mod logs;
 mod mesh;
@@ -84,6 +85,12 @@ pub struct RunArgs {
     /// Set a key of the case, as --set parameters.load=3e6; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
+    /// Memory that each rank may take, as 2GiB: near it the run stops with a checkpoint.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<u64>,
+    /// Write figures of the run under way to this file, for Prometheus' textfile collector.
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     /// The output directory, instead of the case's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -118,6 +125,12 @@ pub struct CheckArgs {
     /// Set a key of the case; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
+}
+
+/// Reads a size of memory.
+fn size(text: &str) -> Result<u64, String> {
+    cluster::place::parse_bytes(text)
+        .ok_or_else(|| "write a size above 0, as 2GiB, 1500MB or 1000000".to_owned())
 }
 
 /// Runs the command and returns the process's exit code.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::Comm;
+use cluster::place::{Machine, Place};
+use cluster::{Comm, monitor};
 
 use super::{RunArgs, launch, plan, slurm};
 use crate::case::Case;
@@ -31,7 +32,7 @@ pub fn main(args: &RunArgs) -> i32 {
         if let Some(tasks) = tasks {
             return refuse(tasks);
         }
-        let ranks = match (args.ranks, load(args)) {
+        let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
                 eprint!("{}", error.text());
                 return error.kind.exit_code();
@@ -40,15 +41,15 @@ pub fn main(args: &RunArgs) -> i32 {
                 eprintln!("error: --ranks needs at least 1");
                 return 2;
             }
-            (Some(n), _) => n,
+            (Some(n), Ok(case)) => (n, args.threads.or(case.performance.threads)),
             (None, Ok(case)) => {
                 let (ranks, event) = plan::ranks_for(&case);
                 plan::keep(&event);
-                ranks
+                (ranks, args.threads.or(case.performance.threads))
             }
         };
         if ranks > 1 {
-            return match launch::mpirun(ranks) {
+            return match launch::mpirun(ranks, threads.unwrap_or(1)) {
                 Ok(code) => code,
                 Err(error) => {
                     eprintln!(
@@ -120,7 +121,19 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             case
         }
     };
-    let threads = threads(comm, args, &case);
+    let place = Place::find();
+    let machine = Machine::gather(comm, &place);
+    let threads = threads(&machine, args, &case);
+    let machine = machine.with_threads(threads);
+    if comm.is_root() && !args.quiet {
+        machine.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+    let watched = monitor::Options {
+        memory_limit: args.memory_limit.or(case.performance.memory_limit),
+        metrics: args.metrics.clone(),
+        case: case.name.clone(),
+    };
+    let _watching = monitor::start(comm, &place, &watched);
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
@@ -129,8 +142,8 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
         cluster::profile::start(cluster::profile::Settings { events });
     }
-    let on_node = comm.ranks_on_node();
-    let nodes = comm.size().div_ceil(on_node);
+    let on_node = machine.ranks_per_host.max as usize;
+    let nodes = machine.n_hosts as usize;
     let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
     let mut events = vec![
         plan::ranks_event(comm.size(), args.ranks),
@@ -142,6 +155,7 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         petsc,
         quiet: args.quiet,
         profile: details,
+        machine: Some(machine),
         events,
         restart: args.restart.as_ref().map(|file| match file.to_str() {
             Some("auto") => run::Restart::Auto,
@@ -208,17 +222,14 @@ fn petsc_options(args: &RunArgs) -> String {
     args.petsc.join(" ")
 }
 
-/// Threads a rank: as asked for, the cores of a task, or those that the ranks of this node leave each.
-fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
+/// Threads a rank: as asked for, or the cores that the ranks of this node leave each, no more than a task was given.
+fn threads(machine: &Machine, args: &RunArgs, case: &Case) -> usize {
     if let Some(n) = args.threads.or(case.performance.threads) {
         return n.max(1);
     }
     if !run::performance::scales(&case.performance) {
         return 1;
     }
-    if let Some(cores) = slurm::Allocation::of_job().and_then(|job| job.cores) {
-        return cores.max(1);
-    }
-    let on_node = comm.ranks_on_node();
-    (launch::physical_cores() / on_node).max(1)
+    let given = slurm::Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
+    (machine.cores_per_rank as usize).min(given).max(1)
 }

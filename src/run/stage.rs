@@ -153,6 +153,7 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
         .time("space", || Space::new(mesh, case.degree, order(case)))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
     run.report.dofs = space.map.n_global() * c as u64;
+    cluster::monitor::dofs(run.report.dofs);
     run.report.event(order_event(case));
     tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
@@ -427,6 +428,7 @@ impl Stage<'_, '_> {
             rhs,
             &options,
             &mut |iteration, residual, iterate| {
+                cluster::monitor::iteration(u64::from(iteration), residual);
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"));
                 let due = keeper.iterated(comm, case);
                 if let (Due::Write, Some(kept)) = (due, kept) {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::Comm;
+use cluster::place::Machine;
+use cluster::{Comm, monitor};
 
 use super::adaptive::{self, Begin};
 use super::checkpoint::{Keeper, Still, Structure};
@@ -30,6 +31,8 @@ pub struct Options {
     pub quiet: bool,
     /// Whether PETSc's events are logged for the profile.
     pub profile: bool,
+    /// What the ranks run on, for `machine` of `run.json`.
+    pub machine: Option<Machine>,
     /// Decisions taken before the run, for `events` of `run.json`.
     pub events: Vec<Event>,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
@@ -66,6 +69,10 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     comm.agree(prepared)?;
     cluster::profile::reset();
     let mut report = RunReport::started(&case.name, comm.size(), options.threads);
+    if let Some(machine) = &options.machine {
+        report.warnings.extend(machine.warnings.iter().cloned());
+        report.extra.insert("machine".to_owned(), serde_json::to_value(machine).unwrap_or_default());
+    }
     let path = case.output_dir.join(run_json::FILE_NAME);
     let resolved = case.output_dir.join("case.resolved.toml");
     let written = if writes {
@@ -87,6 +94,9 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     report.extra.insert("communication".to_owned(), communication);
     report.phases = phases.gather(comm);
     report.memory_mb = phases::gather_memory(comm);
+    if let Some(used) = monitor::gather(comm) {
+        report.extra.insert("monitor".to_owned(), serde_json::to_value(used).unwrap_or_default());
+    }
     report.wall = begin.elapsed().as_secs_f64();
     let failure = match &result {
         Ok(solution) => solution.failure.as_ref(),

@@ -70,9 +70,11 @@ impl Drop for Applied {
     }
 }
 
-/// A phase of the run. It ends when the value is dropped.
-fn phase(name: &'static str) -> EnteredSpan {
-    tracing::info_span!("phase", name).entered()
+/// A phase of the run, for logs, profile and monitor. It ends when the value is dropped.
+type Span = (EnteredSpan, cluster::monitor::Phase);
+
+fn phase(name: &'static str) -> Span {
+    (tracing::info_span!("phase", name).entered(), cluster::monitor::enter(name))
 }
 
 /// Decides when to stop starting again.
@@ -245,7 +247,7 @@ fn petsc(
     task: &Task,
     solution: &mut [f64],
     watch: &mut Watch,
-    (began, span): (Instant, EnteredSpan),
+    (began, span): (Instant, Span),
 ) -> Result<Outcome, Error> {
     let comm = system.comm.raw();
     let mut restarts = Restarts::new(task);

@@ -135,7 +135,7 @@ fn course(comm: &Comm, recorder: &Recorder) -> SeriesReport {
     let passed = |k: usize| (recorder.now() - k as f64 * width).clamp(width / 20.0, width);
     let mut cores: Vec<f64> = series.bins().iter().enumerate().map(|(k, bin)| bin.busy / passed(k)).collect();
     cores.resize(n, 0.0);
-    let mut bands = |mine: &[f64], digits: f64| {
+    let bands = |mine: &[f64], digits: f64| {
         let found = spreads(comm, mine);
         let of = |f: fn(&Spread) -> f64| found.iter().map(|s| (f(s) * digits).round() / digits).collect();
         Bands { min: of(|s| s.min), mean: of(|s| s.mean), max: of(|s| s.max) }

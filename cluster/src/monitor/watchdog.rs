@@ -78,6 +78,11 @@ const LITTLE: u64 = 10;
 /// Seconds in which growth must not use up what is left: for the end of an iteration, and for a checkpoint.
 const AHEAD: f64 = 5.0;
 
+/// Seconds over which growth is judged at least, and seconds between two readings that are kept.
+const SHORT: f64 = 0.4;
+/// As [`SHORT`].
+const APART: f64 = 0.1;
+
 /// Readings of each limit that growth is seen from.
 const KEPT: usize = 8;
 
@@ -89,7 +94,7 @@ pub(super) struct Watchdog {
     n_seen: [usize; Limit::ALL.len()],
     /// The room that was smallest for its limit so far.
     pub(super) least: Option<Room>,
-    /// Seconds until some room is used up if all grows as it did; infinite where nothing grows.
+    /// Seconds until some room is used up if it went on as fast as it was at its fastest; infinite where nothing grows.
     pub(super) ahead: f64,
 }
 
@@ -103,8 +108,8 @@ impl Watchdog {
         let mut worst = (Verdict::Enough, None);
         self.ahead = f64::INFINITY;
         for room in rooms.iter().filter(|room| room.limit > 0) {
-            let ahead = self.until_used_up(at, room);
-            self.ahead = self.ahead.min(ahead);
+            let [ahead, soonest] = self.until_used_up(at, room);
+            self.ahead = self.ahead.min(soonest);
             let part = |room: &Room| room.left as f64 / room.limit as f64;
             if self.least.is_none_or(|least| part(room) < part(&least)) {
                 self.least = Some(*room);
@@ -124,20 +129,29 @@ impl Watchdog {
         worst
     }
 
-    /// Seconds until what is left is used up, by its change since the oldest reading that is kept.
-    fn until_used_up(&mut self, at: f64, room: &Room) -> f64 {
+    /// Seconds until what is left is used up: by its change since the oldest reading that is kept, and by the fastest
+    /// change since any of them.
+    fn until_used_up(&mut self, at: f64, room: &Room) -> [f64; 2] {
         let k = room.of as usize;
         let (seen, n) = (&mut self.seen[k], &mut self.n_seen[k]);
-        let oldest = if *n < KEPT { seen[0] } else { seen[*n % KEPT] };
-        let known = *n > 0;
-        seen[*n % KEPT] = (at, room.left);
-        *n += 1;
-        let (seconds, bytes) = (at - oldest.0, oldest.1.saturating_sub(room.left));
-        // Shorter than that and a single allocation looks like growth without end.
-        if !known || seconds < 0.4 || bytes == 0 {
-            return f64::INFINITY;
+        let ahead = |&(then, left): &(f64, u64)| {
+            let (seconds, bytes) = (at - then, left.saturating_sub(room.left));
+            // Over a shorter time a single allocation looks like growth without end.
+            if seconds < SHORT || bytes == 0 {
+                return f64::INFINITY;
+            }
+            room.left as f64 * seconds / bytes as f64
+        };
+        let kept = (*n).min(KEPT);
+        let oldest = seen[if *n < KEPT { 0 } else { *n % KEPT }];
+        let found = if kept == 0 { f64::INFINITY } else { ahead(&oldest) };
+        let soonest = seen[..kept].iter().map(ahead).fold(f64::INFINITY, f64::min);
+        // However often it is looked, the readings kept span some time.
+        if kept == 0 || at - seen[(*n - 1) % KEPT].0 >= APART {
+            seen[*n % KEPT] = (at, room.left);
+            *n += 1;
         }
-        room.left as f64 * seconds / bytes as f64
+        [found, soonest]
     }
 }
 
@@ -175,19 +189,24 @@ mod tests {
     #[test]
     fn growth_is_seen_in_time() {
         // 1 GiB a second, 100 GiB: what is left lasts 10 s when a tenth is left, 5 s a while later.
-        let mut dog = Watchdog::new();
-        let mut stopped = None;
-        for tenth in 0..2000u64 {
-            let left = (100 * GIB).saturating_sub(tenth * GIB / 10);
-            let (verdict, _) = dog.judge(0.1 * tenth as f64, &[room(Limit::Group, 100 * GIB, left)]);
-            if verdict != Verdict::Enough {
-                stopped = Some((verdict, left));
-                break;
+        // However often it is looked.
+        for often in [1u64, 10, 100] {
+            let mut dog = Watchdog::new();
+            let mut stopped = None;
+            for k in 0..200 * often {
+                let left = (100 * GIB).saturating_sub(k * GIB / often);
+                let at = k as f64 / often as f64;
+                let (verdict, _) = dog.judge(at, &[room(Limit::Group, 100 * GIB, left)]);
+                if verdict != Verdict::Enough {
+                    stopped = Some((verdict, left));
+                    break;
+                }
+                assert!(at < 1.0 || (dog.ahead - left as f64 / GIB as f64).abs() < 1e-6);
             }
+            let (verdict, left) = stopped.expect("it stops");
+            assert_eq!(verdict, Verdict::Stop);
+            assert!(left < 5 * GIB + GIB / 10 && left >= 4 * GIB, "{often}: {left}");
         }
-        let (verdict, left) = stopped.expect("it stops");
-        assert_eq!(verdict, Verdict::Stop);
-        assert!(left < 5 * GIB + GIB / 10 && left > 4 * GIB, "{left}");
     }
 
     #[test]
@@ -199,5 +218,8 @@ mod tests {
             assert_eq!(verdict, Verdict::Enough, "{tenth}");
         }
         assert_eq!(dog.ahead, f64::INFINITY);
+        // Seen at once, and long before it matters: it is looked oftener for a while.
+        dog.judge(10.0, &[room(Limit::Group, 100 * GIB, 11 * GIB)]);
+        assert!(dog.ahead < 1.5, "{}", dog.ahead);
     }
 }

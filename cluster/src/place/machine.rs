@@ -79,6 +79,12 @@ pub struct Machine {
     pub scheduler: Option<Scheduler>,
     /// What carries messages.
     pub network: Network,
+    /// Threads of each rank.
+    pub threads: u64,
+    /// What is wrong with how ranks and threads are laid out.
+    pub warnings: Vec<String>,
+    /// What would be wrong had it not been asked for.
+    pub notes: Vec<String>,
     /// The hosts, if there are at most [`HOSTS_LISTED`].
     pub hosts: Vec<Host>,
 }
@@ -147,6 +153,13 @@ fn together(node: &Comm, place: &Place) -> Together {
 }
 
 impl Machine {
+    /// With so many threads a rank, and what is to be said about that.
+    pub fn with_threads(mut self, threads: usize) -> Machine {
+        self.threads = threads as u64;
+        (self.warnings, self.notes) = self.advise(threads);
+        self
+    }
+
     /// Puts together where all ranks run. Collective; the same on every rank.
     pub fn gather(comm: &Comm, place: &Place) -> Machine {
         let node = comm.on_node();

@@ -25,7 +25,7 @@ pub struct Memory {
 }
 
 /// Bytes of a line "MemTotal:  123 kB".
-pub(crate) fn kibibytes(text: &str, name: &str) -> Option<u64> {
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
