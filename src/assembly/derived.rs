@@ -100,6 +100,7 @@ fn average_owned<L: Law<D, C>, const D: usize, const C: usize>(
     let results: Vec<Result<(), AssemblyError>> = ranges
         .into_par_iter()
         .map(|(nodes, sums)| {
+            let _span = tracing::trace_span!("rows").entered();
             average_range::<L, D, C>(law, d, points, quantities, u, &spans, nodes, sums, stride)
         })
         .collect();

@@ -36,6 +36,7 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
         let parts: Vec<Result<Vec<f64>, AssemblyError>> = (0..n_tasks.div_ceil(tasks_per_job))
             .into_par_iter()
             .map(|job| {
+                let _span = tracing::trace_span!("task").entered();
                 let tasks = job * tasks_per_job..((job + 1) * tasks_per_job).min(n_tasks);
                 let mut sampler = Sampler::<L, D, C>::new(law, d, b, &rule.points, &quantities);
                 let mut cells = Vec::with_capacity(CELLS_PER_TASK);

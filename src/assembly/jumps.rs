@@ -169,6 +169,7 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
     let results: Vec<Result<(), AssemblyError>> = parts
         .into_par_iter()
         .map_init(Work::<D, C>::default, |work, (run, range, out)| {
+            let _span = tracing::trace_span!("task").entered();
             let sides = &tables.of_kind[&plain(&run.kind)];
             for (pairs, out) in facets.cells[range].chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
                 match &tables.fluxes {

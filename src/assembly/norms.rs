@@ -54,6 +54,7 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
             .map_init(
                 || Work::<D, C>::new(d, b, &rules, slopes.as_ref(), &outputs),
                 |work, task| {
+                    let _span = tracing::trace_span!("task").entered();
                     let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
                     work.sums = [Lanes::default(); 2];
                     let mut begin = task * CELLS_PER_TASK;

@@ -71,6 +71,7 @@ impl Pattern {
         let mut parts: Vec<Part> = (0..n_parts)
             .into_par_iter()
             .map(|k| {
+                let _span = tracing::trace_span!("rows").entered();
                 let part = k * n_rows / n_parts..(k + 1) * n_rows / n_parts;
                 Work::new(space).columns_of(space, &spans, &first_cell, part, rows)
             })

@@ -294,6 +294,7 @@ impl Grid {
         (0..pieces.len()).into_par_iter().try_for_each_init(
             || (Vec::<u32>::new(), Vec::<i64>::new()),
             |(narrow, wide), k| {
+                let _span = tracing::trace_span!("piece").entered();
                 let rows = pieces.rows(k);
                 narrow.resize(rows.len() * width, 0);
                 let first = first + (rows.start * width) as u64;
@@ -367,6 +368,7 @@ impl Grid {
     ) -> Result<(), OutputError> {
         let pieces = Pieces::new(n_rows, width * size_of::<T>());
         (0..pieces.len()).into_par_iter().try_for_each_init(Vec::<T>::new, |buffer, k| {
+            let _span = tracing::trace_span!("piece").entered();
             let rows = pieces.rows(k);
             buffer.resize(rows.len() * width, T::default());
             let begin = first + rows.start as u64;
