@@ -57,7 +57,7 @@ impl Effort {
     fn side(self, n: usize) -> usize {
         match self {
             Effort::Full => n,
-            Effort::Quick => (n / 8).max(2),
+            Effort::Quick => (n / 6).max(2),
         }
     }
 
@@ -95,7 +95,8 @@ fn case_text(mesh: &str, dim: usize, degree: usize, vector: bool, extras: &Extra
             &sides[..2 * dim]
         )
     };
-    text + extras.tables
+    let method = if degree == 1 { "cg+amg" } else { "cg+pmg" };
+    format!("{text}[solver]\nmethod = \"{method}\"\n{}", extras.tables)
 }
 
 fn box_text(shape: &str, n: usize) -> (String, usize) {
@@ -302,7 +303,7 @@ fn class_of(spec: &Spec, first: &Timed, second: &Timed, each: &Timed, rich: Opti
     let phases = names().map(|name| {
         let per = |timed: &Timed| if name == "solve" { timed.iterations() as f64 } else { 1.0 };
         let [small, large, together] = [first, second, each].map(|timed| timed.of(name) / per(timed));
-        let fixed = ((small * m - large * n) / (m - n)).clamp(0.0, small);
+        let fixed = if m > n { ((small * m - large * n) / (m - n)).clamp(0.0, small) } else { 0.0 };
         let slope = |seconds: f64| (seconds - fixed).max(0.0) / m;
         let one = slope(large);
         // Ranks do not help each other: noise.

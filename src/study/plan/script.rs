@@ -114,7 +114,8 @@ impl Job {
              \n\
              # The modules that femdd was built with.\n\
              # module load gcc openmpi petsc hdf5\n\
-             FEMDD=${{FEMDD:-{program}}}\n\
+             program={program}\n\
+             FEMDD=\"${{FEMDD:-$program}}\"\n\
              \n\
              # BLAS threads on top of ranks only take turns.\n\
              export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1\n\
