@@ -26,6 +26,11 @@ pub fn physical_cores() -> usize {
     cluster::place::usable_cores()
 }
 
+/// The cores that ranks started from here may use: those of all nodes of the batch job, else of this machine.
+pub fn cores_of_ranks() -> usize {
+    Allocation::of_job().map_or_else(physical_cores, |job| job.tasks * job.cores.unwrap_or(1))
+}
+
 /// A guess at the number of DOFs, from the box or the size of the mesh file.
 fn estimate_dofs(case: &Case) -> u64 {
     let refined = |dim: u32| 1u64 << (dim * case.mesh.refine as u32).min(40);

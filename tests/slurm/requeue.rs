@@ -80,8 +80,7 @@ fn held(cluster: &Arc<Cluster>, test: &str, options: &[&str]) -> (PathBuf, Job, 
 #[test]
 fn a_job_at_its_time_limit_goes_on_in_another() {
     let Some(cluster) = Cluster::shared() else { return };
-    // SLURM looks at the clock twice a minute: the signal comes in the second minute.
-    let (output, job, ranks) = held(&cluster, "limit", &["--time=2", "--signal=B:USR1@45"]);
+    let (output, job, ranks) = held(&cluster, "limit", &["--time=1", "--signal=B:USR1@25"]);
     cluster.wait_until("SLURM signals the script", LIMIT, || job.log().contains("SIGUSR1"));
     signal(&ranks, libc::SIGCONT);
     cluster.wait_until("the job is put back", LIMIT, || job.field("Restarts") != "0");
