@@ -20,6 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "PetscOptions(InsertString|SetValue|ClearValue|HasName|LeftGet|LeftRestore)",
     "PetscObjectSetName",
     "PetscLogStage(Register|GetId|Push|Pop)",
+    "PetscLog(DefaultBegin|EventGetId|EventGetPerfInfo)",
     "Vec(CreateMPI|CreateSeq|Destroy|GetArray|RestoreArray|GetArrayRead|RestoreArrayRead|PlaceArray)",
     "Vec(ResetArray|Norm|Dot|AXPY|AYPX|Set|Copy|Scale|GetLocalSize|GetSize|SetBlockSize)",
     "MatCreate(MPIAIJWithSplitArrays|MPIAIJWithArrays|SeqAIJWithArrays|Shell|IS)",

@@ -209,13 +209,12 @@ fn wrong_command_lines_say_what_is_right() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     scratch.write("cube.toml", "");
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["rnu", "cube.toml"], &["femdd run"]),
         (&["chekc"], &["femdd check"]),
         (&["run", "cub.toml"], &["does not exist", "cube.toml"]),
         (&["check", "cubes.toml"], &["did you mean `cube.toml`"]),
         (&["cub.toml"], &["cube.toml"]),
-        (&["run", "cube.toml", "--trace"], &["--trace is not supported yet"]),
         (&["run", "cube.toml", "--report"], &["--report is not supported yet"]),
         (&["mesh", "info", "cub.msh"], &["does not exist"]),
         (&["mesh", "generate", "--size", "1,1", "--cells", "4,4", "a.msh"], &[".h5"]),

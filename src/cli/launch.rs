@@ -21,21 +21,9 @@ pub fn local_rank() -> usize {
 /// DOFs below which another rank costs more than it brings.
 const DOFS_PER_RANK: u64 = 20_000;
 
-/// The physical cores this process may use.
+/// The physical cores this process may use: by affinity, and no more than its control group's quota.
 pub fn physical_cores() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    // Hardware threads of one core share its (package, core) pair.
-    let mut cores = std::collections::BTreeSet::new();
-    for cpu in 0..allowed {
-        let read = |name: &str| {
-            std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{name}")).ok()
-        };
-        match (read("physical_package_id"), read("core_id")) {
-            (Some(package), Some(core)) => cores.insert((package, core)),
-            _ => return allowed,
-        };
-    }
-    cores.len().clamp(1, allowed)
+    cluster::place::usable_cores()
 }
 
 /// The cores that ranks started from here may use: those of all nodes of the batch job, else of this machine.
@@ -104,12 +92,26 @@ fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
     ONE_HOST.into_iter().filter(move |_| free)
 }
 
+/// How `mpirun` is to bind ranks of so many threads: it binds a rank to one core where there are two of them, on which
+/// threads would take turns. Nothing where the user has a policy, or where another host may be among them.
+fn binding(ranks: usize, threads: usize) -> Vec<String> {
+    const POLICY: &str = "OMPI_MCA_hwloc_base_binding_policy";
+    if threads < 2 || std::iter::once(&POLICY).chain(&HOSTS).any(|name| std::env::var_os(name).is_some()) {
+        return Vec::new();
+    }
+    if ranks.saturating_mul(threads) <= physical_cores() {
+        vec!["--bind-to".into(), "core".into(), "--map-by".into(), format!("slot:PE={threads}")]
+    } else {
+        vec!["--bind-to".into(), "none".into()]
+    }
+}
+
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
 /// would end this process is passed on, and ends them all; SIGTERM and SIGUSR1 have them write a checkpoint first.
 ///
 /// # Errors
 /// When there is no `mpirun`.
-pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
+pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     let program = std::env::current_exe()?;
     let mut command = Command::new("mpirun");
     command.arg("-n").arg(ranks.to_string());
@@ -124,6 +126,7 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
         // Otherwise all threads of a rank are bound to one core.
         command.arg("--map-by").arg(format!("slot:PE={cores}"));
     }
+    command.args(binding(ranks, threads));
     // SAFETY: reads the process's user.
     if unsafe { libc::geteuid() } == 0 {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");

@@ -7,6 +7,7 @@
 pub mod boxes;
 pub mod bricks;
 mod check;
+pub mod counts;
 mod curve;
 pub mod directory;
 mod distribute;

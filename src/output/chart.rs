@@ -6,13 +6,15 @@
 //! by colour alone: lines have dashes or markers, segments of bars the order of the legend.
 
 mod bars;
+mod colour_bar;
 mod svg;
 mod ticks;
 
 pub use bars::{Bars, Histogram, Row, Span, Timeline};
-pub(crate) use svg::{STYLE, escape};
+pub use colour_bar::{ColourBar, Swatches};
+pub(crate) use svg::{STYLE, escape, number};
 
-use svg::{Anchor, COLOURS, Drawing, TEXT, WIDTH, fitted, number, width};
+use svg::{Anchor, COLOURS, Drawing, TEXT, WIDTH, fitted, width};
 use ticks::{Label, Scale};
 
 /// An axis.
@@ -128,7 +130,7 @@ impl Chart {
             });
             let colour = same.map_or(colours, |j| looks[j].colour);
             colours += usize::from(same.is_none());
-            let mut next = |counter: &mut usize| {
+            let next = |counter: &mut usize| {
                 *counter += 1;
                 *counter - 1
             };

@@ -209,6 +209,7 @@ pub fn write(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<(), OutputEr
 /// The same on every rank: arrays that do not fit together, what should be the same on all ranks and
 /// is not, a full disk, a directory that cannot be written, a failure in HDF5.
 pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, OutputError> {
+    let _span = tracing::debug_span!("write mesh").entered();
     comm.agree(mesh.check(comm.rank()))?;
     let (blocks, entities, rows) = mesh.tables();
     let mut description = Description {
@@ -270,8 +271,37 @@ pub fn read(comm: &Comm, path: &Path, expected_hash: &str) -> Result<Option<Stor
 /// # Errors
 /// As [`read`]; also when there is no file.
 pub fn load(comm: &Comm, path: &Path) -> Result<StoredMesh, OutputError> {
+    let _span = tracing::debug_span!("read mesh").entered();
     let (reader, description) = open(comm, path)?;
     load_parts(comm, &reader, description)
+}
+
+/// How large a stored mesh is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// The caller's codes of shape and geometry, and how many cells have them.
+    pub cells: Vec<(u8, u8, u64)>,
+    /// The caller's code of the shape of grouped entities, and how many have it.
+    pub entities: Vec<(u8, u64)>,
+    /// Nodes.
+    pub nodes: u64,
+    /// Parts that it is cut into.
+    pub n_parts: usize,
+}
+
+/// Reads what a file says of its size. Not collective, and without MPI.
+///
+/// # Errors
+/// A file that is not a mesh of femdd, of another version, or damaged.
+pub fn counts(path: &Path) -> Result<StoredCounts, OutputError> {
+    let Description { blocks, entities, rows, n_parts, .. } = describe(&hdf::open_alone(path)?)?;
+    let of_entities = &rows[blocks.len()..];
+    Ok(StoredCounts {
+        cells: blocks.iter().zip(&rows).map(|(block, &n)| (block.0, block.1, n)).collect(),
+        entities: entities.iter().zip(of_entities).map(|(entity, &n)| (entity.0, n)).collect(),
+        nodes: of_entities[entities.len()],
+        n_parts: n_parts as usize,
+    })
 }
 
 fn open(comm: &Comm, path: &Path) -> Result<(Reader, Description), OutputError> {
@@ -344,6 +374,7 @@ const SLICE: u64 = 4 << 20;
 /// # Errors
 /// The same on every rank, when the file cannot be read.
 pub fn hash_file(comm: &Comm, path: &Path) -> Result<String, OutputError> {
+    let _span = tracing::debug_span!("hash file").entered();
     let length = comm.is_root().then(|| std::fs::metadata(path).map(|m| m.len()));
     let length = length.map(|l| l.map_err(|e| OutputError::from_read(path, &e)));
     let length: u64 = comm.broadcast_value(0, length)?;

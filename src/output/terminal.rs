@@ -83,7 +83,12 @@ fn write_summary(out: &mut String, report: &RunReport) -> std::fmt::Result {
     if memory.sum > 0.0 {
         writeln!(out, "  peak memory {:.0} MiB on one rank, {:.0} MiB in all", memory.max_rank, memory.sum)?;
     }
-    for warning in &report.warnings {
+    // Those about the machine stand at the beginning of the run already.
+    let said = |warning: &String| {
+        let machine = report.extra.get("machine").and_then(|machine| machine["warnings"].as_array());
+        machine.is_some_and(|all| all.iter().any(|w| w.as_str() == Some(warning)))
+    };
+    for warning in report.warnings.iter().filter(|&warning| !said(warning)) {
         writeln!(out, "  warning: {warning}")?;
     }
     Ok(())
@@ -120,7 +125,7 @@ fn phases(out: &mut String, report: &RunReport) -> std::fmt::Result {
     Ok(())
 }
 
-fn seconds(s: f64) -> String {
+pub(super) fn seconds(s: f64) -> String {
     let whole = s.round() as u64;
     match s {
         _ if s < 100.0 => format!("{s:.2} s"),
@@ -129,7 +134,7 @@ fn seconds(s: f64) -> String {
     }
 }
 
-fn plural(n: usize, what: &str) -> String {
+pub(super) fn plural(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

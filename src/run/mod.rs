@@ -11,6 +11,7 @@ mod level;
 mod materials;
 pub mod mesh;
 pub mod mesh_files;
+pub mod performance;
 mod restart;
 mod results;
 pub mod singular;

@@ -3,7 +3,6 @@
 //! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and
 //! [`Stage::finish`] are what drivers call then.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use cluster::Comm;
@@ -23,7 +22,8 @@ use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
 use crate::mesh::locate::Location;
-use crate::output::phases::Phases;
+use crate::output::events::Event;
+use crate::output::phases::{self, Phases};
 use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
 use crate::output::terminal::Progress;
 use crate::solver;
@@ -54,7 +54,8 @@ pub(super) struct State {
     /// The solution, ghosts included, Cartesian.
     pub(super) u: Vec<f64>,
     pub(super) constraints: Constraints,
-    pub(super) pattern: Rc<Pattern>,
+    /// Without its columns, where the solve used them up.
+    pub(super) pattern: Pattern,
     /// Of all local nodes.
     pub(super) coordinates: Vec<[f64; 3]>,
     /// Where the case's probes lie.
@@ -78,6 +79,17 @@ fn order(case: &Case) -> Order {
     if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
 }
 
+fn order_event(case: &Case) -> Event {
+    let method = case.solver.method.as_str();
+    let (choice, because) = match order(case) {
+        Order::CuthillMcKee => ("cuthill-mckee", "incomplete factorisations like a small bandwidth"),
+        Order::Curve => ("curve", "neighbours near in memory"),
+    };
+    Event::new("order of unknowns", choice, because)
+        .input("method", method)
+        .input("law", case.physics.law.name())
+}
+
 /// How long a rank on which PETSc failed waits for the others to fail too.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -87,7 +99,6 @@ pub(super) struct System<'s> {
     /// Of all local nodes of the space.
     pub(super) coordinates: &'s [[f64; 3]],
     pub(super) constraints: &'s Constraints,
-    pub(super) pattern: &'s Rc<Pattern>,
     pub(super) symmetric: bool,
     /// Its null space.
     pub(super) null: &'s [Vec<f64>],
@@ -142,6 +153,8 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
         .time("space", || Space::new(mesh, case.degree, order(case)))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
     run.report.dofs = space.map.n_global() * c as u64;
+    cluster::monitor::dofs(run.report.dofs);
+    run.report.event(order_event(case));
     tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
     let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
@@ -262,14 +275,15 @@ impl Stage<'_, '_> {
         }
         // Before the expensive part: a probe outside the mesh is an error.
         let places = results::locate_probes(case, mesh)?;
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("space"));
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+        drop(span);
         self.run.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.run.progress.phase("assembling");
-        let pattern = Rc::new(self.run.phases.time("pattern", || Pattern::new(space)));
-        let begin = Instant::now();
+        let mut pattern = self.run.phases.time("pattern", || Pattern::new(space));
+        let (begin, span) = (Instant::now(), phases::span("assemble"));
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
@@ -283,6 +297,7 @@ impl Stage<'_, '_> {
             u.iter_mut().zip(&start).for_each(|(u, start)| *u += start);
             given
         });
+        drop(span);
         self.run.phases.add("assemble", begin.elapsed().as_secs_f64());
         let assembled = self
             .run
@@ -303,19 +318,28 @@ impl Stage<'_, '_> {
             space,
             coordinates: &coordinates,
             constraints: &constraints,
-            pattern: &pattern,
             symmetric: materials.symmetric,
             null: &null,
             given: start.as_deref(),
         };
         let kept = Kept { still, u: &u };
-        let (change, how) = self.linear(&system, matrix, rhs, Some(&kept))?;
+        let (change, how) = self.linear(&system, &mut pattern, matrix, rhs, Some(&kept))?;
         let (method, residual) = (how.method.as_str(), how.relative_residual);
         tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
         u = changed(&system, &u, change, c);
         if how.stopped {
             return Err(self.stop(still, Some(&u), c));
         }
+        self.run.report.event(
+            Event::new("solver", &how.method, how.reason.clone())
+                .input("unknowns", space.map.n_global() * c as u64)
+                .input("components", c)
+                .input("dimension", mesh.dim)
+                .input("degree", space.degree)
+                .input("symmetric", materials.symmetric)
+                .input("asked_for", case.solver.method.as_str())
+                .input("failed_before", how.attempts.len()),
+        );
         self.run.report.solver = Some(SolverReport {
             method: how.method.clone(),
             reason: how.reason.clone(),
@@ -323,7 +347,7 @@ impl Stage<'_, '_> {
             relative_residual: how.relative_residual,
             converged: how.converged,
             attempts: how.attempts.iter().map(|a| a.as_str().into()).collect(),
-            ..SolverReport::default()
+            extra: [("history".to_owned(), serde_json::json!(how.history))].into(),
         });
         let failure = (!how.converged).then(|| {
             let diagnosis = how.diagnosis.clone().unwrap_or_else(|| "no reason is known".into());
@@ -357,6 +381,7 @@ impl Stage<'_, '_> {
     pub(super) fn linear(
         &mut self,
         system: &System,
+        pattern: &mut Pattern,
         matrix: Matrix,
         rhs: Vec<f64>,
         kept: Option<&Kept>,
@@ -364,7 +389,7 @@ impl Stage<'_, '_> {
         let (comm, case, mesh) = (self.comm, self.case, self.mesh);
         let options = self.solver_options();
         self.run.keeper.begin_solve();
-        let &System { space, coordinates, constraints, pattern, symmetric, null, given } = system;
+        let &System { space, coordinates, constraints, symmetric, null, given } = system;
         let c = matrix.block;
         let line = self.run.progress.phase("solving");
         let elastic = case.physics.law == Law::Elasticity;
@@ -403,6 +428,7 @@ impl Stage<'_, '_> {
             rhs,
             &options,
             &mut |iteration, residual, iterate| {
+                cluster::monitor::iteration(u64::from(iteration), residual);
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"));
                 let due = keeper.iterated(comm, case);
                 if let (Due::Write, Some(kept)) = (due, kept) {
@@ -462,7 +488,7 @@ impl Stage<'_, '_> {
             state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("output"));
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
@@ -479,6 +505,7 @@ impl Stage<'_, '_> {
         let writes = !self.run.options.no_files && comm.is_root();
         let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
         comm.agree(written)?;
+        drop(span);
         self.run.phases.add("output", begin.elapsed().as_secs_f64());
         self.run.phases.count("output");
         u.truncate(n_owned * c);

@@ -2,17 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::Comm;
+use cluster::place::Machine;
+use cluster::{Comm, monitor};
 
 use super::adaptive::{self, Begin};
 use super::checkpoint::{Keeper, Still, Structure};
 use super::error::{Kind, RunError};
 use super::mesh;
+use super::performance;
 use super::restart::{self, Restart, Resumed};
 use super::stage::{self, Run, Solution};
 use crate::adapt::transfer;
 use crate::case::{Backend, Case, Initial, Place};
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
+use crate::output::profile;
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
 
@@ -25,6 +29,12 @@ pub struct Options {
     pub petsc: String,
     /// Whether rank 0 shows progress and a summary.
     pub quiet: bool,
+    /// Whether PETSc's events are logged for the profile.
+    pub profile: bool,
+    /// What the ranks run on, for `machine` of `run.json`.
+    pub machine: Option<Machine>,
+    /// Decisions taken before the run, for `events` of `run.json`.
+    pub events: Vec<Event>,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
     /// Such a run writes no checkpoint and is not stopped by requests either.
     pub no_files: bool,
@@ -57,7 +67,12 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     let writes = !options.no_files && comm.is_root();
     let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
     comm.agree(prepared)?;
+    cluster::profile::reset();
     let mut report = RunReport::started(&case.name, comm.size(), options.threads);
+    if let Some(machine) = &options.machine {
+        report.warnings.extend(machine.warnings.iter().cloned());
+        report.extra.insert("machine".to_owned(), serde_json::to_value(machine).unwrap_or_default());
+    }
     let path = case.output_dir.join(run_json::FILE_NAME);
     let resolved = case.output_dir.join("case.resolved.toml");
     let written = if writes {
@@ -70,7 +85,8 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     comm.agree(written)?;
     let mut phases = Phases::counting(comm);
     let mut keeper = Keeper::new(comm, case, options);
-    let result = solve(comm, case, options, &mut report, &mut phases, &mut keeper);
+    let result = if options.profile { crate::solver::log_petsc().map_err(RunError::from) } else { Ok(()) };
+    let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases, &mut keeper));
     report.warnings.append(&mut keeper.warnings);
     report.extra.insert("checkpoints".to_owned(), std::mem::take(&mut keeper.written).into());
     let communication = phases.gather_counters(comm);
@@ -78,6 +94,9 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     report.extra.insert("communication".to_owned(), communication);
     report.phases = phases.gather(comm);
     report.memory_mb = phases::gather_memory(comm);
+    if let Some(used) = monitor::gather(comm) {
+        report.extra.insert("monitor".to_owned(), serde_json::to_value(used).unwrap_or_default());
+    }
     report.wall = begin.elapsed().as_secs_f64();
     let failure = match &result {
         Ok(solution) => solution.failure.as_ref(),
@@ -90,11 +109,24 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Some(error) if error.kind == Kind::Stopped => Status::Stopped,
         Some(_) => Status::Failed,
     };
+    let traced = add_profile(comm, case, options, &mut report);
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
+    traced?;
     written?;
     Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
+}
+
+/// Adds what was recorded, and writes the trace if one was asked for. Collective.
+fn add_profile(comm: &Comm, case: &Case, options: &Options, report: &mut RunReport) -> Result<(), RunError> {
+    let events = if options.profile { crate::solver::petsc_events().unwrap_or_default() } else { Vec::new() };
+    let Some(mut profile) = profile::gather(comm, report.wall, &events) else { return Ok(()) };
+    let trace = case.output_dir.join(profile::trace::FILE_NAME);
+    let traced = if options.no_files { Ok(None) } else { profile::trace::write(comm, &trace) };
+    let traced = traced.map(|written| profile.trace = written);
+    report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
+    Ok(traced?)
 }
 
 fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
@@ -104,6 +136,7 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
+    performance::check(case)?;
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
@@ -153,6 +186,7 @@ fn solve(
     keeper: &mut Keeper,
 ) -> Result<Solution, RunError> {
     check_supported(case)?;
+    options.events.iter().cloned().chain(performance::decisions(case)).for_each(|e| report.event(e));
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
     let mut run = Run { comm, case, options, report, phases, progress, keeper };
     let line = run.progress.phase("mesh");
@@ -160,6 +194,7 @@ fn solve(
     let Begin { mesh, partition, .. } = &begin;
     let (cells, method) = (mesh.n_cells_global, partition.method.as_str());
     tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
+    run.report.event(mesh::dealt_event(comm, case, mesh, partition));
     run.report.partition = Some(partition.clone());
     drop(line);
     if let Some(adapt) = &case.adapt {

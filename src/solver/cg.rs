@@ -60,6 +60,7 @@ pub(super) fn iterate(
     max_iterations: u32,
     watch: &mut Watch,
 ) -> Ended {
+    let _span = tracing::debug_span!("cg").entered();
     let Work { sums, r, z, p, q } = work;
     let first = norm;
     let mut rho = 0.0;
@@ -82,7 +83,10 @@ pub(super) fn iterate(
         if iterations == max_iterations {
             break Reason::DivergedIterations;
         }
-        precondition(r, norm, z);
+        {
+            let _span = tracing::debug_span!("precondition").entered();
+            precondition(r, norm, z);
+        }
         remove(null, sums, z);
         let previous = std::mem::replace(&mut rho, sums.dot(r, z));
         if !rho.is_finite() {

@@ -26,6 +26,9 @@ pub struct Report {
     pub diagnosis: Option<String>,
     /// Methods that `auto` tried without success.
     pub attempts: Vec<String>,
+    /// Iterations and the relative residuals that the method tracked there, at most
+    /// [`History::MOST`] of them, the first and the last among them.
+    pub history: Vec<(u32, f64)>,
     /// Time to set up preconditioners.
     pub setup_seconds: f64,
     /// Time to iterate.
@@ -47,6 +50,7 @@ impl Report {
             stopped: !outcome.converged && outcome.reason == Reason::Stopped,
             diagnosis: (!outcome.converged).then(|| diagnosis(outcome)),
             attempts: Vec::new(),
+            history: Vec::new(),
             setup_seconds: 0.0,
             solve_seconds: 0.0,
         }
@@ -63,6 +67,7 @@ impl Report {
             stopped: false,
             diagnosis: None,
             attempts: Vec::new(),
+            history: Vec::new(),
             setup_seconds: 0.0,
             solve_seconds: 0.0,
         }
@@ -88,6 +93,43 @@ impl Report {
             self.relative_residual,
             self.diagnosis.as_deref().unwrap_or("no diagnosis")
         )
+    }
+}
+
+/// Residuals by iteration, of many iterations every second, fourth, ... one.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    kept: Vec<(u32, f64)>,
+    last: Option<(u32, f64)>,
+    /// Only multiples of 2 to this are kept.
+    shift: u32,
+}
+
+impl History {
+    /// Entries at most.
+    pub const MOST: usize = 200;
+
+    /// Adds an iteration; one that starts again from its own result replaces what it began with.
+    pub(super) fn add(&mut self, iteration: u32, residual: f64) {
+        self.last = Some((iteration, residual));
+        if iteration & ((1 << self.shift) - 1) != 0 {
+            return;
+        }
+        if let Some(same) = self.kept.last_mut().filter(|kept| kept.0 == iteration) {
+            same.1 = residual;
+            return;
+        }
+        self.kept.push((iteration, residual));
+        if self.kept.len() == Self::MOST {
+            self.shift += 1;
+            self.kept.retain(|(k, _)| k & ((1 << self.shift) - 1) == 0);
+        }
+    }
+
+    /// What was kept, and the last.
+    pub(super) fn entries(mut self) -> Vec<(u32, f64)> {
+        self.kept.extend(self.last.filter(|last| self.kept.last() != Some(last)));
+        self.kept
     }
 }
 
@@ -170,5 +212,32 @@ impl Error {
     /// `PETSC_ERR_SUP`, `ARG_WRONG`, `ARG_OUTOFRANGE`, `ARG_INCOMP`, `UNKNOWN_TYPE`.
     pub fn is_refused_option(&self) -> bool {
         matches!(self, Error::Petsc(petsc::Error::Petsc { code: 56 | 62 | 63 | 75 | 86, .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_keeps_its_ends_and_few_between() {
+        for n in [0, 1, 5, 199, 200, 201, 1000, 77_777] {
+            let mut history = History::default();
+            (0..=n).for_each(|k| history.add(k, 1.0 / f64::from(k + 1)));
+            let entries = history.entries();
+            assert!(
+                entries.len() <= History::MOST && entries.len() > (n as usize).min(History::MOST / 2 - 1)
+            );
+            assert_eq!(entries[0], (0, 1.0));
+            assert_eq!(entries[entries.len() - 1], (n, 1.0 / f64::from(n + 1)));
+            assert!(entries.windows(2).all(|w| w[0].0 < w[1].0));
+        }
+    }
+
+    #[test]
+    fn starting_again_does_not_repeat_an_iteration() {
+        let mut history = History::default();
+        [(0, 1.0), (1, 0.1), (1, 0.2), (2, 0.01)].map(|(k, r)| history.add(k, r));
+        assert_eq!(history.entries(), [(0, 1.0), (1, 0.2), (2, 0.01)]);
     }
 }

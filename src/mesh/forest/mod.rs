@@ -142,6 +142,7 @@ impl Forest {
     /// more: nothing is refined then, but what was coarsened stays so; forest and carried values fit each other.
     /// The same error on every rank.
     pub fn adapt(&mut self, marks: &[Mark], carried: &mut Carried) -> Result<Changed, MeshError> {
+        let _span = tracing::debug_span!("forest adapt").entered();
         let fits = if marks.len() == self.n_leaves() {
             carried.check(self.shape, marks.len())
         } else {

@@ -94,9 +94,9 @@ pub(super) fn fitted(text: &str, room: f64, size: f64) -> String {
 pub(super) fn lines(text: &str, room: f64, size: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
+        let full = lines.len() == 3;
         match lines.last_mut() {
-            Some(line) if width(line, size) + width(word, size) + 0.33 * size <= room || lines.len() == 3 => {
-                let line = lines.last_mut().expect("there is one");
+            Some(line) if full || width(line, size) + width(word, size) + 0.33 * size <= room => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -107,7 +107,7 @@ pub(super) fn lines(text: &str, room: f64, size: f64) -> Vec<String> {
 }
 
 /// A number with the digits that a reader wants.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let text = if value == 0.0 {
         "0".to_owned()

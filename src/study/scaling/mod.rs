@@ -300,7 +300,7 @@ impl Study {
         for (name, svg) in pictures::pictures(self) {
             put(&format!("{name}.svg"), svg)?;
         }
-        put("report.html", pictures::html(self))
+        put("report.html", pictures::page_of(self).html())
     }
 }
 

@@ -227,7 +227,7 @@ fn caption(study: &Study, name: &str) -> &'static str {
 }
 
 /// The study as a page that needs no network.
-pub fn html(study: &Study) -> String {
+pub fn page_of(study: &Study) -> Page {
     let question = &study.question;
     let mut page = Page::new(&format!("{} scaling of {}", capital(question.growth.name()), question.case));
     page.section("Summary");
@@ -264,7 +264,7 @@ pub fn html(study: &Study) -> String {
     let (head, rows) = tables::rungs(study);
     if rows.is_empty() {
         page.paragraph("No run has ended yet.");
-        return page.html();
+        return page;
     }
     page.section("Rungs").captioned_table(
         "Medians; messages, bytes and memory of the busiest rank",
@@ -322,7 +322,7 @@ pub fn html(study: &Study) -> String {
         show(&mut page, "projected-efficiency");
         describe(&mut page, projection);
     }
-    page.html()
+    page
 }
 
 fn capital(text: &str) -> String {
@@ -415,6 +415,6 @@ fn describe(page: &mut Page, projection: &Projection) {
 ///
 /// # Errors
 /// A directory without a study.
-pub fn page(directory: &Path) -> Result<String, RunError> {
-    Ok(html(&Study::read(directory)?))
+pub fn page(directory: &Path) -> Result<Page, RunError> {
+    Ok(page_of(&Study::read(directory)?))
 }

@@ -47,6 +47,18 @@ impl Root {
 }
 
 impl Tensor {
+    /// As [`super::super::Forest::leaf_bytes`], with so many carried values a leaf.
+    pub(in crate::mesh::forest) fn leaf_bytes(&self, n_values: usize) -> Vec<u32> {
+        let mut bytes = Vec::with_capacity(self.leaves.len());
+        for of_root in self.leaves.chunk_by(|a, b| a.root == b.root) {
+            let root = &self.roots[of_root[0].root as usize];
+            let common = 3 + 4 * CORNERS + 3 * root.nodes.len() + root.tags.len();
+            let words = 3 + n_values + common.div_ceil(of_root.len());
+            bytes.resize(bytes.len() + of_root.len(), 8 * words as u32);
+        }
+        bytes
+    }
+
     /// Gives every leaf to its owner, and restores the order. Collective.
     ///
     /// # Errors
@@ -84,7 +96,7 @@ impl Tensor {
             message.ranks.push(to);
             message.offsets.push(message.data.len());
         }
-        let mut totals = [sends.data.len() as u64, 8 * message.data.len() as u64];
+        let (n_leaving, bytes) = (sends.data.len() as u64, 8 * message.data.len() as u64);
         let received = comm.exchange(&message);
         drop(message);
         let n_old = self.leaves.len();
@@ -141,7 +153,6 @@ impl Tensor {
             })
             .collect();
         self.roots = used.iter().map(|&k| self.roots[k as usize].clone()).collect();
-        comm.sum_slice(&mut totals);
-        Ok(Moved { cells: totals[0], bytes: totals[1] })
+        Ok(Moved { cells: comm.sum(n_leaving), bytes })
     }
 }
