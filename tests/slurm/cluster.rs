@@ -247,7 +247,12 @@ impl Cluster {
         command.arg("--parsable").args(before).arg(script).args(after);
         let ended = finish(command, Duration::from_secs(60));
         assert!(ended.succeeded(), "sbatch refuses: {}\n{}", ended.text(), self.logs());
-        Job { cluster: Arc::clone(self), id: ended.stdout.trim().to_owned() }
+        self.job(ended.stdout.trim())
+    }
+
+    /// A job that was submitted otherwise.
+    pub fn job(self: &Arc<Self>, id: &str) -> Job {
+        Job { cluster: Arc::clone(self), id: id.to_owned() }
     }
 
     /// Waits until something is so.
