@@ -144,7 +144,7 @@ impl Cluster {
              SlurmdParameters=config_overrides\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nMpiDefault=none\nGresTypes=gpu\n\
              SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1,sched_interval=1\n\
-             JobRequeue=1\nReturnToService=2\nKillWait=10\nSlurmdTimeout=6\nMessageTimeout=10\n",
+             JobRequeue=1\nReturnToService=2\nKillWait=10\nSlurmdTimeout=10\nMessageTimeout=10\n",
             ports[0]
         );
         for (k, node) in NODES.iter().enumerate() {

@@ -49,7 +49,8 @@ fn same_as_uninterrupted(cluster: &Cluster, output: &Path, job: &Job) {
     let (dofs, steps, all) = *uninterrupted(cluster);
     let (my_dofs, my_steps, mine) = result(&report);
     assert_eq!((my_dofs, my_steps), (dofs, steps), "{}", job.log());
-    assert!((mine - all).abs() <= 1e-12 * all.abs(), "{mine} and {all}");
+    // A solve that was stopped within agrees to the solver's tolerance.
+    assert!((mine - all).abs() <= 1e-8 * all.abs(), "{mine} and {all}");
 }
 
 /// Waits until the job has written checkpoint number `n` in that directory, or a later one.
