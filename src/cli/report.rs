@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::output::{page::Page, report, run_json};
+use crate::output::{report, run_json};
 use crate::run::{Kind, RunError};
 
 const HELP: &str = "Examples:
@@ -61,6 +61,6 @@ fn make(args: &ReportArgs) -> Result<PathBuf, RunError> {
 /// # Errors
 /// A `run.json` that cannot be read, a page that cannot be written.
 pub fn write(dir: &Path, output: Option<&Path>) -> Result<PathBuf, RunError> {
-    let page: Page = report::page(dir).map_err(RunError::from)?;
-    Ok(report::write(&page, dir, output)?)
+    let page = report::page(dir)?;
+    Ok(report::write(&page.html(), dir, output)?)
 }

@@ -13,6 +13,9 @@ use super::chart::{self, escape};
 /// The look of a page: one column of text, figures side by side where there is room.
 const STYLE: &str = include_str!("page.css");
 
+/// Tables with more rows have a height of their own on a screen.
+const TALL: usize = 40;
+
 /// A page, made from the top down.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -118,7 +121,8 @@ impl Page {
         let class = |k: usize| if numeric.get(k) == Some(&true) { " class=\"num\"" } else { "" };
         let label = if caption.is_empty() { "Table" } else { caption };
         self.add(format_args!(
-            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n<table>\n",
+            "<div class=\"scroll{}\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n<table>\n",
+            if rows.len() > TALL { " tall" } else { "" },
             escape(label)
         ));
         if !caption.is_empty() {

@@ -40,7 +40,7 @@ impl ColourBar<'_> {
             // Strips overlap, so that no background shows between them.
             let (x, w) = (left + step * k as f64, if k + 1 < STRIPS { step + 0.5 } else { step });
             drawing.add(format_args!(
-                "<rect fill=\"#{r:02x}{g:02x}{b:02x}\" x=\"{x:.2}\" y=\"2\" width=\"{w:.2}\" height=\"14\"/>"
+                "<rect fill=\"#{r:02x}{g:02x}{b:02x}\" x=\"{x:.2}\" y=\"2\" width=\"{w:.2}\" height=\"14\" shape-rendering=\"crispEdges\"/>"
             ));
         }
         let scale = Scale::of([self.low, self.high].into_iter(), false);

@@ -100,6 +100,7 @@ fn named(page: &mut Page, caption: &str, values: &[NamedValue], file: &str) {
     let mut head = vec!["name".to_owned()];
     match columns {
         1 => head.push("value".to_owned()),
+        6 => head.extend(["xx", "yy", "zz", "xy", "yz", "xz"].map(str::to_owned)),
         2 | 3 => head.extend(["x", "y", "z"].iter().take(columns).map(|&c| c.to_owned())),
         n => head.extend((1..=n).map(|k| k.to_string())),
     }
