@@ -11,6 +11,7 @@ mod counters;
 mod exchange;
 mod halo;
 mod index_map;
+pub mod model;
 mod probe;
 mod session;
 pub mod stop;

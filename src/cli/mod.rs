@@ -11,6 +11,7 @@ mod mesh;
 mod mesh_info;
 mod report;
 mod run;
+mod scale;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,9 @@ enum Command {
     /// Measure runs, compare them, and say what they must cost at least.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Scaling studies of a case: more ranks, a mesh that grows with them, or a growing mesh; here or through SLURM.
+    #[command(subcommand)]
+    Scale(scale::ScaleCommand),
     /// Make one page of HTML out of what a run left.
     Report(report::ReportArgs),
     /// Say what this machine offers and what it lacks.
@@ -59,7 +63,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 3] = ["scale", "plan", "study"];
+const NOT_YET: [&str; 2] = ["plan", "study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -137,6 +141,7 @@ pub fn main() -> i32 {
         Some(Command::Check(args)) => check::main(&args),
         Some(Command::Mesh(command)) => mesh::main(&command),
         Some(Command::Bench(command)) => bench::main(&command),
+        Some(Command::Scale(command)) => scale::main(&command),
         Some(Command::Report(args)) => report::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),

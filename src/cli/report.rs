@@ -1,6 +1,6 @@
-//! `femdd report`: one page of HTML out of what a run left.
+//! `femdd report`: one page of HTML out of what a run or a scaling study left.
 //!
-//! Imports `output::report`. Start at [`main`].
+//! Imports `output::report` and `study::scaling`. Start at [`main`].
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,18 @@ use clap::Args;
 
 use crate::output::{report, run_json};
 use crate::run::{Kind, RunError};
+use crate::study::scaling;
 
 const HELP: &str = "Examples:
   femdd report bracket.out
+  femdd report bracket.scale
   femdd report bracket.out --output bracket.html";
 
 /// What `femdd report` takes.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct ReportArgs {
-    /// The output directory of a run.
+    /// The output directory of a run, or of a scaling study.
     dir: PathBuf,
     /// Where the page goes, instead of DIR/report.html.
     #[arg(long, value_name = "FILE.html")]
@@ -41,7 +43,8 @@ pub fn main(args: &ReportArgs) -> i32 {
 fn make(args: &ReportArgs) -> Result<PathBuf, RunError> {
     let dir = &args.dir;
     let wrong = |what: &str| {
-        let message = format!("{} {what}: give the output directory of a run", dir.display());
+        let message =
+            format!("{} {what}: give the output directory of a run or a scaling study", dir.display());
         RunError::new(Kind::Input, "report", message)
     };
     if !dir.exists() {
@@ -50,8 +53,11 @@ fn make(args: &ReportArgs) -> Result<PathBuf, RunError> {
     if !dir.is_dir() {
         return Err(wrong("is not a directory"));
     }
+    if dir.join(scaling::FILE_NAME).is_file() {
+        return Ok(report::write(&scaling::page(dir)?, dir, args.output.as_deref())?);
+    }
     if !dir.join(run_json::FILE_NAME).is_file() {
-        return Err(wrong("holds no run.json"));
+        return Err(wrong("holds no run.json and no scale.json"));
     }
     write(dir, args.output.as_deref())
 }

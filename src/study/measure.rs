@@ -3,6 +3,7 @@
 //! Imports `output` (for `run.json`) and `run` (for its errors). Start at [`measure`] and [`interleave`].
 
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,17 +128,31 @@ fn children_cpu() -> f64 {
     seconds(used.ru_utime) + seconds(used.ru_stime)
 }
 
-/// One run.
-fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunReport), RunError> {
-    let output = scratch.0.join("out");
+/// One run, with its files in the folder `output`.
+///
+/// # Errors
+/// A program that cannot be started or a run that does not solve the case.
+pub fn once(program: &Path, plan: &Plan, output: &Path) -> Result<(Sample, RunReport), RunError> {
     let mut command = Command::new(program);
-    command.arg("run").arg(&plan.case).arg("--quiet").arg("--output").arg(&output).stdin(Stdio::null());
+    command.arg("run").arg(&plan.case).arg("--quiet").arg("--output").arg(output).stdin(Stdio::null());
     for set in &plan.sets {
         command.args(["--set", set]);
     }
     let counts = [("--ranks", plan.ranks), ("--threads", plan.threads)];
     for (name, n) in counts.iter().filter_map(|(name, n)| Some((name, (*n)?))) {
         command.arg(name).arg(n.to_string());
+    }
+    let this_process = std::process::id();
+    // SAFETY: between fork and exec only system calls are made. When this process is killed, so is its run.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            if libc::getppid() as u32 == this_process {
+                Ok(())
+            } else {
+                Err(std::io::ErrorKind::Interrupted.into())
+            }
+        });
     }
     let (cpu, begin) = (children_cpu(), Instant::now());
     let ended =
@@ -164,7 +179,7 @@ fn once(program: &Path, plan: &Plan, scratch: &Scratch) -> Result<(Sample, RunRe
 /// # Errors
 /// As [`interleave`].
 pub fn report_of(program: &Path, plan: &Plan) -> Result<RunReport, RunError> {
-    Ok(once(program, plan, &Scratch::new()?)?.1)
+    Ok(once(program, plan, &Scratch::new()?.0.join("out"))?.1)
 }
 
 /// Bytes of the files in a directory but for `run.json`.
@@ -197,7 +212,7 @@ pub fn interleave(
             order.reverse();
         }
         for k in order {
-            let (sample, report) = once(programs[k], plan, &scratch)?;
+            let (sample, report) = once(programs[k], plan, &scratch.0.join("out"))?;
             if round < plan.warmup {
                 continue;
             }

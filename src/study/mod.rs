@@ -10,5 +10,7 @@ pub mod counts;
 pub mod floors;
 pub mod machine;
 pub mod measure;
+pub mod scaling;
+pub mod shell;
 pub mod small;
 pub mod stats;

@@ -77,6 +77,46 @@ pub fn exponent(points: &[(f64, f64)]) -> f64 {
     over / under
 }
 
+/// The median of how far values are from their median; 0 of a single one, NaN of none.
+///
+/// Source: F. R. Hampel, "The influence curve and its role in robust estimation" (1974).
+pub fn median_deviation(values: &[f64]) -> f64 {
+    let middle = median(values);
+    median(&values.iter().map(|x| (x - middle).abs()).collect::<Vec<f64>>())
+}
+
+/// The upper quantile of Student's distribution that leaves 2.5% above it, for 1 to 10 degrees of freedom.
+const STUDENT: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+
+/// As [`exponent`], with the interval in which it lies with a probability of 95% if the logarithms scatter normally
+/// about the line; an infinite interval of two points, which cannot say how much they scatter. `None` of fewer.
+///
+/// Source: N. R. Draper, H. Smith, "Applied Regression Analysis" (1998), section 1.4.
+pub fn exponent_interval(points: &[(f64, f64)]) -> Option<Interval> {
+    let n = points.len();
+    if n < 2 || points.iter().any(|(x, y)| *x <= 0.0 || *y <= 0.0) {
+        return None;
+    }
+    let value = exponent(points);
+    let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / n as f64;
+    let (mx, my) = (mean(|p| p.0), mean(|p| p.1));
+    let spread: f64 = logs.iter().map(|p| (p.0 - mx).powi(2)).sum();
+    if spread <= 0.0 || !value.is_finite() {
+        return None;
+    }
+    let rest: f64 = logs.iter().map(|p| (p.1 - my - value * (p.0 - mx)).powi(2)).sum();
+    let half = match n - 2 {
+        0 => f64::INFINITY,
+        free => {
+            // Beyond the table the quantile nears that of the normal distribution.
+            let quantile = STUDENT.get(free - 1).copied().unwrap_or(1.96 + 2.7 / free as f64);
+            quantile * (rest / free as f64 / spread).sqrt()
+        }
+    };
+    Some(Interval { value, low: value - half, high: value + half })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +161,25 @@ mod tests {
     fn the_exponent_of_a_power() {
         let points: Vec<(f64, f64)> = [1.0, 2.0, 5.0].map(|x: f64| (x, 3.0 * x.powf(1.25))).to_vec();
         assert!((exponent(&points) - 1.25).abs() < 1e-12);
+    }
+
+    /// Against the formulas worked by hand: logarithms (0, 0), (1, 1), (2, 3) have a slope of 1.5, a residual sum of
+    /// squares of 1/6 and a standard error of sqrt(1/12).
+    #[test]
+    fn the_interval_of_an_exponent() {
+        let points = [(0.0, 0.0), (1.0, 1.0), (2.0, 3.0)].map(|(x, y): (f64, f64)| (x.exp(), y.exp()));
+        let found = exponent_interval(&points).expect("three points");
+        assert!((found.value - 1.5).abs() < 1e-12);
+        assert!((found.high - 1.5 - 12.706 * (1.0f64 / 12.0).sqrt()).abs() < 1e-9, "{found:?}");
+        let two = exponent_interval(&points[..2]).expect("two points");
+        assert!(two.value > 0.0 && two.low == f64::NEG_INFINITY);
+        assert!(exponent_interval(&points[..1]).is_none());
+        assert!(exponent_interval(&[(1.0, 0.0), (2.0, 1.0)]).is_none());
+    }
+
+    #[test]
+    fn deviations() {
+        assert_eq!(median_deviation(&[1.0, 2.0, 10.0]), 1.0);
+        assert_eq!(median_deviation(&[3.0]), 0.0);
     }
 }
