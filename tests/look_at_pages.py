@@ -64,7 +64,7 @@ LOOK = r"""
         if (across > 1 && down > 0.45 * Math.min(r.height, s.height)) problems.push(`chart texts overlap: ${text} / ${other}`);
       }
     });
-    if (!svg.querySelector("title") || svg.getAttribute("role") !== "img") problems.push("a chart has no title or role");
+    if (!svg.querySelector("title")?.textContent || svg.getAttribute("role") !== "img") problems.push("a chart has no title or role");
   }
   for (const image of document.images)
     if (!image.complete || image.naturalWidth === 0 || !image.alt) problems.push("an image did not load or has no words for it");

@@ -68,5 +68,5 @@ fn make(args: &ReportArgs) -> Result<PathBuf, RunError> {
 /// A `run.json` that cannot be read, a page that cannot be written.
 pub fn write(dir: &Path, output: Option<&Path>) -> Result<PathBuf, RunError> {
     let page = report::page(dir)?;
-    Ok(report::write(&page.html(), dir, output)?)
+    Ok(report::write(&page, dir, output)?)
 }

@@ -255,12 +255,13 @@ fn once(svg: &str) -> String {
     svg.replace(&format!("<style>{}</style>\n", chart::STYLE), "")
 }
 
-/// Whether a cell holds a number, perhaps with a unit.
+/// Whether a cell holds a number, perhaps with a short unit.
 fn is_number(cell: &str) -> bool {
-    let plain: String =
-        cell.replace('\u{2212}', "-").chars().filter(|c| !c.is_whitespace() || *c == ' ').collect();
-    let first = plain.split(' ').next().unwrap_or("").trim_end_matches(['%', '\u{d7}', 'x']);
-    first == "-" || first == "\u{2013}" || first.replace(['\u{202f}', ','], "").parse::<f64>().is_ok()
+    let plain = cell.replace('\u{2212}', "-").replace(',', "");
+    let mut words = plain.split_whitespace();
+    let first = words.next().unwrap_or("").trim_end_matches(['%', '\u{d7}', 'x']);
+    let number = first == "-" || first == "\u{2013}" || first.parse::<f64>().is_ok();
+    number && words.next().is_none_or(|unit| unit.chars().count() <= 4) && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -323,6 +324,6 @@ mod tests {
         assert!(
             ["1", "1.5e-3", "\u{2212}2", "12 %", "3.2 MiB", "95%", "\u{2013}"].iter().all(|c| is_number(c))
         );
-        assert!(!["solve", "", "v1"].iter().any(|c| is_number(c)));
+        assert!(!["solve", "", "v1", "16 cores for 2 ranks", "3 ranks"].iter().any(|c| is_number(c)));
     }
 }

@@ -32,7 +32,7 @@ impl ColourBar<'_> {
     pub fn svg(&self) -> String {
         const STRIPS: usize = 64;
         let (left, wide) = (30.0, WIDTH - 60.0);
-        let mut drawing = Drawing::new("");
+        let mut drawing = Drawing::untitled(&format!("Colours of {}", self.label));
         let step = wide / STRIPS as f64;
         for k in 0..STRIPS {
             let at = (k * self.colours.len() / STRIPS).min(self.colours.len() - 1);
@@ -67,7 +67,7 @@ impl ColourBar<'_> {
 impl Swatches {
     /// The legend as SVG.
     pub fn svg(&self) -> String {
-        let mut drawing = Drawing::new("");
+        let mut drawing = Drawing::untitled(&self.label);
         let names: Vec<&str> = self.entries.iter().map(|e| e.0.as_str()).collect();
         drawing.legend(&names, |drawing, k, x, y| {
             let [r, g, b] = self.entries[k].1;

@@ -6,6 +6,7 @@
 mod convergence;
 mod faces;
 mod grid;
+mod known;
 mod phases;
 mod picture;
 mod raster;
@@ -27,9 +28,9 @@ pub const PAGE_NAME: &str = "report.html";
 ///
 /// # Errors
 /// When the page cannot be written.
-pub fn write(html: &str, dir: &Path, output: Option<&Path>) -> Result<PathBuf, OutputError> {
+pub fn write(page: &Page, dir: &Path, output: Option<&Path>) -> Result<PathBuf, OutputError> {
     let path = output.map_or_else(|| dir.join(PAGE_NAME), Path::to_path_buf);
-    write_file_atomic(&path, html.as_bytes())?;
+    write_file_atomic(&path, page.html().as_bytes())?;
     Ok(path)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Imports its siblings. Start at [`summary`].
 
+use super::known;
 use super::values::{MOST_ROWS, more, show, words};
 use crate::output::chart::number;
 use crate::output::page::{Page, Tone};
@@ -135,10 +136,11 @@ const SECTIONS: [(&str, &str); 7] = [
 
 /// What other parts of femdd added to `run.json`.
 pub(super) fn others(page: &mut Page, run: &RunReport) {
+    let phases: Vec<String> = run.phases.iter().map(|p| p.name.clone()).collect();
     for (key, heading) in SECTIONS {
         if let Some(value) = run.extra.get(key).filter(|v| !is_empty(v)) {
             page.section(heading);
-            show(page, heading, value);
+            known::show(page, key, heading, value, &phases);
         }
     }
     let rest = run.extra.iter().filter(|(key, value)| {
