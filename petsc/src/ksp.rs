@@ -101,22 +101,28 @@ unsafe extern "C" fn monitor(
 
 /// This rank's entries of the present iterate of a solve in progress. Collective.
 fn iterate(ksp: sys::KSP) -> Result<std::vec::Vec<f64>> {
-    let mut v: sys::Vec = null_mut();
+    let (mut x, mut made, mut v): (sys::Vec, sys::Vec, sys::Vec) = (null_mut(), null_mut(), null_mut());
     let mut n: PetscInt = 0;
     let mut entries: *const f64 = std::ptr::null();
-    // SAFETY: a live solver within a solve; PETSc owns the vector, whose entries are read before they are given
-    // back.
+    // SAFETY: a live solver within a solve, whose solution vector is copied in shape. Methods with a right
+    // preconditioner make the solution in a vector of the caller only. Its entries are read before they are given
+    // back, and it is destroyed once.
     unsafe {
-        check(sys::KSPBuildSolution(ksp, null_mut(), &mut v))?;
-        check(sys::VecGetLocalSize(v, &mut n))?;
-        check(sys::VecGetArrayRead(v, &mut entries))?;
-        let copy = if n == 0 {
-            std::vec::Vec::new()
-        } else {
-            std::slice::from_raw_parts(entries, n as usize).to_vec()
-        };
-        check(sys::VecRestoreArrayRead(v, &mut entries))?;
-        Ok(copy)
+        check(sys::KSPGetSolution(ksp, &mut x))?;
+        check(sys::VecDuplicate(x, &mut made))?;
+        let copied = (|| {
+            check(sys::KSPBuildSolution(ksp, made, &mut v))?;
+            check(sys::VecGetLocalSize(v, &mut n))?;
+            check(sys::VecGetArrayRead(v, &mut entries))?;
+            let copy = match n {
+                0 => std::vec::Vec::new(),
+                _ => std::slice::from_raw_parts(entries, n as usize).to_vec(),
+            };
+            check(sys::VecRestoreArrayRead(v, &mut entries))?;
+            Ok(copy)
+        })();
+        check(sys::VecDestroy(&mut made))?;
+        copied
     }
 }
 

@@ -60,6 +60,15 @@ fn on_every_rank() {
             conjugate_gradients(&ranks, pc);
         }
     }
+    for (method, side) in [
+        ("cg", Side::Left),
+        ("minres", Side::Left),
+        ("gmres", Side::Right),
+        ("fgmres", Side::Right),
+        ("bcgs", Side::Right),
+    ] {
+        stopped(&ranks, method, side);
+    }
     if petsc::packages().contains(&"mumps") {
         mumps(&ranks);
     }
@@ -271,6 +280,46 @@ fn conjugate_gradients(ranks: &Ranks, pc: &str) {
     );
     x.axpy(-1.0, &x_exact).unwrap();
     assert!(x.norm2().unwrap() < 1e-6 * x_exact.norm2().unwrap());
+}
+
+/// A method that is stopped ends with the iterate that its watcher saw, from which the next solve goes on.
+fn stopped(ranks: &Ranks, method: &str, side: Side) {
+    let m = 60;
+    let a = laplacian(ranks, m);
+    let x_exact = vector(ranks, m * m, wave);
+    let mut b = vector(ranks, m * m, |_| 0.0);
+    a.mult(&x_exact, &mut b).unwrap();
+    let mut x = vector(ranks, m * m, |_| 0.0);
+    let mut ksp = Ksp::new(ranks.comm).unwrap();
+    ksp.set_operators(&a, &a).unwrap();
+    ksp.set_type(method).unwrap();
+    ksp.set_side(side).unwrap();
+    ksp.pc().unwrap().set_type("jacobi").unwrap();
+    ksp.set_initial_guess_nonzero(true).unwrap();
+    ksp.set_tolerances(1e-50, 1e-9, 1e5, 2000).unwrap();
+    let (mut calls, mut last) = (0, Vec::new());
+    let outcome = ksp
+        .solve_watched(&b, &mut x, &mut |it, _, iterate| {
+            calls += 1;
+            last = iterate();
+            it >= 7
+        })
+        .unwrap();
+    assert_eq!(outcome.reason, Reason::Stopped, "{method}");
+    // Some methods test once more before they see that they may end.
+    assert!((7..=9).contains(&outcome.iterations) && calls >= 8, "{method}: {outcome:?}, {calls} calls");
+    let mut x_last = Vec::new();
+    x.read(|x| x_last = x.to_vec()).unwrap();
+    assert_eq!(x_last.len(), last.len());
+    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    if outcome.iterations == 7 {
+        assert!(distance(&x_last, &last) < 1e-12, "{method}: {}", distance(&x_last, &last));
+    }
+    ksp.set_tolerances(1e-50, 1e-9, 1e5, 2000).unwrap();
+    let outcome = ksp.solve(&b, &mut x).unwrap();
+    assert!(outcome.reason.converged(), "{method}: {outcome:?}");
+    x.axpy(-1.0, &x_exact).unwrap();
+    assert!(x.norm2().unwrap() < 1e-6 * x_exact.norm2().unwrap(), "{method}");
 }
 
 fn mumps(ranks: &Ranks) {
