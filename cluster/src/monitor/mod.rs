@@ -119,7 +119,7 @@ pub fn start(comm: &Comm, place: &Place, options: &Options) -> Option<Monitor> {
     let watched = Arc::clone(&shared);
     let work = move || watched.watch(first);
     let thread =
-        std::thread::Builder::new().name("monitor".to_owned()).stack_size(256 << 10).spawn(work).ok()?;
+        std::thread::Builder::new().name("monitor".to_owned()).stack_size(1 << 20).spawn(work).ok()?;
     *lock(&RUNNING) = Some(Arc::clone(&shared));
     Some(Monitor { shared, thread: Some(thread) })
 }

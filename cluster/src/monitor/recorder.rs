@@ -426,6 +426,6 @@ mod tests {
         assert_eq!(Recorder::new(&group).sample().0, Verdict::End);
         let ranks = vec![std::process::id(), 0];
         let given = Limits { scheduler: Some((1 << 20, ranks)), ..Limits::default() };
-        assert_eq!(Recorder::new(&given).sample().0, Verdict::End);
+        assert_eq!(Recorder::new(&given).sample().0, Verdict::Stop);
     }
 }

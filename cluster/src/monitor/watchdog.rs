@@ -67,9 +67,13 @@ pub fn margin(limit: u64) -> u64 {
 }
 
 /// Below this much it ends at once: an eighth of the margin. A limit of the user's own is none that the system
-/// enforces, so there is always time to stop.
+/// enforces, and what the scheduler gave is none at once (where it is, a control group says so): there is always
+/// time to stop.
 fn last_margin(room: &Room) -> u64 {
-    if room.of == Limit::Own { 0 } else { margin(room.limit) / 8 }
+    match room.of {
+        Limit::Own | Limit::Scheduler => 0,
+        Limit::Group | Limit::Host | Limit::AddressSpace => margin(room.limit) / 8,
+    }
 }
 
 /// Growth is judged where less than this part of a limit is left: what a large matrix takes at once need not go on.
@@ -179,7 +183,7 @@ mod tests {
         assert_eq!(judge(Limit::Group, 64 << 20), Verdict::Stop);
         assert_eq!(judge(Limit::Group, (64 << 20) - 1), Verdict::End);
         // Nothing ends a process that passes a limit of the user's own.
-        assert_eq!(judge(Limit::Own, 0), Verdict::Stop);
+        assert_eq!((judge(Limit::Own, 0), judge(Limit::Scheduler, 0)), (Verdict::Stop, Verdict::Stop));
         let mut dog = Watchdog::new();
         let rooms = [room(Limit::Host, 64 * GIB, 60 * GIB), room(Limit::AddressSpace, GIB, 1 << 20)];
         assert_eq!(dog.judge(0.0, &rooms), (Verdict::End, Some(rooms[1])));
