@@ -218,7 +218,7 @@ fn one(args: &PlanArgs) -> Result<(), RunError> {
     if [args.ranks, args.threads, Some(args.nodes), args.cores_per_node].contains(&Some(0)) {
         return Err(wrong("--ranks, --threads, --nodes and --cores-per-node need at least 1"));
     }
-    if args.cost_target.is_some_and(|hours| !(hours > 0.0)) {
+    if args.cost_target.is_some_and(|hours| hours.is_nan() || hours <= 0.0) {
         return Err(wrong("--cost-target is a positive number of core-hours"));
     }
     let search = Search {
