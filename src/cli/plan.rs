@@ -219,7 +219,7 @@ fn one(args: &PlanArgs) -> Result<(), RunError> {
     if [args.ranks, args.threads, Some(args.nodes), args.cores_per_node].contains(&Some(0)) {
         return Err(wrong("--ranks, --threads, --nodes and --cores-per-node need at least 1"));
     }
-    if args.cost_target.is_some_and(|hours| !(hours > 0.0)) {
+    if args.cost_target.is_some_and(|hours| hours.is_nan() || hours <= 0.0) {
         return Err(wrong("--cost-target is a positive number of core-hours"));
     }
     let search = Search {
@@ -431,7 +431,7 @@ fn here() -> Option<Machine> {
 }
 
 /// Bytes of a text file up to which it is read twice to know its size beforehand.
-const READ_TWICE: u64 = 8 << 20;
+const READ_TWICE: u64 = 1 << 20;
 
 /// The size of a case, if that takes no time to find out.
 fn quick_size(case: &Case) -> Option<Problem> {
@@ -460,7 +460,8 @@ pub fn ranks_for(case: &Case) -> (usize, Event) {
     }
     let by_model = matches!(case.performance.level, Level::Auto | Level::Aggressive)
         || case.performance.autoscale == Some(true);
-    if let (true, Some(machine), Some(problem)) = (by_model, here(), quick_size(case)) {
+    let known = if by_model { here().and_then(|machine| Some((machine, quick_size(case)?))) } else { None };
+    if let Some((machine, problem)) = known {
         let costs = machine.costs.as_ref().expect("checked when it was read");
         let setting = Setting { machine: &machine, costs, network: SLOW_NETWORK };
         let time = |ranks: usize| {
@@ -518,13 +519,20 @@ pub fn threads_event(threads: usize, asked: Option<usize>, case: &Case, on_node:
 /// What a run will take, where this machine is calibrated and the size of the case is known at once. One rank
 /// calls this.
 pub fn expected(case: &Case, ranks: usize, threads: usize, nodes: usize) -> Option<Prediction> {
-    on_this_machine(&quick_size(case)?, ranks, threads, nodes)
+    // The size is looked up only where it is of use.
+    let machine = here()?;
+    on_machine(&machine, &quick_size(case)?, ranks, threads, nodes)
 }
 
-fn on_this_machine(problem: &Problem, ranks: usize, threads: usize, nodes: usize) -> Option<Prediction> {
-    let machine = here()?;
+fn on_machine(
+    machine: &Machine,
+    problem: &Problem,
+    ranks: usize,
+    threads: usize,
+    nodes: usize,
+) -> Option<Prediction> {
     let costs = machine.costs.as_ref()?;
-    let setting = Setting { machine: &machine, costs, network: SLOW_NETWORK };
+    let setting = Setting { machine, costs, network: SLOW_NETWORK };
     Some(predict(problem, &setting, Layout { nodes, ranks, threads }))
 }
 
@@ -551,7 +559,7 @@ pub fn conclude(
 ) -> Option<String> {
     let predicted = expected.or_else(|| {
         let problem = Problem::of_run(case, report).filter(|_| case.adapt.is_none())?;
-        on_this_machine(&problem, report.ranks, report.threads, nodes)
+        on_machine(&here()?, &problem, report.ranks, report.threads, nodes)
     })?;
     let compared: Compared = plan::compare(&predicted, report);
     report.extra.insert("plan".to_owned(), serde_json::to_value(&compared).ok()?);

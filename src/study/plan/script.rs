@@ -150,13 +150,14 @@ impl Job {
              # SLURM signals this shell {WARNING} s before the limit; the ranks write a checkpoint and end with exit code 4.\n\
              {start}\"${{command[@]}}\" &\n\
              ranks=$!\n\
-             trap 'kill -USR1 \"$ranks\" 2>/dev/null || true' USR1 TERM\n\
-             code=0\n\
-             wait \"$ranks\" || code=$?\n\
+             signalled=0\n\
+             trap 'signalled=1; kill -USR1 \"$ranks\" 2>/dev/null || true' USR1 TERM\n\
              # A signal ends `wait` early: go on until the ranks have ended.\n\
-             while kill -0 \"$ranks\" 2>/dev/null; do\n    \
+             while :; do\n    \
+                 signalled=0\n    \
                  code=0\n    \
-                 wait \"$ranks\" || code=$?\n\
+                 wait \"$ranks\" || code=$?\n    \
+                 if [ \"$signalled\" -eq 0 ] || [ \"$code\" -le 128 ]; then break; fi\n\
              done\n\
              if [ \"$code\" -eq 4 ] && [ -n \"${{SLURM_JOB_ID:-}}\" ]; then\n    \
                  scontrol requeue \"$SLURM_JOB_ID\"\n\
