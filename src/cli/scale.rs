@@ -272,8 +272,7 @@ fn study(growth: Growth, ranks: &[usize], growths: &[f64], args: &CommonArgs) ->
     let known = scaling::open(&directory, &question)?;
     // Scripts name it, and start elsewhere.
     let directory = directory.canonicalize().map_err(|e| wrong(format!("{}: {e}", directory.display())))?;
-    let of_job = job_cores();
-    let here = of_job.unwrap_or_else(launch::physical_cores);
+    let here = launch::cores_of_ranks();
     let granted = rungs.iter().map(|r| r.ranks).max().unwrap_or(1) * args.threads;
     let begun = known.is_some();
     let mut study = match known {
@@ -285,8 +284,6 @@ fn study(growth: Growth, ranks: &[usize], growths: &[f64], args: &CommonArgs) ->
     };
     if !study.jobs.is_empty() || args.slurm.slurm {
         study.grant(granted);
-    } else if let Some(cores) = of_job {
-        study.grant(cores);
     }
     slurm::mark_queued(&mut study);
     study.evaluate(&directory, &inputs)?;
@@ -317,13 +314,6 @@ fn study(growth: Growth, ranks: &[usize], growths: &[f64], args: &CommonArgs) ->
     }
     study.publish(&directory)?;
     show(&study, &directory)
-}
-
-/// Cores of the job that this runs in, on all its nodes; `None` outside of one.
-fn job_cores() -> Option<usize> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
-    number("SLURM_JOB_ID")?;
-    Some(number("SLURM_NTASKS")? * number("SLURM_CPUS_PER_TASK").unwrap_or(1))
 }
 
 /// Submits what is missing of a new study; of one that was submitted before, collects, and submits again only when told.
