@@ -350,6 +350,11 @@ pub fn project(study: &Study, inputs: &Inputs) -> Option<Projection> {
             trusted.last().map_or(0, |r| r.1.rung.ranks)
         ));
     }
+    if reference.is_some() && study.busy.is_some_and(|busy| busy > super::results::BUSY) {
+        remarks.push(
+            "times were taken on a busy machine: work is overestimated, and with it the ranks to which it scales".to_owned(),
+        );
+    }
     let (mut points, mut stops) = (Vec::new(), Vec::new());
     if let Some(from) = reference {
         points = shown(from as f64, far).into_iter().map(|p| point(&models, from as f64, p)).collect();

@@ -278,6 +278,9 @@ pub fn phase_names(study: &Study) -> Vec<String> {
     names
 }
 
+/// So many cores busy with other programs disturb times.
+pub const BUSY: f64 = 0.25;
+
 /// Above this, what a rung's runs differ by is worth a word.
 const NOISY: f64 = 0.05;
 
@@ -297,7 +300,7 @@ pub fn warnings(study: &Study) -> Vec<String> {
             study.cores
         ));
     }
-    if let Some(busy) = study.busy.filter(|busy| *busy > 0.25) {
+    if let Some(busy) = study.busy.filter(|busy| *busy > BUSY) {
         said.push(format!(
             "other programs kept {busy:.1} cores busy before the first run: times are those of a busy machine"
         ));
