@@ -46,7 +46,7 @@ fn the_machine_is_measured_and_floors_follow() {
     assert_eq!(missing.code(), 2, "{}", missing.text());
     assert!(missing.stderr.contains("femdd bench calibrate makes it"), "{}", missing.text());
 
-    succeeds(bench(scratch.path(), &["calibrate", "--ranks", "2"]));
+    succeeds(bench(scratch.path(), &["calibrate", "--ranks", "2", "--rates"]));
     let machine = json(&scratch.path().join("cache/femdd/machine.json"));
     for rate in ["triad", "read", "flops", "file_write"] {
         for ranks in ["one", "all"] {

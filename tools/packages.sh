@@ -23,6 +23,11 @@ packages=(
     python3-venv        # ./test reads the output back with VTK
     ca-certificates     # cargo and pip
 )
+slurm_packages=(
+    slurm-wlm           # ./test runs jobs in a SLURM of its own; FEMDD_SLURM=off goes without
+    munge
+    shellcheck          # ./test checks the batch scripts
+)
 full_packages=(
     libpetsc64-real-dev # ./test --full: PETSc with 64-bit indices
 )

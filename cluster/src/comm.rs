@@ -9,6 +9,15 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::counters::{Counters, Tally};
 
+/// Until the end of the block: this rank may wait for others.
+macro_rules! waits {
+    ($comm:expr, $what:literal) => {
+        let _span = ($comm.size() > 1)
+            .then(|| tracing::trace_span!(target: crate::profile::WAITS, $what).entered());
+    };
+}
+pub(crate) use waits;
+
 /// Numbers that MPI can reduce.
 pub trait Scalar: Pod {
     /// The MPI datatype.
@@ -153,6 +162,7 @@ impl Comm {
 
     /// The same ranks in a context of their own. Collective. The two count together.
     pub fn duplicate(&self) -> Comm {
+        waits!(self, "duplicate");
         let mut raw = self.raw();
         // SAFETY: duplicates a live communicator into a local handle that the new `Comm` frees.
         unsafe { ffi::MPI_Comm_dup(self.raw(), &mut raw) };
@@ -161,6 +171,7 @@ impl Comm {
 
     /// One communicator per `color`, its ranks ordered by `key`, with counters of its own. Collective.
     pub fn split(&self, color: i32, key: i32) -> Comm {
+        waits!(self, "split");
         let mut raw = self.raw();
         // SAFETY: as `duplicate`.
         unsafe { ffi::MPI_Comm_split(self.raw(), color, key, &mut raw) };
@@ -169,6 +180,11 @@ impl Comm {
 
     /// How many ranks run on this node (share memory with this one). Collective.
     pub fn ranks_on_node(&self) -> usize {
+        self.on_node().size()
+    }
+
+    /// The ranks of this node (that share memory with this one), in order, with counters of their own. Collective.
+    pub fn on_node(&self) -> Comm {
         let mut raw = self.raw();
         // SAFETY: splits a live communicator into a local handle that the `Comm` below frees.
         unsafe {
@@ -180,17 +196,19 @@ impl Comm {
                 &mut raw,
             );
         }
-        Comm::from_raw(raw, true).size()
+        Comm::from_raw(raw, true)
     }
 
     /// Waits for every rank.
     pub fn barrier(&self) {
+        waits!(self, "barrier");
         self.tally().collective(0);
         // SAFETY: a live communicator.
         unsafe { ffi::MPI_Barrier(self.raw()) };
     }
 
     fn reduce_in_place<T: Scalar>(&self, xs: &mut [T], op: ffi::MPI_Op) {
+        waits!(self, "allreduce");
         let mine = xs.to_vec();
         self.tally().collective(size_of_val(xs));
         self.tally().buffer(size_of_val(xs));
@@ -253,6 +271,7 @@ impl Comm {
 
     /// The sum of `x` over the ranks before this one.
     pub fn exclusive_sum(&self, x: u64) -> u64 {
+        waits!(self, "exscan");
         let mut sum = 0u64;
         self.tally().collective(size_of::<u64>());
         // SAFETY: one item of the matching type on either side.
@@ -272,6 +291,7 @@ impl Comm {
 
     /// One item of every rank, in rank order. For a few bytes: the result has one item a rank.
     pub fn all_gather<T: Pod>(&self, x: T) -> Vec<T> {
+        waits!(self, "allgather");
         let mut all = vec![T::zeroed(); self.size()];
         self.tally().collective(size_of::<T>());
         self.tally().table(size_of_val(&all[..]));
@@ -293,6 +313,7 @@ impl Comm {
 
     /// Every rank's items on every rank, in rank order, with the offsets (one a rank and one more).
     pub fn all_gather_varied<T: Pod>(&self, xs: &[T]) -> (Vec<T>, Vec<usize>) {
+        waits!(self, "allgatherv");
         let counts = self.all_gather(xs.len() as u64);
         let (offsets, counts, displacements) = layout(&counts);
         let mut all = vec![T::zeroed(); offsets[self.size()]];
@@ -317,6 +338,7 @@ impl Comm {
 
     /// Every rank's items on `root`, in rank order, with the offsets; `None` elsewhere.
     pub fn gather_varied<T: Pod>(&self, root: usize, xs: &[T]) -> Option<(Vec<T>, Vec<usize>)> {
+        waits!(self, "gatherv");
         let here = self.rank() == root;
         let mine = xs.len() as u64;
         let mut all_counts = vec![0u64; if here { self.size() } else { 0 }];
@@ -359,6 +381,7 @@ impl Comm {
 
     /// Replaces `xs` on every rank by the root's, length included.
     pub fn broadcast<T: Pod>(&self, root: usize, xs: &mut Vec<T>) {
+        waits!(self, "broadcast");
         let mut n = [xs.len() as u64];
         let item = ItemType::of::<T>();
         // SAFETY: one count; then `xs` is resized to the root's length before the second call.
@@ -388,6 +411,7 @@ impl Comm {
     /// Agrees on success: `Ok` with each rank's own value when no rank failed; otherwise every rank
     /// gets the error of the lowest rank that did. Call it before the next collective call.
     pub fn agree<T, E: Serialize + DeserializeOwned>(&self, result: Result<T, E>) -> Result<T, E> {
+        let _span = (self.size() > 1).then(|| tracing::trace_span!("agree").entered());
         let mine = if result.is_err() { self.rank() as u64 } else { u64::MAX };
         let first = self.min(mine);
         if first == u64::MAX {

@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use mpi::ffi;
 
 use crate::buckets::Buckets;
-use crate::comm::{Comm, ItemType, address, count};
+use crate::comm::{Comm, ItemType, address, count, waits};
 
 /// Successive exchanges use successive tags, so that a fast rank's next message is not taken for
 /// this round's. Two would do; the cycle is longer than any run-ahead the barrier allows.
@@ -26,6 +26,7 @@ impl Comm {
     ///
     /// Collective: ranks with nothing to send call it too. A bucket for this rank itself is allowed.
     pub fn exchange<T: Pod>(&self, send: &Buckets<T>) -> Buckets<T> {
+        waits!(self, "exchange");
         let tag = FIRST_TAG + ROUND.fetch_add(1, Ordering::Relaxed).rem_euclid(N_TAGS);
         let item = ItemType::of::<T>();
         let mut requests: Vec<ffi::MPI_Request> = Vec::with_capacity(send.len());

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use mpi::ffi;
 
 use crate::buckets::Buckets;
-use crate::comm::{Comm, ItemType, count};
+use crate::comm::{Comm, ItemType, count, waits};
 use crate::index_map::IndexMap;
 
 const TAG_FORWARD: i32 = 900;
@@ -178,7 +178,7 @@ impl Halo {
 
     /// Waits for [`Halo::begin_forward`] and stores the ghosts' values in `xs`.
     pub fn end_forward<T: Pod>(&self, pending: Pending<T>, xs: &mut [T], block: usize) {
-        let received = finish(pending);
+        let received = finish(&self.comm, pending);
         for (k, &local) in self.ghost.data.iter().enumerate() {
             xs[local as usize * block..][..block].copy_from_slice(&received[k * block..][..block]);
         }
@@ -193,7 +193,7 @@ impl Halo {
     /// Adds every ghost's values to its owner's, in ascending order of the ranks that hold them, so
     /// that sums do not depend on timing. Ghost values stay as they are.
     pub fn reverse_add(&self, xs: &mut [f64], block: usize) {
-        let received = finish(self.start(&self.ghost, &self.shared, xs, block, TAG_REVERSE));
+        let received = finish(&self.comm, self.start(&self.ghost, &self.shared, xs, block, TAG_REVERSE));
         for (k, &local) in self.shared.data.iter().enumerate() {
             for b in 0..block {
                 xs[local as usize * block + b] += received[k * block + b];
@@ -294,6 +294,7 @@ impl<T: Pod> Repeated<T> {
 
 impl<T> Repeated<T> {
     fn wait(&mut self) {
+        waits!(self.comm, "halo wait");
         // SAFETY: active requests whose buffers are alive; afterwards they are inactive.
         unsafe {
             ffi::MPI_Waitall(
@@ -318,7 +319,8 @@ impl<T> Drop for Repeated<T> {
     }
 }
 
-fn finish<T: Pod>(mut pending: Pending<T>) -> Vec<T> {
+fn finish<T: Pod>(comm: &Comm, mut pending: Pending<T>) -> Vec<T> {
+    waits!(comm, "halo wait");
     // SAFETY: the requests were made by `start` and their buffers are alive in `pending`.
     unsafe {
         ffi::MPI_Waitall(

@@ -1,4 +1,5 @@
-//! The ranks of a job: MPI start and abort, agreement on errors, sparse exchange, index maps, halos, windows.
+//! The ranks of a job: MPI start and abort, agreement on errors, sparse exchange, index maps, halos, windows;
+//! and what machine they run on.
 //!
 //! Imports nothing of femdd. Start reading at [`Comm`]; [`IndexMap`] and [`Halo`] are what
 //! distributed arrays are made of; a [`Window`] is for atomics that only one side makes. One rule holds for every caller: *agree, then communicate*. A rank
@@ -12,7 +13,11 @@ mod exchange;
 mod halo;
 mod index_map;
 pub mod model;
+pub mod monitor;
+mod names;
+pub mod place;
 mod probe;
+pub mod profile;
 mod session;
 pub mod stop;
 mod window;

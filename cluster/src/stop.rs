@@ -1,9 +1,12 @@
 //! Asking a job to stop in good order: by a signal, at a time limit, before memory runs out.
 //!
 //! Imports nothing of femdd. Start at [`request`] and [`requested`]. A request belongs to one rank's process;
-//! whether the job stops is for all ranks to agree on, at a place where they can.
+//! whether the job stops is for all ranks to agree on, at a place where they can. [`install`] turns signals into
+//! requests, [`batch_time_left`] asks the scheduler how long the job may run.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a job should stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,18 @@ pub enum Reason {
     TimeLimit,
     /// Memory is nearly exhausted.
     Memory,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Reason::Signal(libc::SIGTERM) => f.write_str("SIGTERM"),
+            Reason::Signal(libc::SIGUSR1) => f.write_str("SIGUSR1"),
+            Reason::Signal(signal) => write!(f, "signal {signal}"),
+            Reason::TimeLimit => f.write_str("the time limit"),
+            Reason::Memory => f.write_str("a lack of memory"),
+        }
+    }
 }
 
 impl Reason {
@@ -57,6 +72,95 @@ pub fn forget() {
     REQUEST.store(0, Ordering::SeqCst);
 }
 
+/// Signals that ask a process to stop in good order.
+const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGUSR1];
+
+/// The first of a kind asks, the second ends the process as if there were no handler.
+extern "C" fn on_signal(signal: libc::c_int) {
+    let again = requested() == Some(Reason::Signal(signal));
+    request(Reason::Signal(signal));
+    if again {
+        // SAFETY: both calls are allowed in a handler; the signal is delivered when this returns.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+    }
+}
+
+/// Has SIGTERM and SIGUSR1 ask this process to stop instead of ending it. What was ignored stays ignored. A
+/// second signal of the same kind ends the process at once.
+pub fn install() {
+    for signal in SIGNALS {
+        // SAFETY: the records are all zeros but for the handler, which makes only calls that are allowed in one,
+        // and a flag by which system calls go on.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let mut before: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(signal, std::ptr::null(), &mut before);
+            if before.sa_sigaction != libc::SIG_IGN {
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
+    }
+}
+
+/// How long a scheduler may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time that the batch job of this process has left, where a scheduler says so: SLURM, by
+/// `SLURM_JOB_END_TIME` or by asking `squeue`. `None` outside a job, and in one without a limit. One rank calls
+/// this: it may start a program.
+pub fn batch_time_left() -> Option<Duration> {
+    let job = std::env::var("SLURM_JOB_ID").ok()?;
+    // It goes into a command line: nothing but a number.
+    let job: u64 = job.parse().ok()?;
+    if let Ok(end) = std::env::var("SLURM_JOB_END_TIME")
+        && let Ok(end) = end.parse::<u64>()
+    {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        return Some(Duration::from_secs(end).saturating_sub(now));
+    }
+    let mut child = Command::new("squeue")
+        .args(["-h", "-o", "%L", "-j", &job.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let begin = Instant::now();
+    while child.try_wait().ok()?.is_none() {
+        if begin.elapsed() > PATIENCE {
+            // It is gone or will be: nothing depends on it.
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let answer = child.wait_with_output().ok()?.stdout;
+    parse_left(String::from_utf8_lossy(&answer).lines().next()?.trim())
+}
+
+/// `D-HH:MM:SS`, `HH:MM:SS`, `MM:SS` or `SS`, as SLURM writes times.
+fn parse_left(text: &str) -> Option<Duration> {
+    let (days, clock) = match text.split_once('-') {
+        Some((days, clock)) => (days.parse::<u64>().ok()?, clock),
+        None => (0, text),
+    };
+    let mut seconds = 0;
+    let fields: Vec<u64> = clock.split(':').map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    if fields.len() > 3 {
+        return None;
+    }
+    for field in fields {
+        seconds = seconds * 60 + field;
+    }
+    Some(Duration::from_secs(days * 86_400 + seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +176,17 @@ mod tests {
         assert_eq!(requested(), Some(Reason::Signal(15)));
         forget();
         assert_eq!(requested(), None);
+    }
+
+    #[test]
+    fn times_of_the_scheduler_are_read() {
+        let seconds = |text| parse_left(text).map(|left| left.as_secs());
+        assert_eq!(seconds("59"), Some(59));
+        assert_eq!(seconds("1:02"), Some(62));
+        assert_eq!(seconds("10:00:01"), Some(36_001));
+        assert_eq!(seconds("2-00:00:10"), Some(172_810));
+        for none in ["UNLIMITED", "NOT_SET", "INVALID", "", "1:2:3:4"] {
+            assert_eq!(seconds(none), None, "{none}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! `mpirun`, it is one rank. `cargo test -p femdd-cluster --test ranks -- NAME` runs the tests whose name
 //! contains NAME.
 
+mod places;
 mod windows;
 
 use std::process::ExitCode;
@@ -45,6 +46,12 @@ const TESTS: &[Test] = &[
     ("windows_add_what_all_ranks_add_at_once", windows::add_what_all_ranks_add_at_once),
     ("windows_swap_for_one_rank_only", windows::swap_for_one_rank_only),
     ("windows_come_and_go", windows::come_and_go),
+    ("names_are_made_common", places::names_are_made_common),
+    ("the_machine_is_the_same_everywhere", places::the_machine_is_the_same_everywhere),
+    ("bound_ranks_are_seen", places::bound_ranks_are_seen),
+    ("what_all_ranks_used_is_gathered", places::what_all_ranks_used_is_gathered),
+    ("little_memory_is_a_reason_to_stop", places::little_memory_is_a_reason_to_stop),
+    ("metrics_are_written", places::metrics_are_written),
 ];
 
 fn main() -> ExitCode {
@@ -84,10 +91,11 @@ fn launch(filter: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let endings: [Ending; 3] = [
+    let endings: [Ending; 4] = [
         ("panic", a_panic_ends_the_job),
         ("abort", an_abort_ends_the_job),
         ("disagree", a_failure_is_agreed_on),
+        ("run_out_of_memory", |text, ended| places::was_ended(text, ended.status.code())),
     ];
     for (ending, check) in endings {
         let name = format!("a_rank_may_{ending}");
@@ -151,6 +159,7 @@ fn end(comm: &Comm, ending: &str) {
             comm.barrier();
             std::process::exit(2);
         }
+        "run_out_of_memory" => places::run_out_of_memory(comm, last),
         other => unreachable!("{other} is none of the endings"),
     }
 }

@@ -22,6 +22,7 @@ const TRIES: Idx = 4;
 
 /// A part for each local vertex (ghosts too), and the name of the method. Collective.
 pub(crate) fn split(comm: &Comm, level: &Level, n_parts: usize, options: &Options) -> (Vec<u32>, String) {
+    let _span = tracing::debug_span!("metis").entered();
     let n_edges = comm.sum(level.adj.len() as u64);
     let fits = level.n_global().max(n_edges) < Idx::MAX as u64 && u32::try_from(level.n_global()).is_ok();
     let (mut owner, mut method) = (Vec::new(), Vec::new());

@@ -93,6 +93,7 @@ pub struct Partition {
 /// SIAM J. Sci. Comput. 20 (1998); boundary moves in alternating directions after the same authors'
 /// "Parallel multilevel k-way partitioning scheme for irregular graphs", SIAM Review 41 (1999).
 pub fn partition(comm: &Comm, graph: &Graph, n_parts: usize, options: &Options) -> Result<Partition, Error> {
+    let _span = tracing::debug_span!("partition graph").entered();
     if n_parts == 0 {
         return Err(Error::NoParts);
     }

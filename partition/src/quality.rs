@@ -37,6 +37,7 @@ pub struct Quality {
 /// # Source
 /// Components: union-find on each rank, then least labels handed between ranks until none changes.
 pub fn quality(comm: &Comm, graph: &Graph, owner: &[u32], n_parts: usize) -> Quality {
+    let _span = tracing::debug_span!("quality").entered();
     assert_eq!(owner.len(), graph.n_owned(), "one owner per vertex");
     let level = Level::from_graph(comm, graph);
     let mut owner = owner.to_vec();

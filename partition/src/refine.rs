@@ -257,6 +257,7 @@ pub(crate) fn refine(
     parts: &mut Parts,
     passes: usize,
 ) {
+    let _span = tracing::debug_span!("move boundaries").entered();
     let n = level.n_owned();
     let n_parts = parts.weight.len();
     // Vertices that may be on a boundary: those that are, those with ghosts beside them, and

@@ -36,8 +36,20 @@ pub struct SolveOutcome {
     pub residual: f64,
 }
 
-/// Where the monitor finds the closure of the solve in progress: null between solves, else a
-/// `*mut &mut dyn FnMut(u32, f64)` on the stack of [`Ksp::solve_monitored`].
+/// Called after each iteration and before the first with its number, the residual's norm, and what makes this rank's
+/// entries of the present iterate, a collective call. Whether the solve is to stop, the same on all ranks.
+pub type Watch<'w> = dyn FnMut(u32, f64, &mut dyn FnMut() -> std::vec::Vec<f64>) -> bool + 'w;
+
+/// What the monitor needs of the solve in progress.
+struct Watched<'a, 'w> {
+    watch: &'a mut Watch<'w>,
+    stopped: bool,
+    /// What making an iterate came to, where it failed.
+    failed: Result<()>,
+}
+
+/// Where the monitor finds the [`Watched`] of the solve in progress, on the stack of [`Ksp::solve_watched`]: null
+/// between solves.
 type MonitorSlot = Cell<*mut c_void>;
 
 /// A Krylov solver and its preconditioner. Keeps its matrices alive.
@@ -60,22 +72,52 @@ impl Drop for Ksp {
 
 /// Called by PETSc after each iteration.
 unsafe extern "C" fn monitor(
-    _ksp: sys::KSP,
+    ksp: sys::KSP,
     it: PetscInt,
     norm: f64,
     context: *mut c_void,
 ) -> sys::PetscErrorCode {
     callback(|| {
-        // SAFETY: the context is the slot of a live solver; what it holds is null or a pointer to a reference
-        // on the stack of the solve that is calling.
-        unsafe {
-            let f = (*context.cast::<MonitorSlot>()).get().cast::<&mut dyn FnMut(u32, f64)>();
-            if let Some(f) = f.as_mut() {
-                f(it as u32, norm);
-            }
+        // SAFETY: the context is the slot of a live solver; what it holds is null or a pointer to a record on the
+        // stack of the solve that is calling.
+        let watched = unsafe { (*context.cast::<MonitorSlot>()).get().cast::<Watched>().as_mut() };
+        let Some(Watched { watch, stopped, failed }) = watched else { return Ok(()) };
+        let mut make = || {
+            let iterate = iterate(ksp);
+            iterate.unwrap_or_else(|error| {
+                *failed = Err(error);
+                std::vec::Vec::new()
+            })
+        };
+        if watch(it as u32, norm, &mut make) && !*stopped {
+            *stopped = true;
+            // Any residual is small enough from here on: the method ends in order, with its solution made.
+            // SAFETY: the live solver that is calling; negative numbers keep what is set.
+            check(unsafe { sys::KSPSetTolerances(ksp, -2.0, f64::MAX, -2.0, -2) })?;
         }
-        Ok(())
+        std::mem::replace(failed, Ok(()))
     })
+}
+
+/// This rank's entries of the present iterate of a solve in progress. Collective.
+fn iterate(ksp: sys::KSP) -> Result<std::vec::Vec<f64>> {
+    let mut v: sys::Vec = null_mut();
+    let mut n: PetscInt = 0;
+    let mut entries: *const f64 = std::ptr::null();
+    // SAFETY: a live solver within a solve; PETSc owns the vector, whose entries are read before they are given
+    // back.
+    unsafe {
+        check(sys::KSPBuildSolution(ksp, null_mut(), &mut v))?;
+        check(sys::VecGetLocalSize(v, &mut n))?;
+        check(sys::VecGetArrayRead(v, &mut entries))?;
+        let copy = if n == 0 {
+            std::vec::Vec::new()
+        } else {
+            std::slice::from_raw_parts(entries, n as usize).to_vec()
+        };
+        check(sys::VecRestoreArrayRead(v, &mut entries))?;
+        Ok(copy)
+    }
 }
 
 impl Ksp {
@@ -240,8 +282,17 @@ impl Ksp {
         &mut self,
         b: &Vec,
         x: &mut Vec,
-        mut f: &mut dyn FnMut(u32, f64),
+        f: &mut dyn FnMut(u32, f64),
     ) -> Result<SolveOutcome> {
+        self.solve_watched(b, x, &mut |it, norm, _| {
+            f(it, norm);
+            false
+        })
+    }
+
+    /// As [`Ksp::solve`], watched: see [`Watch`]. A solve that was stopped has [`Reason::Stopped`] and tolerances
+    /// that must be set again. A panic in `watch` continues from here.
+    pub fn solve_watched(&mut self, b: &Vec, x: &mut Vec, watch: &mut Watch) -> Result<SolveOutcome> {
         let n = self.n_local()?;
         if b.n_local() != n || x.n_local() != n {
             return Err(Error::invalid(format!(
@@ -250,9 +301,10 @@ impl Ksp {
                 x.n_local()
             )));
         }
-        self.monitor.set((&raw mut f).cast());
-        // SAFETY: live handles; `b` and `x` differ, as the borrows show. The slot points to `f` until the call
-        // returns; PETSc does not unwind.
+        let mut watched = Watched { watch, stopped: false, failed: Ok(()) };
+        self.monitor.set((&raw mut watched).cast());
+        // SAFETY: live handles; `b` and `x` differ, as the borrows show. The slot points to the record until the
+        // call returns; PETSc does not unwind.
         let code = unsafe { sys::KSPSolve(self.raw, b.raw(), x.raw()) };
         self.monitor.set(null_mut());
         check(code)?;
@@ -264,6 +316,7 @@ impl Ksp {
             check(sys::KSPGetResidualNorm(self.raw, &mut residual))?;
             check(sys::KSPGetConvergedReason(self.raw, &mut reason))?;
         }
-        Ok(SolveOutcome { iterations: iterations as u32, reason: Reason::from_code(reason), residual })
+        let reason = if watched.stopped { Reason::Stopped } else { Reason::from_code(reason) };
+        Ok(SolveOutcome { iterations: iterations as u32, reason, residual })
     }
 }

@@ -37,8 +37,8 @@ pub mod sys;
 mod vec;
 
 pub use error::{Error, Result, to_petsc_int};
-pub use ksp::{Ksp, Norm, SolveOutcome};
-pub use log::{LogStage, memory};
+pub use ksp::{Ksp, Norm, SolveOutcome, Watch};
+pub use log::{Event, LogStage, events, log_begin, memory};
 pub use mat::{Csr, Mat, MatMemory};
 pub use null_space::NullSpace;
 pub use pc::{Pc, Side};

@@ -34,6 +34,8 @@ pub enum Reason {
     DivergedPreconditionerFailed,
     /// Another of PETSc's reasons for failure.
     DivergedOther(i32),
+    /// Whoever watched the iteration asked it to stop.
+    Stopped,
     /// No iteration has ended yet.
     Iterating,
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Reason {
             Reason::DivergedNotANumber => "a value became infinite or not a number",
             Reason::DivergedPreconditionerFailed => "the preconditioner could not be set up",
             Reason::DivergedOther(c) => return write!(f, "the method failed (PETSc reason {c})"),
+            Reason::Stopped => "the iteration was asked to stop",
             Reason::Iterating => "no iteration has ended",
         };
         f.write_str(text)

@@ -3,7 +3,8 @@
 //! Imports `cluster`, `partition`'s graphs, `mesh`, `space`. Start at [`costs`] and [`graph`].
 
 use cluster::Comm;
-use partition::Graph;
+use partition::{Cost, Graph};
+use serde::{Deserialize, Serialize};
 
 use crate::mesh::Mesh;
 use crate::mesh::facets::Facets;
@@ -25,6 +26,35 @@ impl Times {
     }
 }
 
+/// What the last rebalance took: by it the next one is judged before anything moves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Price {
+    /// To move a byte, on the rank that sends most.
+    per_byte: f64,
+    /// For each cell of the whole mesh, whatever moves: to decide, and to build the mesh again.
+    per_cell: f64,
+}
+
+impl Price {
+    /// `moving` seconds took what this rank sent, of `bytes`, and `rest` all else, on a mesh of `n_cells`. Collective.
+    pub fn measured(comm: &Comm, moving: f64, bytes: u64, rest: f64, n_cells: u64) -> Price {
+        let mut most = [moving, bytes as f64, rest];
+        comm.max_slice(&mut most);
+        Price { per_byte: most[0] / most[1].max(1.0), per_cell: most[2] / n_cells.max(1) as f64 }
+    }
+
+    /// What there is to weigh before a step that will take `seconds` as loads are, on a mesh of `n_cells`.
+    /// A step more or less of an adaptive loop has new loads.
+    pub fn cost(&self, seconds: f64, n_cells: u64) -> Cost {
+        Cost {
+            solve_seconds: seconds,
+            solves: 1.0,
+            seconds_per_byte: self.per_byte,
+            fixed_seconds: self.per_cell * n_cells as f64,
+        }
+    }
+}
+
 /// What each owned cell costs, block after block, in units of the mean over all ranks.
 ///
 /// The time of loops over cells is spread by the size of their element matrices, the solver's by unknowns, each
@@ -32,6 +62,7 @@ impl Times {
 /// neighbours on the machine does not count against its cells. If `deterministic`, both kinds of time weigh
 /// the same, and no clock decides. Collective.
 pub fn costs(mesh: &Mesh, space: &Space, times: &Times, deterministic: bool) -> Vec<f64> {
+    let _span = tracing::debug_span!("costs").entered();
     let comm = &mesh.comm;
     let mut around = vec![0u32; space.map.n_local()];
     for nodes in &space.cell_to_node {
@@ -86,6 +117,7 @@ const UNITS: f64 = 1000.0;
 /// # Errors
 /// What the graph refuses.
 pub fn graph(mesh: &Mesh, facets: &Facets, costs: &[f64]) -> Result<Graph, partition::Error> {
+    let _span = tracing::debug_span!("graph of cells").entered();
     let comm = &mesh.comm;
     let firsts = firsts(comm, mesh);
     let n_blocks = mesh.blocks.len();

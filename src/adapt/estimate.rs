@@ -44,6 +44,7 @@ pub fn kelly(
     essential: &[Essential],
     u: &[f64],
 ) -> Result<Estimate, AssemblyError> {
+    let _span = tracing::debug_span!("kelly").entered();
     let comm = &problem.discretisation().mesh.comm;
     let indicators = comm.agree(problem.residual_indicators(facets, essential, u, RESIDUAL_WEIGHTS))?;
     Ok(Estimate::new(problem, indicators))
@@ -57,6 +58,7 @@ pub fn kelly(
 /// # Errors
 /// A coefficient that is not a number at a point.
 pub fn recovery(problem: &dyn Problem, u: &[f64]) -> Result<Estimate, AssemblyError> {
+    let _span = tracing::debug_span!("recovery estimate").entered();
     Ok(Estimate::new(problem, problem.recovery_indicators(u)?))
 }
 

@@ -11,8 +11,6 @@
 //! Numerica 10 (2001); T. Richter, T. Wick, Variational localizations of the dual weighted residual
 //! estimator, J. Comput. Appl. Math. 279 (2015).
 
-use std::rc::Rc;
-
 use crate::assembly::{AssemblyError, Constraints, Essential, Goal, Matrix, Pattern, Problem};
 use crate::element::{Lagrange, MAX_DEGREE, Nodes, Table};
 use crate::mesh::{EntityTag, Mesh};
@@ -34,8 +32,8 @@ pub struct Linear<'a> {
     pub problem: &'a dyn Problem,
     /// What is prescribed there.
     pub constraints: &'a Constraints,
-    /// The matrix's pattern.
-    pub pattern: &'a Rc<Pattern>,
+    /// The matrix's pattern, which a solve may use up.
+    pub pattern: &'a mut Pattern,
     /// The matrix.
     pub matrix: Matrix,
     /// The right-hand side, owned rows.
@@ -176,30 +174,6 @@ fn missing_data(constraints: &Constraints, u: &[f64], c: usize) -> Vec<f64> {
     given
 }
 
-/// The product of a matrix with a field, owned rows.
-fn product(pattern: &Pattern, matrix: &Matrix, x: &[f64]) -> Vec<f64> {
-    let c = matrix.block;
-    let n = pattern.n_rows;
-    let mut out = vec![0.0; n * c];
-    let mut add = |ptr: &[usize], columns: &[u32], values: &[f64]| {
-        for row in 0..n {
-            let (begin, end) = (ptr[row], ptr[row + 1]);
-            let width = (end - begin) * c;
-            for a in 0..c {
-                let entries = &values[begin * c * c + a * width..][..width];
-                for (k, &column) in columns[begin..end].iter().enumerate() {
-                    for b in 0..c {
-                        out[row * c + a] += entries[k * c + b] * x[column as usize * c + b];
-                    }
-                }
-            }
-        }
-    };
-    add(&pattern.diag_ptr, &pattern.diag_col, &matrix.diag);
-    add(&pattern.off_ptr, &pattern.off_col, &matrix.off);
-    out
-}
-
 /// The dual weighted residual estimate of a goal's error. `essential` are the conditions that prescribe the
 /// solution `u`, `solve` solves a linear system to a relative tolerance of its own choice and returns owned
 /// entries. Collective, and so are its errors.
@@ -216,6 +190,7 @@ pub fn goal<E: From<AssemblyError>>(
     u: &[f64],
     solve: &mut dyn FnMut(Linear) -> Result<Vec<f64>, E>,
 ) -> Result<GoalEstimate, E> {
+    let _span = tracing::debug_span!("goal estimate").entered();
     let (d, c) = (problem.discretisation(), problem.components());
     let (mesh, comm) = (d.mesh, &d.mesh.comm);
     let degree = (d.space.degree + 1).min(MAX_DEGREE);
@@ -224,7 +199,7 @@ pub fn goal<E: From<AssemblyError>>(
     let rich = problem.on_space(&space);
     let rich = &*rich;
     let constraints = Constraints::new(rich.discretisation(), c, essential)?;
-    let pattern = Rc::new(Pattern::new(&space));
+    let mut pattern = Pattern::new(&space);
     let u = interpolate(mesh, d.space, &space, u, c);
 
     let (mut rhs, value) = match aim {
@@ -243,7 +218,7 @@ pub fn goal<E: From<AssemblyError>>(
             let mut whole = Matrix::new(&pattern, c);
             comm.agree(rich.assemble_transposed(&pattern, &u, &free, &mut whole))?;
             let at_vertices = comm.agree(rich.weighted_residual(&corners, &u, &w))?;
-            (product(&pattern, &whole, &w), comm.sum(at_vertices.iter().sum::<f64>()))
+            (whole.product(&pattern, &w), comm.sum(at_vertices.iter().sum::<f64>()))
         }
     };
     // What the prescribed values are beyond the degree of `u`, at their own nodes: a part of the error that no
@@ -254,7 +229,8 @@ pub fn goal<E: From<AssemblyError>>(
     constraints.zero_fixed(&mut rhs);
     let mut matrix = Matrix::new(&pattern, c);
     comm.agree(rich.assemble_transposed(&pattern, &u, &constraints, &mut matrix))?;
-    let mut z = solve(Linear { problem: rich, constraints: &constraints, pattern: &pattern, matrix, rhs })?;
+    let mut z =
+        solve(Linear { problem: rich, constraints: &constraints, pattern: &mut pattern, matrix, rhs })?;
     z.resize(space.map.n_local() * c, 0.0);
     space.halo.forward(&mut z, c);
     constraints.to_cartesian(&mut z);

@@ -137,6 +137,7 @@ fn walk(
 
 /// Chooses the cells of the largest indicators; those that are zero never. Collective.
 pub fn largest(comm: &Comm, indicators: &[f64], amount: Amount) -> Choice {
+    let _span = tracing::debug_span!("mark").entered();
     let keys: Vec<u32> = indicators.iter().map(|&v| key(v)).collect();
     let scale = Scale::new(comm, &keys);
     let n_cells = comm.sum(keys.len() as u64);

@@ -6,6 +6,8 @@
 //! each owned cell, block after block, and [`mark`] chooses among them.
 
 pub mod balance;
+#[cfg(test)]
+mod balance_tests;
 pub mod estimate;
 pub mod goal;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::space::Space;
 /// Values at the own nodes of each owned cell, cell by cell, block after block: `width` values a node.
 /// `values` hold all local nodes. Where a cell hangs, its own nodes' values follow from its neighbours'.
 pub fn to_cells(mesh: &Mesh, space: &Space, values: &[f64], width: usize) -> Vec<f64> {
+    let _span = tracing::debug_span!("carry to cells").entered();
     let mut out = Vec::new();
     let mut scratch = Vec::new();
     for (b, block) in mesh.blocks.iter().enumerate() {
@@ -37,6 +38,7 @@ pub fn to_cells(mesh: &Mesh, space: &Space, values: &[f64], width: usize) -> Vec
 /// cells has the values of the first of those that are owned where the node is; where all that are there
 /// hang beside it, their polynomial goes on to the node, which lies on their neighbour's face. Collective.
 pub fn from_cells(mesh: &Mesh, space: &Space, by_cell: &[f64], width: usize) -> Vec<f64> {
+    let _span = tracing::debug_span!("carry from cells").entered();
     let mut values = vec![0.0; space.map.n_local() * width];
     let n_rows = space.map.n_owned();
     let mut found = vec![false; if mesh.may_hang() { n_rows } else { 0 }];

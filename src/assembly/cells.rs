@@ -104,6 +104,7 @@ impl<L> Task<'_, L> {
         let mut work = Work::default();
         let d = self.d;
         for (b, block) in d.mesh.blocks.iter().enumerate() {
+            let _span = tracing::debug_span!("block", level = b as u64).entered();
             for run in spans.touching(b, piece.rows()) {
                 work.cells.clear();
                 let touched = |&c: &u32| {
@@ -340,6 +341,7 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     constraints: Option<&Constraints>,
     only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
+    let _span = tracing::debug_span!("cells").entered();
     let task = Task { law, d, u, constraints, only, with_matrix, transposed };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();

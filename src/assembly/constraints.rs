@@ -65,6 +65,7 @@ impl Constraints {
         components: usize,
         conditions: &[Essential],
     ) -> Result<Constraints, AssemblyError> {
+        let _span = tracing::debug_span!("constraints").entered();
         let comm = &d.mesh.comm;
         let n_owned = d.space.map.n_owned();
         let n_local = d.space.map.n_local();

@@ -59,6 +59,7 @@ pub(super) fn average<L: Law<D, C>, const D: usize, const C: usize>(
     quantities: &[(Quantity, usize)],
     u: &[f64],
 ) -> Result<Nodal, AssemblyError> {
+    let _span = tracing::debug_span!("averages").entered();
     let mut columns = Vec::new();
     let mut width = 0;
     for &(quantity, n) in quantities {
@@ -99,6 +100,7 @@ fn average_owned<L: Law<D, C>, const D: usize, const C: usize>(
     let results: Vec<Result<(), AssemblyError>> = ranges
         .into_par_iter()
         .map(|(nodes, sums)| {
+            let _span = tracing::trace_span!("rows").entered();
             average_range::<L, D, C>(law, d, points, quantities, u, &spans, nodes, sums, stride)
         })
         .collect();

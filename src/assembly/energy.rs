@@ -39,6 +39,7 @@ pub(super) fn square<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     exact: Option<(&str, &[Expr])>,
 ) -> Result<f64, AssemblyError> {
+    let _span = tracing::debug_span!("energy norm").entered();
     let mut outputs = Vec::new();
     for expr in exact.iter().flat_map(|(_, exprs)| exprs.iter()) {
         outputs.push(expr.clone());

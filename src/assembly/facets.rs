@@ -144,7 +144,9 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     pieces: &mut [Piece],
     constraints: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
+    let _span = tracing::debug_span!("boundary facets").entered();
     let complete = |piece: &mut Piece| {
+        let _span = tracing::trace_span!("rows").entered();
         let mut work = Work::default();
         for (k, load) in loads.iter().enumerate() {
             let task = Task { law, d, rules, load, u, with_matrix, constraints };

@@ -22,6 +22,7 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     keep: &(dyn Fn(usize, usize) -> bool + Sync),
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("integrate cells").entered();
     let width = quantity.1;
     let quantities = [quantity];
     let mut total = vec![0.0; width];
@@ -35,6 +36,7 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
         let parts: Vec<Result<Vec<f64>, AssemblyError>> = (0..n_tasks.div_ceil(tasks_per_job))
             .into_par_iter()
             .map(|job| {
+                let _span = tracing::trace_span!("task").entered();
                 let tasks = job * tasks_per_job..((job + 1) * tasks_per_job).min(n_tasks);
                 let mut sampler = Sampler::<L, D, C>::new(law, d, b, &rule.points, &quantities);
                 let mut cells = Vec::with_capacity(CELLS_PER_TASK);
@@ -88,6 +90,7 @@ pub(super) fn integrate_facets<L: Law<D, C>, const D: usize, const C: usize>(
     what: Located,
     u: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("integrate facets").entered();
     let quantities = [quantity];
     let mut sums = vec![0.0; if what == Located::Normal { 1 } else { quantity.1 }];
     // Facets alike are computed side by side.

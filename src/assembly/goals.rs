@@ -203,6 +203,7 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     out: &mut [f64],
 ) -> Result<f64, AssemblyError> {
+    let _span = tracing::debug_span!("goal derivative").entered();
     let width = law.n_values(goal.quantity).expect("a quantity the law has");
     let look = Look { law, d, u, quantity: (goal.quantity, width) };
     let mut one: Pick = [0.0; MOST];

@@ -107,6 +107,7 @@ impl Tables {
 fn cell_fluxes<L: Law<D, C>, const D: usize, const C: usize>(
     task: &Task<L>,
 ) -> Result<Vec<Vec<f64>>, AssemblyError> {
+    let _span = tracing::debug_span!("cell fluxes").entered();
     let (law, d) = (task.law, task.d);
     let wanted = |slot| law.needs(Part::Flux, slot);
     let mut all = Vec::new();
@@ -150,6 +151,7 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
     task: &Task<L>,
     facets: &Facets,
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("jumps").entered();
     let tables = Tables::new::<L, D, C>(task, facets)?;
     let mut values = vec![0.0; facets.cells.len()];
     let mut parts: Vec<(&Run, Range<usize>, &mut [f64])> = Vec::new();
@@ -167,6 +169,7 @@ pub(super) fn squares<L: Law<D, C>, const D: usize, const C: usize>(
     let results: Vec<Result<(), AssemblyError>> = parts
         .into_par_iter()
         .map_init(Work::<D, C>::default, |work, (run, range, out)| {
+            let _span = tracing::trace_span!("task").entered();
             let sides = &tables.of_kind[&plain(&run.kind)];
             for (pairs, out) in facets.cells[range].chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
                 match &tables.fluxes {

@@ -36,6 +36,7 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
     exact: &[Expr],
     u: &[f64],
 ) -> Result<[f64; 2], AssemblyError> {
+    let _span = tracing::debug_span!("error norms").entered();
     let axes = [Var::X, Var::Y, Var::Z];
     let with_gradient = |e: &Expr| {
         std::iter::once(e.clone()).chain(axes[..D].iter().map(|&v| e.derivative(v))).collect::<Vec<_>>()
@@ -53,6 +54,7 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
             .map_init(
                 || Work::<D, C>::new(d, b, &rules, slopes.as_ref(), &outputs),
                 |work, task| {
+                    let _span = tracing::trace_span!("task").entered();
                     let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
                     work.sums = [Lanes::default(); 2];
                     let mut begin = task * CELLS_PER_TASK;

@@ -58,6 +58,7 @@ struct Work {
 impl Pattern {
     /// The pattern that couples all nodes of a cell. Not collective.
     pub fn new(space: &Space) -> Pattern {
+        let _span = tracing::debug_span!("sparsity").entered();
         let n_rows = space.map.n_owned();
         let spans = Spans::new(space);
         let rows = stretch_rows(space, &spans);
@@ -70,6 +71,7 @@ impl Pattern {
         let mut parts: Vec<Part> = (0..n_parts)
             .into_par_iter()
             .map(|k| {
+                let _span = tracing::trace_span!("rows").entered();
                 let part = k * n_rows / n_parts..(k + 1) * n_rows / n_parts;
                 Work::new(space).columns_of(space, &spans, &first_cell, part, rows)
             })

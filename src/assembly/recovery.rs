@@ -86,6 +86,7 @@ pub(super) fn indicators<L: Law<D, C>, const D: usize, const C: usize>(
     d: &Discretisation,
     u: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("recovery").entered();
     let comm = &d.mesh.comm;
     let corners = Space::new(d.mesh, 1, Order::Curve).expect("elements of degree 1 exist");
     let at_corners =

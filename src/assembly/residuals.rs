@@ -61,6 +61,7 @@ pub(super) fn indicators<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     weights: Weights,
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("cell residuals").entered();
     let sizes = cell_sizes::<D>(d)?;
     let task = Task { law, d, u, sizes: &sizes, weights };
     let mut out = vec![0.0; d.mesh.n_owned_cells()];

@@ -47,6 +47,7 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
     u: &[f64],
     weight: &[f64],
 ) -> Result<Vec<f64>, AssemblyError> {
+    let _span = tracing::debug_span!("weigh residuals").entered();
     let mut out = vec![0.0; corners.map.n_local()];
     let mut scratch = Vec::new();
     for (b, block) in d.mesh.blocks.iter().enumerate() {

@@ -30,6 +30,7 @@ pub use crate::law::expr::nearest;
 pub use error::{CaseError, CaseErrors};
 pub use field::{FieldRef, Part, Quantity};
 pub use model::*;
+pub use parse_results::seconds;
 pub use schema::{
     Bound, CoefficientSchema, ConditionKind, Form, KRYLOV, LAWS, Law, LawSchema, METHOD_KEYS, MethodKey,
     PRECONDITIONERS, Standard, WHOLE_METHODS,

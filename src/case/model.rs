@@ -574,6 +574,8 @@ pub struct Performance {
     pub autoscale: Option<bool>,
     /// Reuse memory between steps.
     pub pool: Option<bool>,
+    /// Bytes that each rank may keep resident; the run stops with a checkpoint when it comes near.
+    pub memory_limit: Option<u64>,
 }
 
 /// How much is tried for speed.

@@ -342,6 +342,7 @@ pub(super) fn performance(root: &Section) -> Performance {
         cache: None,
         autoscale: None,
         pool: None,
+        memory_limit: None,
     };
     let section = root.get("performance").and_then(|e| reader.section("performance", e));
     let Some(section) = section else { return performance };
@@ -367,8 +368,26 @@ pub(super) fn performance(root: &Section) -> Performance {
     performance.cache = switch("cache");
     performance.autoscale = switch("autoscale");
     performance.pool = switch("pool");
+    performance.memory_limit = section.get("memory_limit").and_then(|e| memory(reader, &e.node));
     section.finish();
     performance
+}
+
+/// Reads a size of memory: a number of bytes, or a text with a unit.
+fn memory(reader: &Reader, node: &Node) -> Option<u64> {
+    let key = "performance.memory_limit";
+    let Raw::String(text) = &node.raw else { return reader.integer(key, node, 1, 1 << 62) };
+    let bytes = cluster::place::parse_bytes(text);
+    if bytes.is_none() {
+        let message = format!("`{key}` should be a size above 0, not \"{text}\"");
+        reader.error(
+            node.place,
+            key,
+            message,
+            Some("write \"2GiB\", \"1500MB\" or a number of bytes".into()),
+        );
+    }
+    bytes
 }
 
 /// Reads `[case]`: title and output directory.

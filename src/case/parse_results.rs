@@ -213,20 +213,24 @@ fn interval(reader: &Reader, node: &Node) -> Option<Interval> {
     let Raw::String(text) = &node.raw else {
         return reader.integer(key, node, 1, u64::from(u32::MAX)).map(|n| Interval::Steps(n as usize));
     };
+    let seconds = seconds(text).map(Interval::Seconds);
+    if seconds.is_none() {
+        let message = format!("`{key}` should be a number of steps or a time, not \"{}\"", text.trim());
+        let help = Some("write 10, \"90s\", \"10min\", \"1.5h\" or \"1d\"".into());
+        reader.error(node.place, key, message, help);
+    }
+    seconds
+}
+
+/// The seconds of a time such as `90s`, `10min`, `1.5h` or `1d`; `None` for what is no time above 0.
+pub fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
     let unit_at = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     const UNITS: [(&str, f64); 4] = [("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0)];
-    let factor = UNITS.iter().find(|(n, _)| *n == unit).map(|(_, f)| *f);
-    match (number.trim().parse::<f64>(), factor) {
-        (Ok(n), Some(factor)) if n > 0.0 && n.is_finite() => Some(Interval::Seconds(n * factor)),
-        _ => {
-            let message = format!("`{key}` should be a number of steps or a time, not \"{text}\"");
-            let help = Some("write 10, \"90s\", \"10min\", \"1.5h\" or \"1d\"".into());
-            reader.error(node.place, key, message, help);
-            None
-        }
-    }
+    let factor = UNITS.iter().find(|(n, _)| *n == unit).map(|(_, f)| *f)?;
+    let seconds = number.trim().parse::<f64>().ok()? * factor;
+    (seconds > 0.0 && seconds.is_finite()).then_some(seconds)
 }
 
 /// The goal must be one of the probes and integrals.

@@ -191,6 +191,9 @@ impl Case {
         {
             out.line(key, &switch.map_or_else(auto, |on| on.to_string()));
         }
+        if let Some(bytes) = p.memory_limit {
+            out.line("memory_limit", &bytes.to_string());
+        }
     }
 
     fn components(&self, components: &[Expr]) -> String {

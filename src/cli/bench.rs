@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::calibrate::{self, CalibrateArgs, machine_path};
 use super::{check_exists, launch};
 use crate::case::Case;
 use crate::run::{Kind, RunError};
@@ -25,7 +26,7 @@ pub const SLOWER: i32 = 5;
 const CALIBRATE_HELP: &str = "Examples:
   femdd bench calibrate                        on all physical cores
   femdd bench calibrate --ranks 8 --output node.json
-  mpirun -n 2 --map-by node femdd bench calibrate --output network.json";
+  mpirun -n 2 --map-by node femdd bench calibrate --rates --output network.json";
 
 const FLOORS_HELP: &str = "Examples:
   femdd bench calibrate && femdd bench floors cube.toml --ranks 2 --threads 1
@@ -62,7 +63,7 @@ medians lies above the threshold.";
 /// What `femdd bench` can do.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Measure this machine: memory, arithmetic, files, messages. Takes some seconds.
+    /// Measure this machine: memory, arithmetic, files, messages, and what phases of runs cost. Takes a minute.
     #[command(after_help = CALIBRATE_HELP)]
     Calibrate(CalibrateArgs),
     /// Run a case and set each phase beside the least it can take on this machine.
@@ -103,20 +104,6 @@ pub struct RunsArgs {
     /// Set a key of the case; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
-}
-
-/// What `femdd bench calibrate` takes.
-#[derive(Debug, Args)]
-pub struct CalibrateArgs {
-    /// Ranks to start (outside an MPI launcher); the physical cores unless told otherwise.
-    #[arg(long, value_name = "N")]
-    ranks: Option<usize>,
-    /// Where the figures go, instead of ~/.cache/femdd/machine.json.
-    #[arg(long, value_name = "FILE.json")]
-    output: Option<PathBuf>,
-    /// Where files are written, instead of the current directory.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    folder: PathBuf,
 }
 
 /// What `femdd bench floors` takes.
@@ -228,7 +215,7 @@ fn wrong(message: impl Into<String>) -> RunError {
 /// Does what the command line says; the exit code.
 pub fn main(command: &BenchCommand) -> i32 {
     if let BenchCommand::Calibrate(args) = command {
-        return calibrate(args);
+        return calibrate::main(args);
     }
     if cluster::under_launcher() {
         if launch::local_rank() == 0 {
@@ -237,7 +224,7 @@ pub fn main(command: &BenchCommand) -> i32 {
         return 2;
     }
     let done = match command {
-        BenchCommand::Calibrate(args) => Ok(calibrate(args)),
+        BenchCommand::Calibrate(args) => Ok(calibrate::main(args)),
         BenchCommand::Floors(args) => floors_of(args).map(|()| 0),
         BenchCommand::Measure(args) => measure(args).map(|()| 0),
         BenchCommand::Baseline(args) => baseline(args).map(|()| 0),
@@ -288,41 +275,6 @@ fn table(found: &Measurement) -> String {
         text += &format!("{name:width$} {:9.3} {least:9.3} {most:9.3}\n", median(&seconds));
     }
     text
-}
-
-fn calibrate(args: &CalibrateArgs) -> i32 {
-    let ranks = args.ranks.unwrap_or_else(launch::physical_cores);
-    if !cluster::under_launcher() && ranks != 1 {
-        return match ranks {
-            0 => {
-                eprintln!("error: --ranks needs at least 1");
-                2
-            }
-            _ => launch::mpirun(ranks).unwrap_or_else(|error| {
-                eprintln!("error: mpirun cannot be started ({error}): use --ranks 1");
-                3
-            }),
-        };
-    }
-    launch::on_ranks(|comm| {
-        let found = machine::calibrate(comm, &args.folder)?;
-        let written = if comm.is_root() { store(&found, args.output.as_deref()) } else { Ok(()) };
-        comm.agree(written)?;
-        Ok(0)
-    })
-}
-
-fn store(found: &Machine, output: Option<&Path>) -> Result<(), RunError> {
-    let path = machine_path(output)?;
-    found.write(&path)?;
-    print!("{}", found.text());
-    println!("stored in {}", path.display());
-    Ok(())
-}
-
-fn machine_path(given: Option<&Path>) -> Result<PathBuf, RunError> {
-    let path = given.map(Path::to_path_buf).or_else(machine::default_path);
-    path.ok_or_else(|| wrong("there is no home directory: name the machine's file"))
 }
 
 /// The floors of a measured case on a machine, as a table.

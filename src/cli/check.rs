@@ -11,6 +11,10 @@ pub fn main(args: &CheckArgs) -> i32 {
     }
     match Case::load(&args.case, &args.sets) {
         Ok(case) => {
+            if let Err(error) = crate::run::performance::check(&case) {
+                eprint!("{}", error.text());
+                return error.kind.exit_code();
+            }
             print!("{}", case.resolved());
             0
         }

@@ -6,13 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::launch;
+use cluster::place::Place;
+
+use super::{doctor_place, launch};
 use crate::library::{self, Domain};
 use crate::output::hdf;
 use crate::solver::installed;
 
 /// How a check came out.
-enum Verdict {
+pub(super) enum Verdict {
     /// As it should be.
     Good,
     /// Not there, and not needed.
@@ -25,13 +27,13 @@ enum Verdict {
 
 /// Prints the findings as they come, and counts what is missing.
 #[derive(Default)]
-struct Findings {
+pub(super) struct Findings {
     missing: usize,
     weak: usize,
 }
 
 impl Findings {
-    fn say(&mut self, verdict: Verdict, name: &str, what: &str, help: &str) {
+    pub(super) fn say(&mut self, verdict: Verdict, name: &str, what: &str, help: &str) {
         let mark = match verdict {
             Verdict::Good => "ok",
             Verdict::Absent => "-",
@@ -58,11 +60,12 @@ pub fn main() -> i32 {
     }
     let mut findings = Findings::default();
     println!("femdd {}", env!("CARGO_PKG_VERSION"));
-    machine(&mut findings);
+    let place = Place::find();
+    doctor_place::machine(&mut findings, &place);
     mpi(&mut findings);
     petsc(&mut findings);
     libraries(&mut findings);
-    services(&mut findings);
+    doctor_place::services(&mut findings, &place);
     works(&mut findings);
     println!();
     match (findings.missing, findings.weak) {
@@ -74,7 +77,7 @@ pub fn main() -> i32 {
 }
 
 /// The path of a program.
-fn program(name: &str) -> Option<PathBuf> {
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file())
 }
@@ -92,30 +95,6 @@ fn loaded() -> Vec<PathBuf> {
 fn find_loaded(files: &[PathBuf], start: &str) -> Option<PathBuf> {
     let named = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start));
     files.iter().find(named).cloned()
-}
-
-fn machine(findings: &mut Findings) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = launch::physical_cores();
-    findings.say(Verdict::Good, "cores", &format!("{cores} physical, {threads} hardware threads"), "");
-    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let entry = |name: &str| -> Option<f64> {
-        let line = table.lines().find(|l| l.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / (1 << 20) as f64)
-    };
-    if let (Some(total), Some(free)) = (entry("MemTotal:"), entry("MemAvailable:")) {
-        let verdict = if free < 1.0 { Verdict::Weak } else { Verdict::Good };
-        let help = "less than 1 GiB is available: large cases will not fit";
-        findings.say(verdict, "memory", &format!("{free:.1} GiB available of {total:.1} GiB"), help);
-    }
-    // Open MPI's ranks exchange messages through files there; containers often have 64 MiB.
-    let shared = Path::new("/dev/shm");
-    if let Some(free) = hdf::free_bytes(shared).filter(|_| shared.is_dir()) {
-        let mib = free >> 20;
-        let verdict = if mib < 256 { Verdict::Weak } else { Verdict::Good };
-        let help = "Open MPI needs some MiB a rank there: in a container, start it with --shm-size=1g";
-        findings.say(verdict, "/dev/shm", &format!("{mib} MiB free"), help);
-    }
 }
 
 fn mpi(findings: &mut Findings) {
@@ -176,47 +155,6 @@ fn libraries(findings: &mut Findings) {
             "apt-get install libopenblas0",
         ),
         (None, None) => findings.say(Verdict::Absent, "BLAS", "linked into PETSc", ""),
-    }
-}
-
-fn services(findings: &mut Findings) {
-    let devices =
-        std::fs::read_dir("/dev").map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()));
-    let cards = devices.map_or(0, |names| {
-        names.filter(|n| n.strip_prefix("nvidia").is_some_and(|k| k.parse::<u32>().is_ok())).count()
-    });
-    let listed = program("nvidia-smi").and_then(|smi| Command::new(smi).arg("-L").output().ok());
-    let listed =
-        listed.filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-    let amd = Path::new("/dev/kfd").exists();
-    let with_gpu = installed::packages().iter().any(|p| ["cuda", "hip", "kokkos", "sycl"].contains(p));
-    let found = match (&listed, cards, amd) {
-        (Some(list), ..) if !list.is_empty() => Some(list.lines().collect::<Vec<_>>().join("; ")),
-        (_, n, _) if n > 0 => Some(format!("{n} NVIDIA, but nvidia-smi does not answer")),
-        (_, _, true) => Some("AMD (/dev/kfd)".to_string()),
-        _ => None,
-    };
-    match found {
-        None => findings.say(Verdict::Absent, "GPU", "none", ""),
-        Some(what) if with_gpu => findings.say(Verdict::Good, "GPU", &what, ""),
-        Some(what) => {
-            findings.say(Verdict::Absent, "GPU", &what, "unused: this PETSc was built without CUDA and HIP");
-        }
-    }
-    match program("sbatch") {
-        Some(path) => findings.say(Verdict::Good, "SLURM", &path.display().to_string(), ""),
-        None => findings.say(Verdict::Absent, "SLURM", "no sbatch in PATH", "only for batch jobs"),
-    }
-    match (std::env::var("REDIS_URL"), program("redis-server")) {
-        // Its password stays out of logs.
-        (Ok(_), _) => findings.say(Verdict::Good, "Redis", "REDIS_URL is set", ""),
-        (_, Some(path)) => findings.say(Verdict::Good, "Redis", &path.display().to_string(), ""),
-        _ => findings.say(
-            Verdict::Absent,
-            "Redis",
-            "no redis-server in PATH, no REDIS_URL",
-            "only for caches shared between machines: apt-get install redis-server",
-        ),
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use cluster::Comm;
 
+use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
-use crate::run::RunError;
+use crate::run::{Kind, RunError};
 
 /// This process's rank as the launcher's environment has it; 0 outside a launcher.
 pub fn local_rank() -> usize {
@@ -20,21 +21,14 @@ pub fn local_rank() -> usize {
 /// DOFs below which another rank costs more than it brings.
 const DOFS_PER_RANK: u64 = 20_000;
 
-/// The physical cores this process may use.
+/// The physical cores this process may use: by affinity, and no more than its control group's quota.
 pub fn physical_cores() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    // Hardware threads of one core share its (package, core) pair.
-    let mut cores = std::collections::BTreeSet::new();
-    for cpu in 0..allowed {
-        let read = |name: &str| {
-            std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{name}")).ok()
-        };
-        match (read("physical_package_id"), read("core_id")) {
-            (Some(package), Some(core)) => cores.insert((package, core)),
-            _ => return allowed,
-        };
-    }
-    cores.len().clamp(1, allowed)
+    cluster::place::usable_cores()
+}
+
+/// The cores that ranks started from here may use: those of all nodes of the batch job, else of this machine.
+pub fn cores_of_ranks() -> usize {
+    Allocation::of_job().map_or_else(physical_cores, |job| job.tasks * job.cores.unwrap_or(1))
 }
 
 /// A guess at the number of DOFs, from the box or the size of the mesh file.
@@ -58,7 +52,7 @@ fn estimate_dofs(case: &Case) -> u64 {
     }
 }
 
-/// The ranks to start when the user does not say.
+/// The ranks that a case is worth on this machine.
 pub fn choose_ranks(case: &Case) -> usize {
     let by_size = (estimate_dofs(case) / DOFS_PER_RANK).max(1);
     physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
@@ -95,18 +89,41 @@ fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
     ONE_HOST.into_iter().filter(move |_| free)
 }
 
+/// How `mpirun` is to bind ranks of so many threads: it binds a rank to one core where there are two of them, on which
+/// threads would take turns. Nothing where the user has a policy, or where another host may be among them.
+fn binding(ranks: usize, threads: usize) -> Vec<String> {
+    const POLICY: &str = "OMPI_MCA_hwloc_base_binding_policy";
+    if threads < 2 || std::iter::once(&POLICY).chain(&HOSTS).any(|name| std::env::var_os(name).is_some()) {
+        return Vec::new();
+    }
+    if ranks.saturating_mul(threads) <= physical_cores() {
+        vec!["--bind-to".into(), "core".into(), "--map-by".into(), format!("slot:PE={threads}")]
+    } else {
+        vec!["--bind-to".into(), "none".into()]
+    }
+}
+
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
-/// would end this process is passed on, and ends them all.
+/// would end this process is passed on, and ends them all; SIGTERM and SIGUSR1 have them write a checkpoint first.
 ///
 /// # Errors
 /// When there is no `mpirun`.
-pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
+pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     let program = std::env::current_exe()?;
     let mut command = Command::new("mpirun");
     command.arg("-n").arg(ranks.to_string());
-    if ranks > std::thread::available_parallelism().map_or(1, usize::from) {
+    let job = Allocation::of_job();
+    let room = match &job {
+        Some(job) => job.tasks,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    if ranks > room {
         command.arg("--oversubscribe");
+    } else if let Some(cores) = job.and_then(|job| job.cores).filter(|&cores| cores > 1) {
+        // Otherwise all threads of a rank are bound to one core.
+        command.arg("--map-by").arg(format!("slot:PE={cores}"));
     }
+    command.args(binding(ranks, threads));
     // SAFETY: reads the process's user.
     if unsafe { libc::geteuid() } == 0 {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
@@ -142,7 +159,8 @@ pub fn mpirun(ranks: usize) -> std::io::Result<i32> {
     let status = child.wait()?;
     CHILD.store(0, Ordering::SeqCst);
     let received = RECEIVED.load(Ordering::SeqCst);
-    if received != 0 && !status.success() {
+    let stopped = status.code() == Some(Kind::Stopped.exit_code());
+    if received != 0 && !status.success() && !stopped {
         return Ok(128 + received);
     }
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(1)))
@@ -153,9 +171,12 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 /// The last signal that arrived.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already.
+/// Passes a signal on to mpirun. Ctrl-C reaches the whole foreground group, so mpirun has it already. mpirun lets
+/// its ranks live for a second after SIGTERM, too short for a checkpoint: the first goes as SIGUSR1, which it hands
+/// to them and waits.
 extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    RECEIVED.store(signal, Ordering::SeqCst);
+    let before = RECEIVED.swap(signal, Ordering::SeqCst);
+    let signal = if signal == libc::SIGTERM && before != signal { libc::SIGUSR1 } else { signal };
     let child = CHILD.load(Ordering::SeqCst);
     // SAFETY: the kernel hands a valid record to a handler installed with SA_SIGINFO; `kill` may be called
     // from a handler, and the child is not waited for while its number is stored.
@@ -169,7 +190,7 @@ extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
 
 /// Has the signals that end a process passed on instead.
 fn pass_on_signals() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: the record is all zeros but for the handler, which makes only calls that are allowed in
         // one, and flags that say it takes three arguments.
         unsafe {

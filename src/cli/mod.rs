@@ -3,14 +3,18 @@
 //! Imports every other room. Start at [`main`], which the binary calls; it returns the exit code.
 
 mod bench;
+mod calibrate;
 mod check;
 mod doctor;
+mod doctor_place;
 mod launch;
 mod logs;
 mod mesh;
 mod mesh_info;
+mod plan;
 mod report;
 mod run;
+mod slurm;
 mod scale;
 
 use std::ffi::OsString;
@@ -54,6 +58,8 @@ enum Command {
     Scale(scale::ScaleCommand),
     /// Make one page of HTML out of what a run left.
     Report(report::ReportArgs),
+    /// Say how large a case is, what it will take on which ranks, and write the batch script. No MPI.
+    Plan(plan::PlanArgs),
     /// Say what this machine offers and what it lacks.
     Doctor {
         /// Only the solve that the report ends with.
@@ -63,7 +69,7 @@ enum Command {
 }
 
 /// Commands of the plan that this version does not have.
-const NOT_YET: [&str; 2] = ["plan", "study"];
+const NOT_YET: [&str; 1] = ["study"];
 
 /// What `femdd run` takes.
 #[derive(Debug, Args)]
@@ -79,14 +85,26 @@ pub struct RunArgs {
     /// Set a key of the case, as --set parameters.load=3e6; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
+    /// Memory that each rank may take, as 2GiB: near it the run stops with a checkpoint.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<u64>,
+    /// Write figures of the run under way to this file, for Prometheus' textfile collector.
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     /// The output directory, instead of the case's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Go on from a checkpoint.
+    /// Go on from a checkpoint; `auto`: from the newest in the output directory, afresh if there is none.
     #[arg(long, value_name = "FILE")]
     restart: Option<PathBuf>,
-    /// Not there yet: a trace of all ranks.
-    #[arg(long, hide = true)]
+    /// Write a checkpoint and stop before that much time is over, as 55min, 2h or 90s.
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
+    /// Show where the time went, by span, and what to try; PETSc's log included.
+    #[arg(long)]
+    profile: bool,
+    /// As --profile, and write trace.json, for Perfetto or Chrome: every span of every rank and thread.
+    #[arg(long)]
     trace: bool,
     /// Make a page of what the run did, report.html in the output directory.
     #[arg(long)]
@@ -107,6 +125,12 @@ pub struct CheckArgs {
     /// Set a key of the case; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     sets: Vec<String>,
+}
+
+/// Reads a size of memory.
+fn size(text: &str) -> Result<u64, String> {
+    cluster::place::parse_bytes(text)
+        .ok_or_else(|| "write a size above 0, as 2GiB, 1500MB or 1000000".to_owned())
 }
 
 /// Runs the command and returns the process's exit code.
@@ -143,6 +167,7 @@ pub fn main() -> i32 {
         Some(Command::Bench(command)) => bench::main(&command),
         Some(Command::Scale(command)) => scale::main(&command),
         Some(Command::Report(args)) => report::main(&args),
+        Some(Command::Plan(args)) => plan::main(&args),
         Some(Command::Doctor { solve: true }) => doctor::solve(),
         Some(Command::Doctor { solve: false }) => doctor::main(),
         None => run::main(&cli.run),

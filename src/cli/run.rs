@@ -1,36 +1,38 @@
 //! `femdd run`: solves a case, under a launcher or starting one itself.
 
 use std::path::Path;
+use std::time::Duration;
 
-use cluster::Comm;
+use cluster::place::{Machine, Place};
+use cluster::{Comm, monitor};
 
-use super::{RunArgs, launch};
+use super::{RunArgs, launch, plan, slurm};
 use crate::case::Case;
-use crate::output::{run_json, terminal};
+use crate::output::profile::trace;
+use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
-
-/// What the command line has and this version does not.
-fn not_yet(args: &RunArgs) -> Option<&'static str> {
-    let asked = [(args.trace, "--trace"), (args.restart.is_some(), "--restart")];
-    asked.iter().find(|(asked, _)| *asked).map(|(_, name)| *name)
-}
 
 /// Solves the case of the command line.
 pub fn main(args: &RunArgs) -> i32 {
-    if let Some(option) = not_yet(args) {
-        if launch::local_rank() == 0 {
-            eprintln!("error: {option} is not supported yet in this version of femdd");
-        }
-        return 2;
-    }
     if args.case.is_none() {
         if launch::local_rank() == 0 {
             eprintln!("error: which case? femdd run CASE.toml");
         }
         return 2;
     }
+    if let Err(message) = time_limit(args) {
+        if launch::local_rank() == 0 {
+            eprintln!("error: {message}");
+        }
+        return 2;
+    }
+    // Tasks of one `srun`; with --ranks 1 they are separate on purpose.
+    let tasks = slurm::tasks_of_step().filter(|_| args.ranks != Some(1));
     if !cluster::under_launcher() {
-        let ranks = match (args.ranks, load(args)) {
+        if let Some(tasks) = tasks {
+            return refuse(tasks);
+        }
+        let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
                 eprint!("{}", error.text());
                 return error.kind.exit_code();
@@ -39,11 +41,15 @@ pub fn main(args: &RunArgs) -> i32 {
                 eprintln!("error: --ranks needs at least 1");
                 return 2;
             }
-            (Some(n), _) => n,
-            (None, Ok(case)) => launch::choose_ranks(&case),
+            (Some(n), Ok(case)) => (n, args.threads.or(case.performance.threads)),
+            (None, Ok(case)) => {
+                let (ranks, event) = plan::ranks_for(&case);
+                plan::keep(&event);
+                (ranks, args.threads.or(case.performance.threads))
+            }
         };
         if ranks > 1 {
-            return match launch::mpirun(ranks) {
+            return match launch::mpirun(ranks, threads.unwrap_or(1)) {
                 Ok(code) => code,
                 Err(error) => {
                     eprintln!(
@@ -54,7 +60,32 @@ pub fn main(args: &RunArgs) -> i32 {
             };
         }
     }
-    launch::on_ranks(|comm| solve(comm, args))
+    // MPI sets it too as it starts.
+    let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
+    // Before MPI starts: a signal may come at any time.
+    cluster::stop::install();
+    launch::on_ranks(|comm| match tasks {
+        Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
+        _ => solve(comm, args),
+    })
+}
+
+/// Says once why tasks without PMI do not run; the exit code.
+fn refuse(tasks: usize) -> i32 {
+    if slurm::speaks() {
+        eprintln!("error: {}", slurm::no_pmi(tasks));
+    }
+    3
+}
+
+/// The time that `--time-limit` gives the run.
+fn time_limit(args: &RunArgs) -> Result<Option<Duration>, String> {
+    let Some(text) = &args.time_limit else { return Ok(None) };
+    match crate::case::seconds(text) {
+        // A century is no limit, and longer ones do not fit a clock.
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.min(3e9)))),
+        None => Err(format!("--time-limit {text}: expected a number and a unit, as 90s, 55min, 2h or 1d")),
+    }
 }
 
 fn load(args: &RunArgs) -> Result<Case, RunError> {
@@ -90,20 +121,83 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             case
         }
     };
-    let threads = threads(comm, args, &case);
+    let place = Place::find();
+    let machine = Machine::gather(comm, &place);
+    let threads = threads(&machine, args, &case);
+    let machine = machine.with_threads(threads);
+    if comm.is_root() && !args.quiet {
+        machine.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+    let watched = monitor::Options {
+        memory_limit: args.memory_limit.or(case.performance.memory_limit),
+        metrics: args.metrics.clone(),
+        case: case.name.clone(),
+    };
+    let _watching = monitor::start(comm, &place, &watched);
     launch::start_threads(threads);
     let petsc = petsc_options(args);
     let session = crate::solver::start(comm)?;
-    let options = run::Options { threads, petsc, quiet: args.quiet, no_files: false };
+    let details = args.profile || args.trace;
+    if super::logs::records() {
+        let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
+        cluster::profile::start(cluster::profile::Settings { events });
+    }
+    let on_node = machine.ranks_per_host.max as usize;
+    let nodes = machine.n_hosts as usize;
+    let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
+    let mut events = vec![
+        plan::ranks_event(comm.size(), args.ranks),
+        plan::threads_event(threads, args.threads, &case, on_node),
+    ];
+    events.extend(expected.as_ref().map(plan::plan_event));
+    let options = run::Options {
+        threads,
+        petsc,
+        quiet: args.quiet,
+        profile: details,
+        machine: Some(machine),
+        events,
+        restart: args.restart.as_ref().map(|file| match file.to_str() {
+            Some("auto") => run::Restart::Auto,
+            _ => run::Restart::File(file.clone()),
+        }),
+        // Checked before.
+        time_limit: time_limit(args).unwrap_or_default(),
+        ..Default::default()
+    };
     let outcome = run::run_case(comm, &case, &options);
     drop(session);
-    if args.report && comm.is_root() {
-        write_report(&case.output_dir);
-    }
-    let outcome = outcome?;
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if args.report && comm.is_root() {
+                write_report(&case.output_dir);
+            }
+            return Err(error);
+        }
+    };
+    // What only the cli knows: the figures beside the machine's and the plan's.
+    let (mut written, mut compared, mut profile) = (Ok(()), None, None);
     if comm.is_root() {
+        if outcome.failure.is_none() {
+            compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
+        }
+        profile = crate::study::bottlenecks::add(&case, &mut outcome.report, None);
+        if compared.is_some() || profile.is_some() {
+            written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
+        }
+    }
+    comm.agree(written)?;
+    if comm.is_root() {
+        if args.report {
+            write_report(&case.output_dir);
+        }
         if !args.quiet {
             print!("{}", terminal::summary(&outcome.report));
+            print!("{}", compared.unwrap_or_default());
+            if let Some(profile) = profile.filter(|_| details) {
+                print!("{}{}", profile.text(), bottlenecks::text(&profile.bottlenecks));
+            }
             println!("  in {}", case.output_dir.display());
         }
         if let Some(failure) = &outcome.failure {
@@ -128,11 +222,14 @@ fn petsc_options(args: &RunArgs) -> String {
     args.petsc.join(" ")
 }
 
-/// Threads a rank: as asked for, or the cores that the ranks of this node leave each.
-fn threads(comm: &Comm, args: &RunArgs, case: &Case) -> usize {
+/// Threads a rank: as asked for, or the cores that the ranks of this node leave each, no more than a task was given.
+fn threads(machine: &Machine, args: &RunArgs, case: &Case) -> usize {
     if let Some(n) = args.threads.or(case.performance.threads) {
         return n.max(1);
     }
-    let on_node = comm.ranks_on_node();
-    (launch::physical_cores() / on_node).max(1)
+    if !run::performance::scales(&case.performance) {
+        return 1;
+    }
+    let given = slurm::Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
+    (machine.cores_per_rank as usize).min(given).max(1)
 }

@@ -272,7 +272,7 @@ fn study(growth: Growth, ranks: &[usize], growths: &[f64], args: &CommonArgs) ->
     let known = scaling::open(&directory, &question)?;
     // Scripts name it, and start elsewhere.
     let directory = directory.canonicalize().map_err(|e| wrong(format!("{}: {e}", directory.display())))?;
-    let here = launch::physical_cores();
+    let here = launch::cores_of_ranks();
     let granted = rungs.iter().map(|r| r.ranks).max().unwrap_or(1) * args.threads;
     let begun = known.is_some();
     let mut study = match known {

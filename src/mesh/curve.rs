@@ -38,6 +38,7 @@ impl Arrivals<'_> {
 /// Redistributes the cells so that ranks hold equal stretches of the curve, in its order, and numbers
 /// their nodes. `keys` are the cells' positions on the curve by block; `ids` the nodes in use. Collective.
 pub(super) fn follow(draft: &mut Draft, keys: Vec<Vec<u64>>, ids: &IdSet) {
+    let _span = tracing::debug_span!("sort along a curve").entered();
     let comm = draft.comm.clone();
     let orders: Vec<Vec<(u64, u32)>> = keys.into_iter().map(|keys| sort::order(&keys)).collect();
     let cuts: Vec<Vec<usize>> = if comm.size() == 1 {

@@ -280,6 +280,7 @@ impl Meeting {
 }
 
 pub(super) fn distribute(draft: Draft, owners: &[u32]) -> Result<Mesh, MeshError> {
+    let _span = tracing::debug_span!("distribute").entered();
     let Draft { comm, mut soup, cells, numbers, points, coordinates, ranges, merged, periodic } = draft;
     drop(coordinates);
     let label_of = merged.iter().flat_map(|m| m.ids.iter().copied().zip(0..)).collect();

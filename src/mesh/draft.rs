@@ -54,6 +54,7 @@ impl Draft {
         periodic: &[(u16, u16)],
         along_curve: bool,
     ) -> Result<Draft, MeshError> {
+        let _span = tracing::debug_span!("draft").entered();
         let n_cells: u64 = comm.sum(soup.blocks.iter().map(|b| b.ids.len() as u64).sum());
         if n_cells == 0 {
             return Err(MeshError::Empty);

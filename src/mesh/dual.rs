@@ -350,6 +350,7 @@ fn failed(error: partition::Error) -> MeshError {
 
 /// The whole dual graph. Collective.
 pub(super) fn graph(draft: &Draft) -> Result<Graph, MeshError> {
+    let _span = tracing::debug_span!("dual graph").entered();
     let offset = draft.comm.exclusive_sum(draft.n_cells() as u64);
     let mut pairs = Vec::new();
     let singles = match_facets(draft, None, |a, b| pairs.push((a, b)));
@@ -392,6 +393,7 @@ impl Clusters {
 
 /// An owner for each cell. Collective.
 pub(super) fn partition(draft: &Draft, n_parts: usize, options: &Options) -> Result<Dealt, MeshError> {
+    let _span = tracing::debug_span!("partition cells").entered();
     let comm = &draft.comm;
     let n_global = comm.sum(draft.n_cells() as u64);
     let wanted = CLUSTERS_PER_VERTEX * options.target(n_parts);

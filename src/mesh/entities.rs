@@ -179,6 +179,7 @@ pub(super) fn number(
     found: Found,
     key: impl Fn(u32, usize, usize, usize) -> u64,
 ) -> (Entities, Vec<u32>) {
+    let _span = tracing::debug_span!("number entities").entered();
     number_owned(comm, blocks, found, key, None)
 }
 

@@ -236,6 +236,7 @@ impl Facets {
     ///
     /// Bound by reading the cells' vertices; each facet waits in a short list at its greatest vertex.
     pub fn new(mesh: &Mesh) -> Facets {
+        let _span = tracing::debug_span!("facets").entered();
         let n_vertices = mesh.vertices.map.n_local();
         // Per block and span of cells: the least and past the greatest of their facets' greatest vertices.
         let spans: Vec<Vec<(u32, u32)>> = mesh

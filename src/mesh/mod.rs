@@ -7,6 +7,7 @@
 pub mod boxes;
 pub mod bricks;
 mod check;
+pub mod counts;
 mod curve;
 pub mod directory;
 mod distribute;
@@ -23,6 +24,7 @@ pub mod lattice;
 pub mod locate;
 pub mod periodic;
 pub mod refine;
+pub mod saved;
 pub mod soup;
 mod table;
 mod tags;
@@ -107,6 +109,9 @@ pub enum MeshError {
     /// A mesh that cannot be adapted, or marks and values that do not fit it.
     #[error("{0}")]
     Forest(String),
+    /// A saved mesh that contradicts itself.
+    #[error("the saved mesh is damaged: it has {0}")]
+    Saved(String),
     /// The partitioner failed.
     #[error("{0}")]
     Partition(String),

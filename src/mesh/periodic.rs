@@ -26,6 +26,7 @@ struct Point {
 /// Topological vertices: those of the second of each pair of groups replaced by those of the first.
 /// Collective.
 pub(super) fn merge(draft: &Draft, pairs: &[(u16, u16)]) -> Result<Merged, MeshError> {
+    let _span = tracing::debug_span!("periodic pairs").entered();
     let comm = &draft.comm;
     let mut links: Vec<(u64, u64)> = Vec::new();
     for &(a, b) in pairs {

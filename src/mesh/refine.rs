@@ -36,6 +36,7 @@ impl Mesh {
     /// # Errors
     /// A child without positive volume (a parent too distorted); a mesh with hanging nodes.
     pub fn refine(&self) -> Result<Mesh, MeshError> {
+        let _span = tracing::debug_span!("refine all").entered();
         if self.may_hang() {
             return Err(MeshError::Hangs);
         }

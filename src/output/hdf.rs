@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use super::error::OutputError;
 
 pub use column::{Column, Element, Entry};
-pub use read::{Reader, open};
+pub use read::{Reader, open, open_alone};
 
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

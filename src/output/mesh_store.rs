@@ -1,6 +1,6 @@
 //! A partitioned mesh kept as HDF5, to be read back on the same or another number of ranks.
 //!
-//! Imports `cluster` and [`super::hdf`]. Start at [`StoredMesh`], [`write()`] and [`read`];
+//! Imports `cluster`, [`super::hdf`] and [`super::tables`]. Start at [`StoredMesh`], [`write()`] and [`read`];
 //! [`hash_file`] tells whether the mesh file it came from is still the same.
 //!
 //! In the file stand `description` (JSON: version, hash, groups, sets, what the tables are, a checksum
@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::error::OutputError;
-use super::hdf::{self, Attribute, Column, Element, Layout, Pending, Reader, SlotId};
+use super::hdf::{self, Column, Element, Pending, Reader};
+use super::tables::{self, Kind, Spec};
 
 /// The version of the file's layout.
 pub const VERSION: u32 = 1;
 
-const MARK: &str = "femdd-mesh";
-const DESCRIPTION_SUM: &str = "description-checksum";
+const KIND: Kind = Kind { mark: "femdd-mesh", version: VERSION, name: "a mesh", help: "convert it again" };
 
 /// This rank's part of an unconnected mesh. Lists of blocks are the same on all ranks, a block may be
 /// empty on some.
@@ -122,7 +122,7 @@ struct Description {
 }
 
 /// Datasets: name, element, entries a row, and the table whose rows they have.
-fn datasets(blocks: &[CellKind], entities: &[EntityKind]) -> Vec<(String, Element, u64, usize)> {
+fn datasets(blocks: &[CellKind], entities: &[EntityKind]) -> Vec<Spec> {
     let mut list = Vec::new();
     for (k, block) in blocks.iter().enumerate() {
         list.push((format!("cells/{k}/nodes"), Element::U64, block.2, k));
@@ -209,6 +209,7 @@ pub fn write(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<(), OutputEr
 /// The same on every rank: arrays that do not fit together, what should be the same on all ranks and
 /// is not, a full disk, a directory that cannot be written, a failure in HDF5.
 pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, OutputError> {
+    let _span = tracing::debug_span!("write mesh").entered();
     comm.agree(mesh.check(comm.rank()))?;
     let (blocks, entities, rows) = mesh.tables();
     let mut description = Description {
@@ -227,52 +228,12 @@ pub fn begin(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<Pending, Out
     };
     comm.agree(same_description(comm, &description))?;
 
-    let (all_rows, _) = comm.all_gather_varied(&rows);
-    let n_tables = rows.len();
-    let sum =
-        |table: usize, ranks: usize| all_rows.chunks(n_tables).take(ranks).map(|r| r[table]).sum::<u64>();
-    let first: Vec<u64> = (0..n_tables).map(|t| sum(t, comm.rank())).collect();
-    description.rows = (0..n_tables).map(|t| sum(t, comm.size())).collect();
-    let places: Vec<u64> = first.iter().zip(&rows).flat_map(|(&first, &n)| [first, n]).collect();
-    let places_at = (comm.rank() * places.len()) as u64;
-
     let specs = datasets(&description.blocks, &description.entities);
-    let columns = mesh.columns();
-    let mut checksums: Vec<u64> =
-        specs.iter().zip(&columns).map(|(s, c)| c.checksum(first[s.3] * s.2)).collect();
-    let places = Column::U64(places);
-    checksums.push(places.checksum(places_at));
-    comm.sum_slice(&mut checksums);
-    description.checksums = checksums;
-    let text = serde_json::to_vec(&description).expect("a description serialises");
-
-    let mut layout = Layout::new();
-    layout.attribute("/", MARK, Attribute::Integers(vec![i64::from(VERSION)]));
-    layout.attribute("/", DESCRIPTION_SUM, Attribute::Integers(vec![xxh3_64(&text) as i64]));
-    let described = layout.dataset("description", Element::U8, &[text.len() as u64]);
-    let ranked = layout.dataset("ranks", Element::U64, &[comm.size() as u64, 2 * n_tables as u64]);
-    for (group, n) in [("cells", description.blocks.len()), ("entities", description.entities.len())] {
-        layout.group(group);
-        (0..n).for_each(|k| layout.group(&format!("{group}/{k}")));
-    }
-    layout.group("nodes");
-    let slots: Vec<SlotId> = specs
-        .iter()
-        .map(|(name, element, row, table)| {
-            let shape = [description.rows[*table], *row];
-            layout.dataset(name, *element, if *row == 1 { &shape[..1] } else { &shape })
-        })
-        .collect();
-
-    let mut writer = hdf::create(comm, path, layout, true)?;
-    if comm.is_root() {
-        writer.put(described, 0, Column::U8(text));
-    }
-    writer.put(ranked, comm.rank() as u64, places);
-    for ((slot, column), spec) in slots.into_iter().zip(columns).zip(&specs) {
-        writer.put(slot, first[spec.3], column);
-    }
-    Ok(writer.start())
+    tables::begin(comm, path, KIND, &specs, mesh.columns(), &rows, &mut |rows, checksums| {
+        description.rows = rows;
+        description.checksums = checksums;
+        serde_json::to_vec(&description).expect("a description serialises")
+    })
 }
 
 /// Checks that all ranks hold the same groups, sets, and lists of blocks.
@@ -310,8 +271,37 @@ pub fn read(comm: &Comm, path: &Path, expected_hash: &str) -> Result<Option<Stor
 /// # Errors
 /// As [`read`]; also when there is no file.
 pub fn load(comm: &Comm, path: &Path) -> Result<StoredMesh, OutputError> {
+    let _span = tracing::debug_span!("read mesh").entered();
     let (reader, description) = open(comm, path)?;
     load_parts(comm, &reader, description)
+}
+
+/// How large a stored mesh is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// The caller's codes of shape and geometry, and how many cells have them.
+    pub cells: Vec<(u8, u8, u64)>,
+    /// The caller's code of the shape of grouped entities, and how many have it.
+    pub entities: Vec<(u8, u64)>,
+    /// Nodes.
+    pub nodes: u64,
+    /// Parts that it is cut into.
+    pub n_parts: usize,
+}
+
+/// Reads what a file says of its size. Not collective, and without MPI.
+///
+/// # Errors
+/// A file that is not a mesh of femdd, of another version, or damaged.
+pub fn counts(path: &Path) -> Result<StoredCounts, OutputError> {
+    let Description { blocks, entities, rows, n_parts, .. } = describe(&hdf::open_alone(path)?)?;
+    let of_entities = &rows[blocks.len()..];
+    Ok(StoredCounts {
+        cells: blocks.iter().zip(&rows).map(|(block, &n)| (block.0, block.1, n)).collect(),
+        entities: entities.iter().zip(of_entities).map(|(entity, &n)| (entity.0, n)).collect(),
+        nodes: of_entities[entities.len()],
+        n_parts: n_parts as usize,
+    })
 }
 
 fn open(comm: &Comm, path: &Path) -> Result<(Reader, Description), OutputError> {
@@ -323,91 +313,17 @@ fn open(comm: &Comm, path: &Path) -> Result<(Reader, Description), OutputError> 
 
 /// Reads and checks the description.
 fn describe(reader: &Reader) -> Result<Description, OutputError> {
-    let path = reader.path().to_path_buf();
-    let version = match reader.attribute(MARK) {
-        Some(Attribute::Integers(v)) if v.len() == 1 => v[0],
-        _ => {
-            let what = "an HDF5 file, but not a mesh written by femdd".to_owned();
-            return Err(OutputError::Format { path, what });
-        }
-    };
-    if version != i64::from(VERSION) {
-        let what = format!(
-            "a mesh in layout {version} of femdd, this version reads layout {VERSION}: convert it again"
-        );
-        return Err(OutputError::Format { path, what });
-    }
-    let slot = reader.slot("description", Element::U8, 1)?;
-    let Column::U8(text) = reader.read(slot, 0, slot.len())? else { unreachable!("the slot holds U8") };
-    let sum = Attribute::Integers(vec![xxh3_64(&text) as i64]);
-    let damaged = |what: &str| OutputError::Corrupt { path: path.clone(), what: what.to_owned() };
-    if reader.attribute(DESCRIPTION_SUM) != Some(&sum) {
-        return Err(damaged("the checksum of its description differs"));
-    }
-    let description: Description = serde_json::from_slice(&text)
-        .map_err(|e| damaged(&format!("its description does not parse: {e}")))?;
-    let specs = datasets(&description.blocks, &description.entities);
-    let n_tables = description.blocks.len() + description.entities.len() + 2;
-    if description.rows.len() != n_tables || description.checksums.len() != specs.len() + 1 {
-        return Err(damaged("its description contradicts itself"));
-    }
-    for (name, element, row, table) in &specs {
-        if reader.slot(name, *element, *row)?.shape.first() != Some(&description.rows[*table]) {
-            return Err(damaged(&format!("{name} has not the rows that its description says")));
-        }
-    }
+    let description: Description = tables::describe(reader, KIND)?;
+    let Description { blocks, entities, rows, checksums, .. } = &description;
+    let n_tables = blocks.len() + entities.len() + 2;
+    tables::check(reader, &datasets(blocks, entities), rows, checksums, n_tables)?;
     Ok(description)
 }
 
 fn load_parts(comm: &Comm, reader: &Reader, description: Description) -> Result<StoredMesh, OutputError> {
-    let parts = comm.agree(my_parts(comm, reader, &description))?;
-    let specs = datasets(&description.blocks, &description.entities);
-    let fetched: Result<Vec<Column>, OutputError> = specs
-        .iter()
-        .map(|(name, element, row, table)| {
-            let (first, n) = parts.rows[*table];
-            reader.read(reader.slot(name, *element, *row)?, first, n)
-        })
-        .collect();
-    let columns = comm.agree(fetched)?;
-    let mut sums: Vec<u64> =
-        specs.iter().zip(&columns).map(|(s, c)| c.checksum(parts.rows[s.3].0 * s.2)).collect();
-    sums.push(parts.checksum);
-    comm.sum_slice(&mut sums);
-    // The sums are the same on every rank, and so is the verdict.
-    if let Some(k) = (0..sums.len()).find(|&k| sums[k] != description.checksums[k]) {
-        let name = specs.get(k).map_or("ranks", |s| s.0.as_str());
-        let what = format!("the checksum of {name} differs");
-        return Err(OutputError::Corrupt { path: reader.path().to_path_buf(), what });
-    }
+    let Description { blocks, entities, rows, checksums, n_ranks, .. } = &description;
+    let columns = tables::load(comm, reader, &datasets(blocks, entities), rows, checksums, *n_ranks)?;
     Ok(assemble(description, columns))
-}
-
-struct Parts {
-    /// Per table: the first row and the number of rows.
-    rows: Vec<(u64, u64)>,
-    checksum: u64,
-}
-
-/// Which rows of each table this rank reads.
-fn my_parts(comm: &Comm, reader: &Reader, description: &Description) -> Result<Parts, OutputError> {
-    let width = 2 * description.rows.len() as u64;
-    let slot = reader.slot("ranks", Element::U64, width)?;
-    let (rank, ranks) = (comm.rank() as u64, comm.size() as u64);
-    // The table of places is read in equal shares, each entry once, for its checksum.
-    let share = |n: u64, k: u64| (u128::from(n) * u128::from(k) / u128::from(ranks)) as u64;
-    let (first, end) = (share(description.n_ranks, rank), share(description.n_ranks, rank + 1));
-    let places = reader.read(slot, first, end - first)?;
-    let checksum = places.checksum(first * width);
-    let rows = match places {
-        Column::U64(places) if description.n_ranks == ranks => {
-            places.chunks_exact(2).map(|place| (place[0], place[1])).collect()
-        }
-        _ => {
-            description.rows.iter().map(|&n| (share(n, rank), share(n, rank + 1) - share(n, rank))).collect()
-        }
-    };
-    Ok(Parts { rows, checksum })
 }
 
 /// Puts columns in the order of [`datasets`] back in their places.
@@ -458,6 +374,7 @@ const SLICE: u64 = 4 << 20;
 /// # Errors
 /// The same on every rank, when the file cannot be read.
 pub fn hash_file(comm: &Comm, path: &Path) -> Result<String, OutputError> {
+    let _span = tracing::debug_span!("hash file").entered();
     let length = comm.is_root().then(|| std::fs::metadata(path).map(|m| m.len()));
     let length = length.map(|l| l.map_err(|e| OutputError::from_read(path, &e)));
     let length: u64 = comm.broadcast_value(0, length)?;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cluster::{Comm, Counters};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::run_json::MemoryReport;
 
@@ -61,7 +60,7 @@ impl Phases {
     pub fn gather_counters(&mut self, comm: &Comm) -> BTreeMap<String, Counters> {
         self.count(BETWEEN);
         let names: Vec<&str> = self.counted.keys().map(String::as_str).collect();
-        common_names(comm, &names)
+        comm.common_names(&names)
             .into_iter()
             .map(|name| {
                 let mut values = self.counted.get(&name).copied().unwrap_or_default().values();
@@ -75,7 +74,7 @@ impl Phases {
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
         self.count(BETWEEN);
         let begin = Instant::now();
-        let span = tracing::info_span!("phase", name).entered();
+        let span = span(name);
         let result = work();
         let seconds = begin.elapsed().as_secs_f64();
         tracing::debug!(seconds, "done");
@@ -103,7 +102,7 @@ impl Phases {
     /// A rank that has not been in a phase counts there with 0 seconds.
     pub fn gather(&self, comm: &Comm) -> Vec<PhaseRow> {
         let names: Vec<&str> = self.rows.iter().map(|row| row.0.as_str()).collect();
-        let names = common_names(comm, &names);
+        let names = comm.common_names(&names);
         let mine: Vec<f64> = names.iter().map(|name| self.seconds(name)).collect();
         let (mut min, mut sum, mut max) = (mine.clone(), mine.clone(), mine);
         comm.min_slice(&mut min);
@@ -118,22 +117,17 @@ impl Phases {
     }
 }
 
-/// The names of all ranks, the same list everywhere. Ranks nearly always agree already. Collective.
-fn common_names(comm: &Comm, names: &[&str]) -> Vec<String> {
-    // Never empty: the address of an empty slice of bytes means MPI_IN_PLACE to Open MPI.
-    let mine: String = names.iter().flat_map(|name| [name, "\n"]).chain(["\n"]).collect();
-    let hash = xxh3_64(mine.as_bytes());
-    if comm.min(hash) == comm.max(hash) {
-        return names.iter().map(|&name| name.to_owned()).collect();
-    }
-    let (all, _) = comm.all_gather_varied(mine.as_bytes());
-    let mut names: Vec<String> = Vec::new();
-    for name in String::from_utf8_lossy(&all).lines() {
-        if !name.is_empty() && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    names
+/// A phase for logs, profile and monitor. It ends when this is dropped.
+#[must_use = "the phase ends when this is dropped"]
+pub struct PhaseSpan {
+    _span: tracing::span::EnteredSpan,
+    _watched: cluster::monitor::Phase,
+}
+
+/// The span of a phase, for time that is not taken by [`Phases::time`].
+pub fn span(name: &str) -> PhaseSpan {
+    let watched = cluster::monitor::enter(name);
+    PhaseSpan { _span: tracing::info_span!("phase", name).entered(), _watched: watched }
 }
 
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.
@@ -142,8 +136,28 @@ pub fn peak_memory() -> u64 {
     parse_peak(&status).unwrap_or(0)
 }
 
+/// Memory that this process holds now.
+pub mod resident_memory {
+    /// Bytes, after giving back what was freed; the peak counts from here on where the system lets it be reset.
+    pub fn trimmed() -> u64 {
+        // SAFETY: only looks at the allocator's own lists.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        // Where it is refused, the peak is that of the whole run: too much rather than too little.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        super::parse_kib(&status, "VmRSS:").unwrap_or(0)
+    }
+}
+
 fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    parse_kib(status, "VmHWM:")
+}
+
+fn parse_kib(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

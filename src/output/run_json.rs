@@ -340,7 +340,8 @@ pub fn prepare_directory(path: &Path) -> Result<(), OutputError> {
     }
     fs::create_dir_all(path).map_err(|e| refuse(&e))?;
     let mut entries = fs::read_dir(path).map_err(|e| refuse(&e))?;
-    if entries.next().is_some() && !is_ours(&path.join(FILE_NAME)) {
+    let ours = || is_ours(&path.join(FILE_NAME)) || !super::checkpoint::list(path).is_empty();
+    if entries.next().is_some() && !ours() {
         return Err(OutputError::NotOurs { path: path.to_path_buf() });
     }
     let probe: PathBuf = path.join(format!(".femdd-{}", std::process::id()));

@@ -83,7 +83,12 @@ fn write_summary(out: &mut String, report: &RunReport) -> std::fmt::Result {
     if memory.sum > 0.0 {
         writeln!(out, "  peak memory {:.0} MiB on one rank, {:.0} MiB in all", memory.max_rank, memory.sum)?;
     }
-    for warning in &report.warnings {
+    // Those about the machine stand at the beginning of the run already.
+    let said = |warning: &String| {
+        let machine = report.extra.get("machine").and_then(|machine| machine["warnings"].as_array());
+        machine.is_some_and(|all| all.iter().any(|w| w.as_str() == Some(warning.as_str())))
+    };
+    for warning in report.warnings.iter().filter(|&warning| !said(warning)) {
         writeln!(out, "  warning: {warning}")?;
     }
     Ok(())

@@ -114,6 +114,7 @@ pub struct Grid {
 /// The same on every rank: an outline that cannot be ([`OutputError::Shape`]), fields that differ
 /// between ranks, a full disk, a directory that cannot be written, a failure in HDF5.
 pub fn create(comm: &Comm, path: &Path, outline: &Outline) -> Result<Grid, OutputError> {
+    let _span = tracing::debug_span!("create file").entered();
     comm.agree(check(comm.rank(), outline))?;
     comm.agree(same_fields(comm, outline))?;
 
@@ -229,6 +230,7 @@ impl Grid {
     /// # Errors
     /// This rank's: a full disk, or what else the system says.
     pub fn points(&self, rows: &Rows<f64>) -> Result<(), OutputError> {
+        let _span = tracing::debug_span!("write points").entered();
         self.stream(self.points, self.first[0], self.n_points, 3, rows)
     }
 
@@ -237,6 +239,7 @@ impl Grid {
     /// # Errors
     /// As [`Grid::points`]; a cell that names a point which is not there ([`OutputError::Shape`]).
     pub fn cells(&self, corners: &Corners) -> Result<(), OutputError> {
+        let _span = tracing::debug_span!("write cells").entered();
         let [_, mut first_cell, mut first_corner] = self.first;
         let rank = self.rank as u64;
         let mut corner = 0;
@@ -291,6 +294,7 @@ impl Grid {
         (0..pieces.len()).into_par_iter().try_for_each_init(
             || (Vec::<u32>::new(), Vec::<i64>::new()),
             |(narrow, wide), k| {
+                let _span = tracing::trace_span!("piece").entered();
                 let rows = pieces.rows(k);
                 narrow.resize(rows.len() * width, 0);
                 let first = first + (rows.start * width) as u64;
@@ -324,6 +328,7 @@ impl Grid {
     /// # Panics
     /// When the field is of another type, or [`Kind::Same`].
     pub fn point_field<T: Entry + Default>(&self, k: usize, rows: &Rows<T>) -> Result<(), OutputError> {
+        let _span = tracing::debug_span!("write field").entered();
         let (slot, field) = &self.point_fields[k];
         self.stream(*slot, self.first[0], self.n_points, field.components, rows)
     }
@@ -336,6 +341,7 @@ impl Grid {
     /// # Panics
     /// As [`Grid::point_field`].
     pub fn cell_field<T: Entry + Default>(&self, k: usize, rows: &Rows<T>) -> Result<(), OutputError> {
+        let _span = tracing::debug_span!("write cell field").entered();
         let (slot, field) = &self.cell_fields[k];
         let n_cells = self.cells.iter().map(|c| c.n_cells).sum();
         self.stream(*slot, self.first[1], n_cells, field.components, rows)
@@ -347,6 +353,7 @@ impl Grid {
     /// # Errors
     /// The same on every rank; nothing of the file then stays.
     pub fn finish(self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
+        let _span = tracing::debug_span!("close file").entered();
         self.sink.finish(mine)
     }
 
@@ -361,6 +368,7 @@ impl Grid {
     ) -> Result<(), OutputError> {
         let pieces = Pieces::new(n_rows, width * size_of::<T>());
         (0..pieces.len()).into_par_iter().try_for_each_init(Vec::<T>::new, |buffer, k| {
+            let _span = tracing::trace_span!("piece").entered();
             let rows = pieces.rows(k);
             buffer.resize(rows.len() * width, T::default());
             let begin = first + rows.start as u64;

@@ -5,13 +5,14 @@
 
 use std::time::Instant;
 
-use partition::{Cost, Method, Reference, StealOptions};
+use partition::{Method, Reference, StealOptions};
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Due, Still, Structure};
 use super::error::{Kind, RunError};
 use super::materials::Materials;
-use super::mesh::Loaded;
 use super::stage::{self, Run, Solution, Stage, State};
-use crate::adapt::balance::{self, Times};
+use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::mark::{self, Amount, Choice};
 use crate::adapt::transfer;
@@ -20,7 +21,8 @@ use crate::case::{Adapt, Estimator, Marking, Rebalance};
 use crate::mesh::facets::Facets;
 use crate::mesh::forest::{Carried, Changed, Forest, Mark, Merge};
 use crate::mesh::{Mesh, MeshError};
-use crate::output::phases::Phases;
+use crate::output::events::Event;
+use crate::output::phases::{self, Phases};
 use crate::output::run_json::{AdaptReport, AdaptStep, PartitionReport};
 
 use super::conditions::Conditions;
@@ -35,14 +37,41 @@ const MOST_CHILDREN: u32 = 8;
 /// How often fewer cells are marked for a mesh below the limit.
 const MOST_TRIES: u32 = 5;
 
+/// What a run begins with.
+pub(super) struct Begin {
+    pub(super) mesh: Mesh,
+    /// Of a mesh that was adapted before.
+    pub(super) forest: Option<Forest>,
+    pub(super) partition: PartitionReport,
+    /// The solution so far, at each owned cell's own nodes.
+    pub(super) start: Option<Vec<f64>>,
+    /// What the loop remembered, of a run that goes on.
+    pub(super) driver: Option<serde_json::Value>,
+    /// Whether the ranks have again what they had when the run was left.
+    pub(super) exact: bool,
+}
+
+/// What goes from one run of the loop to the next.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Remembered {
+    report: AdaptReport,
+    reference: Option<Reference>,
+    dealt: Dealt,
+    price: Option<Price>,
+}
+
 /// Solves on finer and finer meshes until a limit of the case is reached. Collective.
 ///
 /// # Errors
 /// As the steady driver's; a cell that cannot be refined any further.
-pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Solution, RunError> {
+pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution, RunError> {
     let case = run.case;
-    let Loaded { mut mesh, partition, .. } = loaded;
-    let mut forest = run.phases.time("refine", || Forest::new(&mesh))?;
+    let Begin { mut mesh, forest, partition, start, driver: remembered, exact } = begin;
+    let mut forest = match forest {
+        Some(forest) => forest,
+        None => run.phases.time("refine", || Forest::new(&mesh))?,
+    };
     let mut driver = Driver {
         adapt,
         report: AdaptReport::default(),
@@ -54,9 +83,18 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             method: partition.method,
             ..Dealt::default()
         },
-        seconds_per_byte: None,
+        price: None,
+        spent: 0.0,
     };
-    let mut carried: Option<(Carried, usize)> = None;
+    if let Some(remembered) = remembered {
+        driver.take_up(remembered, exact);
+    }
+    let components = case.physics.law.n_components(mesh.dim);
+    let mut carried: Option<(Carried, usize)> = start.map(|start| {
+        let mut carried = Carried::new();
+        let field = carried.add_nodal(case.degree, components, start);
+        (carried, field)
+    });
     // The other estimators, on one rank, look at no facets.
     let looks = adapt.estimator == Estimator::Kelly || run.comm.size() > 1;
     let find = |mesh: &Mesh| if looks { Facets::new(mesh) } else { Facets::default() };
@@ -64,20 +102,33 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
     loop {
         let mut next = None;
         let mut solution = None;
+        let step = driver.report.steps.len() as u32;
+        if step > 0 {
+            run.report.adapt = Some(driver.report.clone());
+        }
+        let still = Still { structure: Structure::Forest(&forest), step, driver: Some(driver.remember()) };
+        let due = run.keeper.poll(run.comm, case, Some(step));
         stage::on_mesh(run, &mesh, &mut |stage, problem, materials, conditions| {
-            let start = carried.take().map(|(mut carried, field)| {
-                transfer::from_cells(stage.mesh, stage.space, &carried.take(field), problem.components())
-            });
+            // Checkpoints have them as they are, bit for bit.
+            let by_cell = carried.take().map(|(mut carried, field)| carried.take(field));
+            match due {
+                Due::Stop(_) => return Err(stage.stop_with(&still, by_cell, problem.components())),
+                Due::Write => stage.keep(&still, by_cell.clone(), problem.components(), "interval"),
+                Due::Nothing => {}
+            }
+            let start = by_cell
+                .map(|by_cell| transfer::from_cells(stage.mesh, stage.space, &by_cell, problem.components()));
             let before = seconds(stage.run.phases);
-            let mut state = stage.solve(problem, materials, conditions, start)?;
+            let mut state = stage.solve(problem, materials, conditions, start, &still)?;
             let after = seconds(stage.run.phases);
             let times =
                 Times { cells: after.cells - before.cells, unknowns: after.unknowns - before.unknowns };
-            let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state)?;
+            let ended = driver.step(stage, problem, materials, conditions, &facets, &mut state, &still)?;
             match ended {
                 Some(reason) => {
                     driver.report.stop_reason = reason.to_owned();
                     stage.run.report.adapt = Some(driver.report.clone());
+                    stage.keep_end(problem, &state, &still);
                     solution = Some(stage.finish(problem, state)?);
                 }
                 None => {
@@ -86,7 +137,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
                     let field = carried.add_nodal(case.degree, problem.components(), values);
                     let costs = balance::costs(stage.mesh, stage.space, &times, adapt.deterministic);
                     let costs = carried.add_cell(1, Merge::Mean, costs);
-                    next = Some((state.indicators, carried, field, costs, times));
+                    next = Some((state.indicators, carried, field, costs));
                 }
             }
             Ok(())
@@ -94,7 +145,7 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
         if let Some(solution) = solution {
             return Ok(solution);
         }
-        let (indicators, mut values, field, costs, times) = next.expect("a step ends or goes on");
+        let (indicators, mut values, field, costs) = next.expect("a step ends or goes on");
         let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
             let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, dofs)?;
@@ -102,11 +153,17 @@ pub(super) fn run(run: &mut Run, loaded: Loaded, adapt: &Adapt) -> Result<Soluti
             Ok(changed)
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
-        let begin = Instant::now();
-        facets = find(&mesh);
-        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, &times)?;
+        facets = run.phases.time("estimate", || find(&mesh));
+        let (begin, span) = (Instant::now(), phases::span("rebalance"));
+        // The next step is as long as this one was, but for its cells.
+        let spent = repeated(&run.phases);
+        let step = (spent - driver.spent) * mesh.n_cells_global as f64 / cells.max(1) as f64;
+        driver.spent = spent;
+        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, step)?;
+        drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
+        driver.tell(run, &dealt);
         run.report.partition = Some(PartitionReport {
             imbalance: dealt.imbalance[1],
             edge_cut: dealt.edge_cut,
@@ -123,8 +180,15 @@ fn seconds(phases: &Phases) -> Times {
     Times { cells: of(&["pattern", "assemble"]), unknowns: of(&["pc_setup", "solve"]) }
 }
 
+/// Seconds so far of all that is done again in every step and waits for the rank with most to do.
+fn repeated(phases: &Phases) -> f64 {
+    let rest: f64 = ["space", "estimate", "refine"].iter().map(|name| phases.seconds(name)).sum();
+    seconds(phases).total() + rest
+}
+
 /// How the cells of a mesh came to their ranks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Dealt {
     /// Before and after cells were moved.
     imbalance: [f64; 2],
@@ -146,12 +210,36 @@ struct Driver<'a> {
     /// What a partition from scratch cut.
     reference: Option<Reference>,
     dealt: Dealt,
-    /// What the last rebalance took for each byte of the rank that sent most.
-    seconds_per_byte: Option<f64>,
+    /// What the last rebalance took.
+    price: Option<Price>,
+    /// Seconds in phases that are repeated, until the last time loads were looked at.
+    spent: f64,
 }
 
 impl Driver<'_> {
+    /// What a checkpoint keeps of the loop.
+    fn remember(&self) -> serde_json::Value {
+        let Driver { report, reference, dealt, price, .. } = self;
+        let remembered =
+            Remembered { report: report.clone(), reference: *reference, dealt: dealt.clone(), price: *price };
+        serde_json::to_value(remembered).unwrap_or_default()
+    }
+
+    /// Goes on with what was kept; on other ranks than before the partition is a new one.
+    fn take_up(&mut self, remembered: serde_json::Value, exact: bool) {
+        let Ok(Remembered { mut report, reference, dealt, price }) = serde_json::from_value(remembered)
+        else {
+            return;
+        };
+        report.stop_reason.clear();
+        self.report = report;
+        if exact {
+            (self.reference, self.dealt, self.price) = (reference, dealt, price);
+        }
+    }
+
     /// Estimates the error of a solve, reports it, and says why the loop ends, if it does. Collective.
+    #[allow(clippy::too_many_arguments)]
     fn step(
         &mut self,
         stage: &mut Stage,
@@ -160,21 +248,29 @@ impl Driver<'_> {
         conditions: &Conditions,
         facets: &Facets,
         state: &mut State,
+        still: &Still,
     ) -> Result<Option<&'static str>, RunError> {
         let mesh = stage.mesh;
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("output"));
         let errors = stage.errors(problem, &state.u)?;
+        drop(span);
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
         stage.run.phases.count("output");
         let (begin, before) = (Instant::now(), seconds(stage.run.phases));
+        let span = phases::span("estimate");
         let Estimated { indicators, total, error_of_goal } =
             estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
+        if self.adapt.estimator == Estimator::Goal && stage.run.keeper.stopping().is_some() {
+            // The dual problem's solve was stopped.
+            return Err(stage.stop(still, Some(&state.u), problem.components()));
+        }
         let energy = match (self.adapt.tolerance, error_of_goal) {
             // A goal's error is relative to the goal.
             (Some(_), Some([value, _])) => value.abs(),
             (Some(_), None) => estimate::energy_norm(problem, &state.u).map_err(|e| stage.locate(e))?,
             (None, _) => 0.0,
         };
+        drop(span);
         // A dual problem's solve is in the solver's phases.
         let dual = seconds(stage.run.phases).total() - before.total();
         stage.run.phases.add("estimate", begin.elapsed().as_secs_f64() - dual);
@@ -290,7 +386,30 @@ impl Driver<'_> {
         Ok(changed)
     }
 
-    /// Moves cells between ranks where their loads have become uneven. Collective.
+    /// Says why cells were moved, or not.
+    fn tell(&self, run: &mut Run, dealt: &Dealt) {
+        let (choice, because) = match (run.comm.size(), dealt.moved_cells) {
+            (1, _) => return,
+            (_, 0) if dealt.imbalance[0] <= self.adapt.imbalance => {
+                ("none", "the largest load is within `imbalance` times the mean")
+            }
+            (_, 0) if self.adapt.rebalance == Rebalance::None => ("none", "the case says so"),
+            (_, 0) => ("none", "moving cells would cost more than it brings"),
+            (_, _) => (dealt.method.as_str(), "the largest load is above `imbalance` times the mean"),
+        };
+        let mut event = Event::new("rebalance", choice, because)
+            .input("imbalance_before", dealt.imbalance[0])
+            .input("imbalance_after", dealt.imbalance[1])
+            .input("allowed", self.adapt.imbalance)
+            .input("moved_cells", dealt.moved_cells);
+        if let Some(fallback) = &dealt.fallback {
+            event = event.input("fallback", fallback.as_str());
+        }
+        run.report.event(event);
+    }
+
+    /// Moves cells between ranks where their loads have become uneven and that pays for a step of so many seconds.
+    /// Collective.
     fn rebalance(
         &mut self,
         run: &mut Run,
@@ -299,7 +418,7 @@ impl Driver<'_> {
         facets: &mut Facets,
         values: &mut Carried,
         costs: usize,
-        times: &Times,
+        step: f64,
     ) -> Result<Dealt, RunError> {
         let comm = run.comm;
         if comm.size() == 1 {
@@ -326,14 +445,10 @@ impl Driver<'_> {
             dimensions: mesh.dim as u32,
             ..StealOptions::default()
         };
-        let cost = self.seconds_per_byte.map(|seconds_per_byte| Cost {
-            solve_seconds: times.total(),
-            solves: 1.0,
-            seconds_per_byte,
-            fixed_seconds: 0.0,
-        });
-        let found =
-            partition::rebalance(comm, &graph, &[], self.reference, cost.as_ref(), &options).map_err(fail)?;
+        let cost = self.price.map(|price| price.cost(step, mesh.n_cells_global));
+        let bytes = forest.leaf_bytes(values);
+        let found = partition::rebalance(comm, &graph, &bytes, self.reference, cost.as_ref(), &options)
+            .map_err(fail)?;
         self.reference = found.reference;
         let report = found.report;
         let mut dealt = Dealt {
@@ -348,12 +463,14 @@ impl Driver<'_> {
             fallback: report.fallback.as_ref().map(serde_word),
         };
         if report.moved_vertices > 0 {
+            let before = Instant::now();
             let moved = forest.migrate(&found.owner, values)?;
+            let moving = before.elapsed().as_secs_f64();
             *mesh = forest.mesh()?;
             *facets = Facets::new(mesh);
             dealt.moved_bytes = comm.sum(moved.bytes);
-            let seconds = comm.max(begin.elapsed().as_secs_f64());
-            self.seconds_per_byte = Some(seconds / comm.max(moved.bytes).max(1) as f64);
+            let rest = begin.elapsed().as_secs_f64() - moving;
+            self.price = Some(Price::measured(comm, moving, moved.bytes, rest, mesh.n_cells_global));
         }
         Ok(dealt)
     }

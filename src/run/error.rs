@@ -18,6 +18,8 @@ pub enum Kind {
     NotConverged,
     /// The machine lacks something: 3.
     Environment,
+    /// A signal or a time limit ended the run; a checkpoint was written: 4.
+    Stopped,
     /// A fault of femdd itself: 101.
     Bug,
 }
@@ -29,6 +31,7 @@ impl Kind {
             Kind::Input => 2,
             Kind::NotConverged => 1,
             Kind::Environment => 3,
+            Kind::Stopped => 4,
             Kind::Bug => 101,
         }
     }
@@ -90,6 +93,7 @@ impl RunError {
     pub fn text(&self) -> String {
         match &self.rendered {
             Some(text) => text.to_string(),
+            None if self.kind == Kind::Stopped => format!("{}\n", self.message),
             None => format!("error: {}\n", self.message),
         }
     }

@@ -113,13 +113,13 @@ impl Stage<'_, '_> {
                 space,
                 coordinates: &coordinates,
                 constraints: linear.constraints,
-                pattern: linear.pattern,
                 symmetric: materials.symmetric,
                 null: &[],
                 given: None,
             };
-            let (z, how) = self.linear(&system, linear.matrix, linear.rhs).map_err(Failed::Run)?;
-            if !how.converged {
+            let (z, how) =
+                self.linear(&system, linear.pattern, linear.matrix, linear.rhs, None).map_err(Failed::Run)?;
+            if !how.converged && !how.stopped {
                 let warning = format!(
                     "the dual problem did not converge: relative residual {:.1e} after {} iterations of {}",
                     how.relative_residual, how.iterations, how.method

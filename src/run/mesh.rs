@@ -13,6 +13,7 @@ use crate::mesh::boxes::{self, BoxSpec};
 use crate::mesh::bricks::{self, Plan};
 use crate::mesh::draft::Draft;
 use crate::mesh::{Block, Group, Mesh, MeshError};
+use crate::output::events::Event;
 use crate::output::phases::Phases;
 use crate::output::run_json::PartitionReport;
 
@@ -42,7 +43,7 @@ pub fn input(comm: &Comm, source: &MeshSource) -> Result<Input, RunError> {
 }
 
 /// The box that the case asks for.
-fn box_spec(spec: &crate::case::BoxMesh) -> BoxSpec {
+pub fn box_spec(spec: &crate::case::BoxMesh) -> BoxSpec {
     let mut origin = [0.0; 3];
     let n = spec.origin.len().min(3);
     origin[..n].copy_from_slice(&spec.origin[..n]);
@@ -71,7 +72,7 @@ pub fn groups_named(groups: &[Group], dim: Option<usize>, name: &str) -> Vec<u16
 }
 
 /// Pairs of groups that the case's periodic conditions join, checked against the mesh's groups.
-fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
+pub(super) fn periodic_pairs(case: &Case, groups: &[Group], dim: usize) -> Result<Vec<(u16, u16)>, RunError> {
     let mut pairs = Vec::new();
     for boundary in &case.boundaries {
         for condition in &boundary.conditions {
@@ -118,6 +119,23 @@ pub struct Loaded {
     pub partition: PartitionReport,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Why the cells were dealt out as they were.
+pub fn dealt_event(comm: &Comm, case: &Case, mesh: &Mesh, partition: &PartitionReport) -> Event {
+    let because = match (partition.method.as_str(), &case.mesh.source) {
+        ("none", _) => "one rank",
+        ("cached", _) => "an earlier run on as many ranks kept its partition",
+        ("checkpoint", _) => "the checkpoint has as many parts as there are ranks",
+        ("stored", _) => "the mesh file has as many parts as there are ranks",
+        (_, MeshSource::Box(_)) => "a box is halved without a graph",
+        (_, MeshSource::File(_)) => "a mesh from a file, cut along its graph",
+    };
+    Event::new("partition", &partition.method, because)
+        .input("cells", mesh.n_cells_global)
+        .input("ranks", comm.size())
+        .input("imbalance", partition.imbalance)
+        .input("edge_cut", partition.edge_cut)
 }
 
 /// Reads, partitions, distributes and refines. Collective.

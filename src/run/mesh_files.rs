@@ -24,7 +24,7 @@ use crate::output::mesh_store::{self, StoredCells, StoredEntities, StoredGroup, 
 pub const CACHE_DIRECTORY: &str = ".mesh-cache";
 
 /// Mesh files below this many bytes are read faster than they are worth keeping.
-const WORTH_KEEPING: u64 = 16 << 20;
+pub(super) const WORTH_KEEPING: u64 = 16 << 20;
 
 /// The ending of mesh files of femdd.
 pub const EXTENSION: &str = "h5";
@@ -153,6 +153,60 @@ fn is_hdf5(comm: &Comm, path: &Path) -> bool {
             && start == *b"\x89HDF\r\n\x1a\n"
     });
     comm.broadcast_value(0, found)
+}
+
+/// How large a mesh file's mesh is, from what the file says. Not collective, and without MPI.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn count(path: &Path) -> Result<FileSize, RunError> {
+    use std::io::Read;
+    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    let mut start = [0u8; 8];
+    let hdf5 = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && start == *b"\x89HDF\r\n\x1a\n";
+    if !hdf5 {
+        let found = gmsh::count::count(path)?;
+        let form = if found.ascii { FileForm::Text } else { FileForm::Binary };
+        return Ok(FileSize { nodes: found.nodes, elements: found.elements, form, bytes });
+    }
+    let found = mesh_store::counts(path)?;
+    let strange =
+        || OutputError::Format { path: path.to_path_buf(), what: "a shape it does not know".into() };
+    let shape = |code: u8| Shape::ALL.get(code as usize).copied().ok_or_else(strange);
+    let geometry = |code: u8| GEOMETRIES.get(code as usize).copied().ok_or_else(strange);
+    let mut elements = Vec::new();
+    for &(code, kind, n) in &found.cells {
+        elements.push((shape(code)?, geometry(kind)?, n));
+    }
+    for &(code, n) in &found.entities {
+        elements.push((shape(code)?, GeometryKind::Linear, n));
+    }
+    Ok(FileSize { nodes: found.nodes, elements, form: FileForm::Stored(found.n_parts), bytes })
+}
+
+/// How a mesh file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileForm {
+    /// Gmsh's text, which one rank reads.
+    Text,
+    /// Gmsh's binary form, which all ranks read.
+    Binary,
+    /// A mesh of femdd, in that many parts.
+    Stored(usize),
+}
+
+/// What a mesh file says of its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSize {
+    /// Nodes, those of curved geometry among them.
+    pub nodes: u64,
+    /// Elements of each dimension by shape and geometry.
+    pub elements: Vec<(Shape, GeometryKind, u64)>,
+    /// How it is written.
+    pub form: FileForm,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// Reads a mesh file, of Gmsh or of femdd. Collective.

@@ -3,6 +3,7 @@
 //! Imports every room to its left. Start at [`run_case`].
 
 mod adaptive;
+mod checkpoint;
 pub mod conditions;
 pub mod error;
 mod goals;
@@ -10,6 +11,8 @@ mod level;
 mod materials;
 pub mod mesh;
 pub mod mesh_files;
+pub mod performance;
+mod restart;
 mod results;
 pub mod singular;
 pub mod sizes;
@@ -18,4 +21,5 @@ mod stage;
 mod steady;
 
 pub use error::{Kind, RunError};
+pub use restart::Restart;
 pub use steady::{Options, Outcome, run_case};

@@ -220,6 +220,7 @@ impl Solved<'_> {
     /// # Errors
     /// A field that has no values at points; a full disk, a directory that cannot be written.
     pub fn write(&self, path: &Path, coordinates: &[[f64; 3]]) -> Result<(), RunError> {
+        let _span = tracing::debug_span!("solution file").entered();
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
         let degree = space.degree;

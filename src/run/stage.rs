@@ -3,11 +3,11 @@
 //! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and
 //! [`Stage::finish`] are what drivers call then.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use cluster::Comm;
 
+use super::checkpoint::{Due, Keeper, Nodal, Still};
 use super::conditions::{self, Conditions};
 use super::error::{Kind, RunError};
 use super::level::rigid_modes;
@@ -16,12 +16,14 @@ use super::results::{self, Solved};
 use super::singular;
 use super::sizes::Sizes;
 use super::steady::Options;
+use crate::adapt::transfer;
 use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
 use crate::mesh::locate::Location;
-use crate::output::phases::Phases;
+use crate::output::events::Event;
+use crate::output::phases::{self, Phases};
 use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
 use crate::output::terminal::Progress;
 use crate::solver;
@@ -35,6 +37,7 @@ pub(super) struct Run<'a> {
     pub(super) report: &'a mut RunReport,
     pub(super) phases: &'a mut Phases,
     pub(super) progress: Progress,
+    pub(super) keeper: &'a mut Keeper,
 }
 
 /// What the run came to.
@@ -51,7 +54,8 @@ pub(super) struct State {
     /// The solution, ghosts included, Cartesian.
     pub(super) u: Vec<f64>,
     pub(super) constraints: Constraints,
-    pub(super) pattern: Rc<Pattern>,
+    /// Without its columns, where the solve used them up.
+    pub(super) pattern: Pattern,
     /// Of all local nodes.
     pub(super) coordinates: Vec<[f64; 3]>,
     /// Where the case's probes lie.
@@ -75,6 +79,17 @@ fn order(case: &Case) -> Order {
     if factorises || auto { Order::CuthillMcKee } else { Order::Curve }
 }
 
+fn order_event(case: &Case) -> Event {
+    let method = case.solver.method.as_str();
+    let (choice, because) = match order(case) {
+        Order::CuthillMcKee => ("cuthill-mckee", "incomplete factorisations like a small bandwidth"),
+        Order::Curve => ("curve", "neighbours near in memory"),
+    };
+    Event::new("order of unknowns", choice, because)
+        .input("method", method)
+        .input("law", case.physics.law.name())
+}
+
 /// How long a rank on which PETSc failed waits for the others to fail too.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -84,12 +99,27 @@ pub(super) struct System<'s> {
     /// Of all local nodes of the space.
     pub(super) coordinates: &'s [[f64; 3]],
     pub(super) constraints: &'s Constraints,
-    pub(super) pattern: &'s Rc<Pattern>,
     pub(super) symmetric: bool,
     /// Its null space.
     pub(super) null: &'s [Vec<f64>],
     /// What is known of the solution, owned entries.
     pub(super) given: Option<&'s [f64]>,
+}
+
+/// What is kept of a solve in progress.
+pub(super) struct Kept<'k> {
+    still: &'k Still<'k>,
+    /// To which the solve finds what is missing, at all local nodes.
+    u: &'k [f64],
+}
+
+/// The solution at all local nodes, Cartesian, from what a solve found. Collective.
+fn changed(system: &System, u: &[f64], mut change: Vec<f64>, c: usize) -> Vec<f64> {
+    change.resize(system.space.map.n_local() * c, 0.0);
+    system.space.halo.forward(&mut change, c);
+    system.constraints.to_cartesian(&mut change);
+    change.iter_mut().zip(u).for_each(|(d, u)| *d += u);
+    change
 }
 
 /// A case bound to a mesh and a space.
@@ -123,6 +153,8 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
         .time("space", || Space::new(mesh, case.degree, order(case)))
         .map_err(|e| RunError::new(Kind::Input, "space", e.to_string()))?;
     run.report.dofs = space.map.n_global() * c as u64;
+    cluster::monitor::dofs(run.report.dofs);
+    run.report.event(order_event(case));
     tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
     let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
@@ -208,20 +240,26 @@ impl Stage<'_, '_> {
         Ok(forces)
     }
 
-    /// Assembles and solves. `start` is what is known of the solution, at all local nodes. Collective.
+    /// Assembles and solves. `start` is what is known of the solution, at all local nodes; `still` is what a
+    /// checkpoint holds beside the solution. Collective.
     ///
     /// # Errors
-    /// Whatever is wrong with the problem or the machine, the same on every rank. A solver that does not
-    /// converge is a [`State`] with a failure.
+    /// Whatever is wrong with the problem or the machine, the same on every rank; that the run was stopped, with a
+    /// checkpoint. A solver that does not converge is a [`State`] with a failure.
     pub(super) fn solve(
         &mut self,
         problem: &dyn Problem,
         materials: &Materials,
         conditions: &Conditions,
         start: Option<Vec<f64>>,
+        still: &Still,
     ) -> Result<State, RunError> {
         let (comm, case, mesh, space) = (self.comm, self.case, self.mesh, self.space);
         let c = problem.components();
+        self.run.keeper.begin_solve();
+        if let Due::Stop(_) = self.run.keeper.iterated(comm, case) {
+            return Err(self.stop(still, start.as_deref(), c));
+        }
         let d = problem.discretisation();
         let n_owned = space.map.n_owned();
         let constraints = self
@@ -237,14 +275,15 @@ impl Stage<'_, '_> {
         }
         // Before the expensive part: a probe outside the mesh is an error.
         let places = results::locate_probes(case, mesh)?;
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("space"));
         let coordinates = space.coordinates(mesh);
         let null = self.null_space(materials, conditions, &constraints, &coordinates)?;
+        drop(span);
         self.run.phases.add("space", begin.elapsed().as_secs_f64());
 
         let line = self.run.progress.phase("assembling");
-        let pattern = Rc::new(self.run.phases.time("pattern", || Pattern::new(space)));
-        let begin = Instant::now();
+        let mut pattern = self.run.phases.time("pattern", || Pattern::new(space));
+        let (begin, span) = (Instant::now(), phases::span("assemble"));
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
@@ -258,6 +297,7 @@ impl Stage<'_, '_> {
             u.iter_mut().zip(&start).for_each(|(u, start)| *u += start);
             given
         });
+        drop(span);
         self.run.phases.add("assemble", begin.elapsed().as_secs_f64());
         let assembled = self
             .run
@@ -278,19 +318,28 @@ impl Stage<'_, '_> {
             space,
             coordinates: &coordinates,
             constraints: &constraints,
-            pattern: &pattern,
             symmetric: materials.symmetric,
             null: &null,
             given: start.as_deref(),
         };
-        let (change, how) = self.linear(&system, matrix, rhs)?;
+        let kept = Kept { still, u: &u };
+        let (change, how) = self.linear(&system, &mut pattern, matrix, rhs, Some(&kept))?;
         let (method, residual) = (how.method.as_str(), how.relative_residual);
         tracing::info!(method, iterations = how.iterations, residual, converged = how.converged, "solved");
-        let mut change = change;
-        change.resize(space.map.n_local() * c, 0.0);
-        space.halo.forward(&mut change, c);
-        constraints.to_cartesian(&mut change);
-        u.iter_mut().zip(&change).for_each(|(u, d)| *u += d);
+        u = changed(&system, &u, change, c);
+        if how.stopped {
+            return Err(self.stop(still, Some(&u), c));
+        }
+        self.run.report.event(
+            Event::new("solver", &how.method, how.reason.clone())
+                .input("unknowns", space.map.n_global() * c as u64)
+                .input("components", c)
+                .input("dimension", mesh.dim)
+                .input("degree", space.degree)
+                .input("symmetric", materials.symmetric)
+                .input("asked_for", case.solver.method.as_str())
+                .input("failed_before", how.attempts.len()),
+        );
         self.run.report.solver = Some(SolverReport {
             method: how.method.clone(),
             reason: how.reason.clone(),
@@ -324,18 +373,23 @@ impl Stage<'_, '_> {
         })
     }
 
-    /// Solves a linear system of the case's law; owned entries, and how it went. Collective.
+    /// Solves a linear system of the case's law; owned entries, and how it went. With `kept`, checkpoints are
+    /// written meanwhile; without, the solve can be stopped only. Collective.
     ///
     /// # Errors
     /// As [`solver::solve`]'s, pointing into the case.
     pub(super) fn linear(
         &mut self,
         system: &System,
+        pattern: &mut Pattern,
         matrix: Matrix,
         rhs: Vec<f64>,
+        kept: Option<&Kept>,
     ) -> Result<(Vec<f64>, solver::Report), RunError> {
         let (comm, case, mesh) = (self.comm, self.case, self.mesh);
-        let &System { space, coordinates, constraints, pattern, symmetric, null, given } = system;
+        let options = self.solver_options();
+        self.run.keeper.begin_solve();
+        let &System { space, coordinates, constraints, symmetric, null, given } = system;
         let c = matrix.block;
         let line = self.run.progress.phase("solving");
         let elastic = case.physics.law == Law::Elasticity;
@@ -353,6 +407,8 @@ impl Stage<'_, '_> {
                 Vec::new()
             }
         };
+        let mut writing = 0.0;
+        let Run { keeper, phases, .. } = &mut *self.run;
         let solved = solver::solve(
             comm,
             (&space.map, &space.halo),
@@ -370,9 +426,20 @@ impl Stage<'_, '_> {
                 transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
             },
             rhs,
-            &self.solver_options(),
-            &mut |iteration, residual| {
-                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"))
+            &options,
+            &mut |iteration, residual, iterate| {
+                cluster::monitor::iteration(u64::from(iteration), residual);
+                line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"));
+                let due = keeper.iterated(comm, case);
+                if let (Due::Write, Some(kept)) = (due, kept) {
+                    let begin = Instant::now();
+                    let u = changed(system, kept.u, iterate(), c);
+                    let by_cell = transfer::to_cells(mesh, space, &u, c);
+                    let fields = vec![Nodal::new(case, space, c, by_cell)];
+                    keeper.write_if_possible(comm, case, phases, kept.still, fields, "interval");
+                    writing += begin.elapsed().as_secs_f64();
+                }
+                matches!(due, Due::Stop(_))
             },
         );
         let (x, how) = match solved {
@@ -386,7 +453,7 @@ impl Stage<'_, '_> {
                 return Err(self.solver_error(error));
             }
         };
-        if !self.solver_options().petsc.trim().is_empty() {
+        if !options.petsc.trim().is_empty() {
             let unused = solver::unused_options().map_err(|e| self.solver_error(e))?;
             if !unused.is_empty() {
                 let warning = format!("PETSc options that nothing used (misspelt?): {}", unused.join(", "));
@@ -394,7 +461,7 @@ impl Stage<'_, '_> {
             }
         }
         self.run.phases.add("pc_setup", how.setup_seconds);
-        self.run.phases.add("solve", how.solve_seconds);
+        self.run.phases.add("solve", how.solve_seconds - writing);
         self.run.phases.count("solve");
         Ok((x, how))
     }
@@ -421,7 +488,7 @@ impl Stage<'_, '_> {
             state;
         let _line = self.run.progress.phase("output");
         self.run.phases.count("between");
-        let begin = Instant::now();
+        let (begin, span) = (Instant::now(), phases::span("output"));
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
@@ -438,6 +505,7 @@ impl Stage<'_, '_> {
         let writes = !self.run.options.no_files && comm.is_root();
         let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
         comm.agree(written)?;
+        drop(span);
         self.run.phases.add("output", begin.elapsed().as_secs_f64());
         self.run.phases.count("output");
         u.truncate(n_owned * c);

@@ -1,15 +1,22 @@
 //! The steady driver: mesh, space, conditions, matrix, solve, reports.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cluster::Comm;
+use cluster::place::Machine;
+use cluster::{Comm, monitor};
 
-use super::adaptive;
+use super::adaptive::{self, Begin};
+use super::checkpoint::{Keeper, Still, Structure};
 use super::error::{Kind, RunError};
 use super::mesh;
+use super::performance;
+use super::restart::{self, Restart, Resumed};
 use super::stage::{self, Run, Solution};
-use crate::case::{Backend, Case, Place};
+use crate::adapt::transfer;
+use crate::case::{Backend, Case, Initial, Place};
+use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
+use crate::output::profile;
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
 
@@ -22,8 +29,20 @@ pub struct Options {
     pub petsc: String,
     /// Whether rank 0 shows progress and a summary.
     pub quiet: bool,
+    /// Whether PETSc's events are logged for the profile.
+    pub profile: bool,
+    /// What the ranks run on, for `machine` of `run.json`.
+    pub machine: Option<Machine>,
+    /// Decisions taken before the run, for `events` of `run.json`.
+    pub events: Vec<Event>,
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
+    /// Such a run writes no checkpoint and is not stopped by requests either.
     pub no_files: bool,
+    /// From where the run goes on, instead of from its beginning.
+    pub restart: Option<Restart>,
+    /// The time after which the run is to have ended, with a checkpoint if it is not done; without, that of the
+    /// batch job where it is known.
+    pub time_limit: Option<Duration>,
 }
 
 /// What a run came to.
@@ -48,7 +67,12 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     let writes = !options.no_files && comm.is_root();
     let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
     comm.agree(prepared)?;
+    cluster::profile::reset();
     let mut report = RunReport::started(&case.name, comm.size(), options.threads);
+    if let Some(machine) = &options.machine {
+        report.warnings.extend(machine.warnings.iter().cloned());
+        report.extra.insert("machine".to_owned(), serde_json::to_value(machine).unwrap_or_default());
+    }
     let path = case.output_dir.join(run_json::FILE_NAME);
     let resolved = case.output_dir.join("case.resolved.toml");
     let written = if writes {
@@ -60,12 +84,19 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     };
     comm.agree(written)?;
     let mut phases = Phases::counting(comm);
-    let result = solve(comm, case, options, &mut report, &mut phases);
+    let mut keeper = Keeper::new(comm, case, options);
+    let result = if options.profile { crate::solver::log_petsc().map_err(RunError::from) } else { Ok(()) };
+    let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases, &mut keeper));
+    report.warnings.append(&mut keeper.warnings);
+    report.extra.insert("checkpoints".to_owned(), std::mem::take(&mut keeper.written).into());
     let communication = phases.gather_counters(comm);
     let communication = serde_json::to_value(communication).unwrap_or_default();
     report.extra.insert("communication".to_owned(), communication);
     report.phases = phases.gather(comm);
     report.memory_mb = phases::gather_memory(comm);
+    if let Some(used) = monitor::gather(comm) {
+        report.extra.insert("monitor".to_owned(), serde_json::to_value(used).unwrap_or_default());
+    }
     report.wall = begin.elapsed().as_secs_f64();
     let failure = match &result {
         Ok(solution) => solution.failure.as_ref(),
@@ -75,13 +106,27 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     report.status = match failure {
         None => Status::Solved,
         Some(error) if error.kind == Kind::NotConverged => Status::NotConverged,
+        Some(error) if error.kind == Kind::Stopped => Status::Stopped,
         Some(_) => Status::Failed,
     };
+    let traced = add_profile(comm, case, options, &mut report);
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
+    traced?;
     written?;
     Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
+}
+
+/// Adds what was recorded, and writes the trace if one was asked for. Collective.
+fn add_profile(comm: &Comm, case: &Case, options: &Options, report: &mut RunReport) -> Result<(), RunError> {
+    let events = if options.profile { crate::solver::petsc_events().unwrap_or_default() } else { Vec::new() };
+    let Some(mut profile) = profile::gather(comm, report.wall, &events) else { return Ok(()) };
+    let trace = case.output_dir.join(profile::trace::FILE_NAME);
+    let traced = if options.no_files { Ok(None) } else { profile::trace::write(comm, &trace) };
+    let traced = traced.map(|written| profile.trace = written);
+    report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
+    Ok(traced?)
 }
 
 fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
@@ -91,19 +136,45 @@ fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
 
 /// Refuses what the case format has and this version does not.
 fn check_supported(case: &Case) -> Result<(), RunError> {
+    performance::check(case)?;
     if let Some(time) = &case.time {
         return Err(not_yet(case, time.place, "time", "time stepping"));
     }
-    if case.initial.is_some() {
-        return Err(not_yet(case, Place::Default, "initial", "starting from initial values"));
+    if let Some(Initial::Value(_, place)) = &case.initial {
+        return Err(not_yet(case, *place, "initial.value", "starting from initial values"));
     }
     if case.solver.backend == Backend::Gpu {
         return Err(not_yet(case, Place::Default, "solver.backend", "the GPU backend"));
     }
-    if case.output.checkpoint.is_some() {
-        return Err(not_yet(case, Place::Default, "output.checkpoint", "writing checkpoints"));
-    }
     Ok(())
+}
+
+/// What the run begins with: the checkpoint that the command line or `[initial]` names, or the case's mesh.
+fn begin(comm: &Comm, run: &mut Run) -> Result<Begin, RunError> {
+    let case = run.case;
+    let mut found = None;
+    if let Some(restart) = &run.options.restart {
+        found = restart::find(comm, case, restart, &mut run.report.warnings)?;
+    }
+    let initial = match &case.initial {
+        Some(Initial::File(file, _)) if found.is_none() => Some(Restart::File(file.clone())),
+        _ => None,
+    };
+    if let Some(initial) = &initial {
+        found = restart::find(comm, case, initial, &mut run.report.warnings)?;
+    }
+    if let Some((path, read)) = found {
+        let resumed = run.phases.time("checkpoint", || restart::resume(comm, case, &path, read))?;
+        let Resumed { mesh, forest, partition, start, driver, exact, note } = resumed;
+        // The state of a solution, not of a loop, is what `[initial]` takes.
+        let (key, driver) = if initial.is_some() { ("initial", None) } else { ("restart", driver) };
+        run.report.extra.insert(key.to_owned(), note);
+        return Ok(Begin { mesh, forest, partition, start, driver, exact });
+    }
+    let mut loaded = mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
+    run.report.warnings.append(&mut loaded.warnings);
+    let mesh::Loaded { mesh, partition, .. } = loaded;
+    Ok(Begin { mesh, forest: None, partition, start: None, driver: None, exact: true })
 }
 
 fn solve(
@@ -112,25 +183,33 @@ fn solve(
     options: &Options,
     report: &mut RunReport,
     phases: &mut Phases,
+    keeper: &mut Keeper,
 ) -> Result<Solution, RunError> {
     check_supported(case)?;
+    options.events.iter().cloned().chain(performance::decisions(case)).for_each(|e| report.event(e));
     let progress = if options.quiet { Progress::silent() } else { Progress::new(comm) };
-    let mut run = Run { comm, case, options, report, phases, progress };
+    let mut run = Run { comm, case, options, report, phases, progress, keeper };
     let line = run.progress.phase("mesh");
-    let mut loaded = mesh::load(comm, case, run.phases).map_err(|e| e.in_mesh(case))?;
-    run.report.warnings.append(&mut loaded.warnings);
-    let mesh::Loaded { mesh, partition, .. } = &loaded;
+    let begin = begin(comm, &mut run)?;
+    let Begin { mesh, partition, .. } = &begin;
     let (cells, method) = (mesh.n_cells_global, partition.method.as_str());
     tracing::info!(cells, owned = mesh.n_owned_cells(), method, imbalance = partition.imbalance, "mesh");
+    run.report.event(mesh::dealt_event(comm, case, mesh, partition));
     run.report.partition = Some(partition.clone());
     drop(line);
     if let Some(adapt) = &case.adapt {
-        return adaptive::run(&mut run, loaded, adapt).map_err(|e| e.in_mesh(case));
+        return adaptive::run(&mut run, begin, adapt).map_err(|e| e.in_mesh(case));
     }
-    let mesh = loaded.mesh;
+    let Begin { mesh, forest, mut start, .. } = begin;
+    let structure = forest.as_ref().map_or(Structure::Mesh(&mesh), Structure::Forest);
+    let still = Still { structure, step: 0, driver: None };
     let mut solution = None;
     stage::on_mesh(&mut run, &mesh, &mut |stage, problem, materials, conditions| {
-        let state = stage.solve(problem, materials, conditions, None)?;
+        let start = start
+            .take()
+            .map(|by_cell| transfer::from_cells(stage.mesh, stage.space, &by_cell, problem.components()));
+        let state = stage.solve(problem, materials, conditions, start, &still)?;
+        stage.keep_end(problem, &state, &still);
         solution = Some(stage.finish(problem, state)?);
         Ok(())
     })?;

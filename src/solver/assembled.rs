@@ -1,28 +1,29 @@
 //! The matrix of a solve in the form that a method needs: our operator, or PETSc's AIJ.
 //!
-//! Imports `cluster`, `petsc`, `assembly`. A matrix begins as ours; PETSc's is made, from the same values, when
-//! a method of PETSc's needs it, and ours is gone then.
+//! Imports `cluster`, `petsc`, `assembly`. A matrix begins as it was assembled. The form that a method
+//! needs is made of its values, and the one before is gone then: ours without what is round-off of zero, PETSc's with
+//! all that it was made of.
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
-use cluster::{Comm, IndexMap};
 use petsc::{Csr, Mat, NullSpace, PetscInt, Vec as PetscVec, to_petsc_int};
 
+use super::multigrid::{self, Assembled};
 use super::operator::Operator;
 use super::vectors::orthonormal;
 use super::{Error, System};
 use crate::assembly::{Matrix, Pattern};
 
-/// One part of the rows, with `block` components a node: columns by `column`.
-fn rows(
-    ptr: &[usize],
-    columns: &[u32],
+/// One part of the rows, with `block` components a node: the columns of a node's row by `columns`, numbered by
+/// `number`.
+fn rows<'a>(
+    n: usize,
+    columns: impl Fn(usize) -> &'a [u32],
     values: Vec<f64>,
     block: usize,
-    column: impl Fn(u32) -> u64,
+    number: impl Fn(u32) -> u64,
 ) -> petsc::Result<Csr> {
-    let n = ptr.len() - 1;
     let mut csr =
         Csr { ptr: Vec::with_capacity(n * block + 1), col: Vec::with_capacity(values.len()), val: values };
     to_petsc_int(csr.val.len() as u64, "the number of entries of a rank's rows")?;
@@ -30,8 +31,8 @@ fn rows(
     let mut expanded: Vec<PetscInt> = Vec::new();
     for row in 0..n {
         expanded.clear();
-        for &v in &columns[ptr[row]..ptr[row + 1]] {
-            let first = column(v) * block as u64;
+        for &v in columns(row) {
+            let first = number(v) * block as u64;
             for b in 0..block as u64 {
                 expanded.push(to_petsc_int(first + b, "a column of the matrix")?);
             }
@@ -44,18 +45,22 @@ fn rows(
     Ok(csr)
 }
 
-/// Hands an assembled matrix to PETSc. Collective.
+/// Hands a matrix to PETSc: the columns of each row, owned and ghosts, and their values. Collective.
 ///
 /// # Errors
 /// Sizes beyond PETSc's index type; PETSc's own.
-fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) -> Result<Mat, Error> {
-    let block = matrix.block;
+fn to_petsc<'a>(
+    system: &System,
+    owned: impl Fn(usize) -> &'a [u32],
+    ghosts: impl Fn(usize) -> &'a [u32],
+    (diag, off): (Vec<f64>, Vec<f64>),
+) -> Result<Mat, Error> {
+    let _span = tracing::debug_span!("matrix to petsc").entered();
+    let (comm, map, block) = (system.comm, system.map, system.block);
     let n_owned = map.n_owned();
-    let both = rows(&pattern.diag_ptr, &pattern.diag_col, matrix.diag, block, u64::from).and_then(|diag| {
-        let ghosts = map.ghosts();
-        let off =
-            rows(&pattern.off_ptr, &pattern.off_col, matrix.off, block, |v| ghosts[v as usize - n_owned])?;
-        Ok((diag, off))
+    let both = rows(n_owned, owned, diag, block, u64::from).and_then(|diag| {
+        let number = |v: u32| map.ghosts()[v as usize - n_owned];
+        Ok((diag, rows(n_owned, ghosts, off, block, number)?))
     });
     let failed = comm.any(both.is_err());
     let (diag, off) = match both {
@@ -67,35 +72,54 @@ fn to_petsc(comm: &Comm, map: &IndexMap, pattern: &Pattern, matrix: Matrix) -> R
     Ok(Mat::from_split_csr(comm.raw(), n_owned * block, n_global, block, diag, off)?)
 }
 
-enum Form {
+enum Form<'a> {
+    /// As it was assembled.
+    Whole(&'a mut Pattern, Matrix),
     Ours(Rc<RefCell<Operator>>),
     Petsc(Mat),
     /// On the way from one to the other; stays so only when that failed.
     Neither,
 }
 
-/// The matrix, in one of two forms.
-pub(super) struct Stored {
-    form: Form,
+/// The matrix, in one of its forms.
+pub(super) struct Stored<'a> {
+    form: Form<'a>,
     /// PETSc's copy of the near-null space, for its multigrid.
     near: bool,
 }
 
-impl Stored {
-    /// As our operator. Not collective.
-    pub(super) fn new(system: &System, pattern: &Rc<Pattern>, matrix: Matrix) -> Stored {
-        let operator = Operator::new(Rc::clone(pattern), matrix, system.halo, system.map.n_ghost());
-        Stored { form: Form::Ours(Rc::new(RefCell::new(operator))), near: false }
+impl<'a> Stored<'a> {
+    /// As it was assembled.
+    pub(super) fn new(pattern: &'a mut Pattern, matrix: Matrix) -> Stored<'a> {
+        Stored { form: Form::Whole(pattern, matrix), near: false }
+    }
+
+    /// Makes our operator of what was assembled, unless it is there. Collective.
+    ///
+    /// # Errors
+    /// More entries than its 32-bit offsets reach on some rank, the most of all ranks.
+    pub(super) fn make_ours(&mut self, system: &System) -> Result<(), multigrid::Error> {
+        let Form::Whole(pattern, _) = &self.form else { return Ok(()) };
+        let entries = system.comm.max((pattern.diag_col.len() + pattern.off_col.len()) as u64);
+        if u32::try_from(entries).is_err() {
+            return Err(multigrid::Error::TooLarge { entries: entries as usize });
+        }
+        if let Form::Whole(pattern, matrix) = std::mem::replace(&mut self.form, Form::Neither) {
+            let matrix = Assembled::new(pattern, matrix, system.halo, system.map.n_local());
+            let operator = Operator::new(matrix, system.halo, system.map.n_ghost());
+            self.form = Form::Ours(Rc::new(RefCell::new(operator)));
+        }
+        Ok(())
     }
 
     /// Our operator, to share with a closure.
     ///
     /// # Panics
-    /// When PETSc has the matrix: methods of ours come first.
+    /// When there is none: methods of ours make it, and come before those of PETSc.
     pub(super) fn operator(&self) -> &Rc<RefCell<Operator>> {
         match &self.form {
             Form::Ours(operator) => operator,
-            _ => panic!("a method of ours after one of PETSc's"),
+            _ => panic!("a method of ours without its operator"),
         }
     }
 
@@ -114,14 +138,27 @@ impl Stored {
         null: Option<&NullSpace>,
         near: bool,
     ) -> Result<&Mat, Error> {
-        if let Form::Ours(_) = self.form
-            && let Form::Ours(operator) = std::mem::replace(&mut self.form, Form::Neither)
-        {
-            let Ok(operator) = Rc::try_unwrap(operator) else {
-                unreachable!("solvers that shared the operator are gone")
-            };
-            let matrix = operator.into_inner().into_matrix();
-            let mat = to_petsc(system.comm, system.map, system.pattern, matrix)?;
+        let made = match std::mem::replace(&mut self.form, Form::Neither) {
+            Form::Whole(pattern, Matrix { diag, off, .. }) => {
+                let p = &*pattern;
+                let owned = |row: usize| &p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]];
+                let ghosts = |row: usize| &p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]];
+                Some(to_petsc(system, owned, ghosts, (diag, off))?)
+            }
+            Form::Ours(operator) => {
+                let Ok(operator) = Rc::try_unwrap(operator) else {
+                    unreachable!("solvers that shared the operator are gone")
+                };
+                let mut m = operator.into_inner().into_matrix();
+                let values = (std::mem::take(&mut m.diag), std::mem::take(&mut m.off));
+                Some(to_petsc(system, |row| m.owned_columns(row), |row| m.ghost_columns(row), values)?)
+            }
+            other => {
+                self.form = other;
+                None
+            }
+        };
+        if let Some(mat) = made {
             mat.set_symmetric(system.problem.symmetric)?;
             mat.set_null_space(null)?;
             self.form = Form::Petsc(mat);

@@ -4,7 +4,7 @@
 //! iteration; all other Krylov methods are PETSc's. Source: M. Hestenes, E. Stiefel, "Methods of conjugate
 //! gradients for solving linear systems", J. Res. NBS 49, 1952.
 
-use petsc::Reason;
+use petsc::{Reason, Watch};
 
 use super::operator::Operator;
 use super::vectors::{Sums, combine, remove};
@@ -58,13 +58,14 @@ pub(super) fn iterate(
     mut norm: f64,
     target: f64,
     max_iterations: u32,
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Ended {
+    let _span = tracing::debug_span!("cg").entered();
     let Work { sums, r, z, p, q } = work;
     let first = norm;
     let mut rho = 0.0;
     let mut iterations = 0;
-    progress(0, norm);
+    let mut stop = watch(0, norm, &mut || x.to_vec());
     let reason = loop {
         // All numbers that decide are sums over the ranks: every rank takes the same branch.
         if norm <= target {
@@ -76,10 +77,16 @@ pub(super) fn iterate(
         if norm > DIVERGENCE * first {
             break Reason::DivergedTolerance;
         }
+        if stop {
+            break Reason::Stopped;
+        }
         if iterations == max_iterations {
             break Reason::DivergedIterations;
         }
-        precondition(r, norm, z);
+        {
+            let _span = tracing::debug_span!("precondition").entered();
+            precondition(r, norm, z);
+        }
         remove(null, sums, z);
         let previous = std::mem::replace(&mut rho, sums.dot(r, z));
         if !rho.is_finite() {
@@ -99,7 +106,7 @@ pub(super) fn iterate(
         }
         norm = sums.step(rho / curvature, p, q, x, r);
         iterations += 1;
-        progress(iterations, norm);
+        stop = watch(iterations, norm, &mut || x.to_vec());
     };
     Ended { iterations, reason }
 }

@@ -25,6 +25,36 @@ pub(super) struct Candidate {
     pub(super) reason: String,
 }
 
+/// What is known of a system before it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Unknowns over all ranks.
+    pub unknowns: u64,
+    /// Dimension of the mesh.
+    pub dimension: usize,
+    /// Unknowns at a node.
+    pub components: usize,
+    /// Polynomial degree.
+    pub degree: usize,
+    /// Whether the matrix is symmetric.
+    pub symmetric: bool,
+    /// Whether the law transports with a velocity.
+    pub advective: bool,
+}
+
+/// The method that `auto` will try first, for a system without null space.
+pub fn expected_method(system: &Expected) -> String {
+    let &Expected { unknowns, dimension, components, degree, symmetric, advective } = system;
+    let direct = unknowns <= if dimension < 3 { DIRECT_2D } else { DIRECT_3D };
+    if symmetric && !advective && !(direct && (components > 1 || unknowns <= TINY)) {
+        return Method::iterative("cg", if degree == 1 { "amg" } else { "pmg" }).to_string();
+    }
+    if direct {
+        return Method::Direct.to_string();
+    }
+    Method::iterative("gmres", if has_package("hypre") { "boomeramg" } else { "gamg" }).to_string()
+}
+
 /// The methods to try, in order; at least one.
 pub(super) fn candidates(system: &System, opt: &Options) -> Result<Vec<Candidate>, Error> {
     let problem = system.problem;

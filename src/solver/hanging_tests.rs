@@ -346,7 +346,7 @@ fn patch_of_quadrilaterals() {
 
 #[test]
 fn patch_of_hexahedra() {
-    alike(&under_mpi("solver::hanging_tests::patch_of_hexahedra", &[1, 2, 3, 4], |comm| {
+    alike(&under_mpi("solver::hanging_tests::patch_of_hexahedra", &[1, 2, 3, 4, 7], |comm| {
         let mut all = patch(comm, Shape::Hexahedron, 1..=4, false);
         all.extend(patch(comm, Shape::Hexahedron, 1..=2, true));
         all

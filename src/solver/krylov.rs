@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec};
+use ::petsc::{Ksp, Mat, Reason, Vec as PetscVec, Watch};
+use tracing::span::EnteredSpan;
 
 use super::assembled::{Stored, null_space};
 use super::cg::{self, Work};
@@ -69,6 +70,13 @@ impl Drop for Applied {
     }
 }
 
+/// A phase of the run, for logs, profile and monitor. It ends when the value is dropped.
+type Span = (EnteredSpan, cluster::monitor::Phase);
+
+fn phase(name: &'static str) -> Span {
+    (tracing::info_span!("phase", name).entered(), cluster::monitor::enter(name))
+}
+
 /// Decides when to stop starting again.
 struct Restarts {
     target: f64,
@@ -104,9 +112,10 @@ pub(super) fn run(
     method: &Method,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
+    let span = phase("pc_setup");
     let user = task.options.petsc.trim();
     if !user.is_empty() {
         ::petsc::options_insert(user)?;
@@ -116,9 +125,10 @@ pub(super) fn run(
         let _applied = Applied::new(method.petsc_options(system, task.options))?;
         let null = null_space(system, task.null.to_vec())?;
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
-        return petsc(system, mat, None, task, x, progress, began);
+        return petsc(system, mat, None, task, x, watch, (began, span));
     }
-    let multigrid = match multigrid(system, stored, method) {
+    let made = stored.make_ours(system).map_err(|error| error.to_string());
+    let multigrid = match made.and_then(|()| multigrid(system, stored, method)) {
         Ok(multigrid) => multigrid,
         Err(error) => {
             return Ok(Outcome {
@@ -135,7 +145,8 @@ pub(super) fn run(
     };
     // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
     if method.is_cg() && ::petsc::options_left()?.is_empty() {
-        return Ok(ours(system, stored, multigrid, task, x, progress, began.elapsed()));
+        drop(span);
+        return Ok(ours(system, stored, multigrid, task, x, watch, began.elapsed()));
     }
     let _applied = Applied::new(method.petsc_options(system, task.options))?;
     let operator = std::rc::Rc::clone(stored.operator());
@@ -145,7 +156,7 @@ pub(super) fn run(
     })?;
     mat.set_symmetric(system.problem.symmetric)?;
     mat.set_null_space(null_space(system, task.null.to_vec())?.as_ref())?;
-    petsc(system, &mat, Some(multigrid), task, x, progress, began)
+    petsc(system, &mat, Some(multigrid), task, x, watch, (began, span))
 }
 
 /// Sets up our multigrid; the error is a sentence. Collective, and so is its error.
@@ -157,7 +168,6 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
         comm: system.comm,
         map: system.map,
         halo: system.halo,
-        pattern: system.pattern,
         matrix: operator.matrix(),
         near_null,
         transfer,
@@ -188,10 +198,11 @@ fn ours(
     mut multigrid: Multigrid,
     task: &Task,
     x: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
     set_up: Duration,
 ) -> Outcome {
     let began = Instant::now();
+    let _span = phase("solve");
     let operator = &mut *stored.borrow();
     let mut work = Work::new(system.comm, system.n_owned);
     work.r.copy_from_slice(task.b);
@@ -209,7 +220,7 @@ fn ours(
             norm,
             restarts.watched,
             task.max_iterations - before,
-            &mut |it, r| progress(before + it, r / task.norm),
+            &mut |it, r, iterate| watch(before + it, r / task.norm, iterate),
         );
         iterations += ended.iterations;
         norm = work.residual(operator, task.b, x);
@@ -235,8 +246,8 @@ fn petsc(
     multigrid: Option<Multigrid>,
     task: &Task,
     solution: &mut [f64],
-    progress: &mut dyn FnMut(u32, f64),
-    began: Instant,
+    watch: &mut Watch,
+    (began, span): (Instant, Span),
 ) -> Result<Outcome, Error> {
     let comm = system.comm.raw();
     let mut restarts = Restarts::new(task);
@@ -251,10 +262,15 @@ fn petsc(
             Ok(())
         })?;
     }
-    ksp.set_up()?;
+    {
+        let _span = tracing::debug_span!("petsc set-up").entered();
+        ksp.set_up()?;
+    }
+    drop(span);
     let set_up = began.elapsed();
 
     let began = Instant::now();
+    let _span = phase("solve");
     let b = PetscVec::from_slice(comm, task.b, system.n_global)?;
     let mut x = PetscVec::new(comm, system.n_owned, system.n_global)?;
     let mut residual = PetscVec::new(comm, system.n_owned, system.n_global)?;
@@ -262,7 +278,12 @@ fn petsc(
     let mut outcome;
     loop {
         let before = iterations;
-        outcome = ksp.solve_monitored(&b, &mut x, &mut |it, r| progress(before + it, r / task.norm))?;
+        {
+            let _span = tracing::debug_span!("petsc solve").entered();
+            outcome = ksp.solve_watched(&b, &mut x, &mut |it, r, iterate| {
+                watch(before + it, r / task.norm, iterate)
+            })?;
+        }
         iterations += outcome.iterations;
         mat.mult(&x, &mut residual)?;
         residual.aypx(-1.0, &b)?;

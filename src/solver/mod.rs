@@ -19,7 +19,6 @@ mod report;
 mod transfer;
 mod vectors;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{Comm, Halo, IndexMap};
@@ -28,8 +27,10 @@ use serde::{Deserialize, Serialize};
 use crate::assembly::{Matrix, Pattern};
 use assembled::Stored;
 use choose::Candidate;
+pub use choose::{Expected, expected_method};
 use krylov::Task;
 pub use method::Method;
+pub use petsc::Watch;
 pub use report::{Error, History, Report};
 pub use transfer::{Modes, to_vertices};
 use vectors::{Sums, orthonormal, remove};
@@ -93,7 +94,6 @@ struct System<'a> {
     comm: &'a Comm,
     map: &'a IndexMap,
     halo: &'a Halo,
-    pattern: &'a Rc<Pattern>,
     problem: &'a Problem<'a>,
     /// Unknowns at a node.
     block: usize,
@@ -106,14 +106,15 @@ struct System<'a> {
 /// Solves `A x = b` to `||b - A x|| <= tolerance ||b||`, from zero; returns owned entries of `x` and how it
 /// went. With a part of the solution given ([`Problem::given`]), `x` is what is missing.
 ///
-/// With a null space, `b` is first projected on its complement and the solution has no part in it. `progress`
-/// gets the iteration and the relative residual.
+/// With a null space, `b` is first projected on its complement and the solution has no part in it. `watch` gets
+/// the iteration and the relative residual, and may have the solve stop with what it has; see [`Watch`].
 ///
 /// Not converging is a report with `converged: false` and a diagnosis, not an error.
 ///
 /// Collective: `problem` and `options` are the same on all ranks.
 ///
-/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one.
+/// Shapes: `map` and `halo` count nodes; `b` has `matrix.block` entries for each owned one. The pattern may lose its
+/// columns; its offsets stay.
 ///
 /// # Errors
 /// A method that does not exist, is not supported yet or does not suit the matrix; a failing PETSc call.
@@ -121,16 +122,16 @@ struct System<'a> {
 pub fn solve(
     comm: &Comm,
     (map, halo): (&IndexMap, &Halo),
-    pattern: &Rc<Pattern>,
+    pattern: &mut Pattern,
     matrix: Matrix,
     problem: &Problem,
     mut b: Vec<f64>,
     options: &Options,
-    progress: &mut dyn FnMut(u32, f64),
+    watch: &mut Watch,
 ) -> Result<(Vec<f64>, Report), Error> {
     let block = matrix.block;
     let (n_owned, n_global) = (map.n_owned() * block, map.n_global() * block as u64);
-    let system = System { comm, map, halo, pattern, problem, block, n_owned, n_global };
+    let system = System { comm, map, halo, problem, block, n_owned, n_global };
     let mut candidates = choose::candidates(&system, options)?;
     if comm.any(b.len() != n_owned) {
         return Err(Error::Length { n_owned, b: b.len() });
@@ -152,17 +153,19 @@ pub fn solve(
         return Ok((b, report));
     }
 
-    let mut stored = Stored::new(&system, pattern, matrix);
     let norm = match problem.given {
         None => norm_b,
         Some(given) => {
-            let mut whole = vec![0.0; n_owned];
-            stored.borrow().apply(given, &mut whole);
+            let mut known = given.to_vec();
+            known.resize(map.n_local() * block, 0.0);
+            halo.forward(&mut known, block);
+            let mut whole = matrix.product(pattern, &known);
             whole.iter_mut().zip(&b).for_each(|(whole, b)| *whole += b);
             remove(&null, &mut sums, &mut whole);
             sums.norm(&whole)
         }
     };
+    let mut stored = Stored::new(pattern, matrix);
     let mut best: Option<(Report, Vec<f64>)> = None;
     let mut attempts: Vec<String> = Vec::new();
     let (mut set_up, mut solving, mut iterations) = (Duration::ZERO, Duration::ZERO, 0);
@@ -181,11 +184,11 @@ pub fn solve(
         let mut x = vec![0.0; n_owned];
         let task = Task { b: &b, norm_b, norm, null: &null, options, max_iterations: limit };
         let mut history = History::default();
-        let mut watch = |iteration, residual| {
+        let mut noted = |iteration: u32, residual: f64, iterate: &mut dyn FnMut() -> Vec<f64>| {
             history.add(iteration, residual);
-            progress(iteration, residual);
+            watch(iteration, residual, iterate)
         };
-        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, &mut watch)?;
+        let outcome = krylov::run(&system, &mut stored, &method, &task, &mut x, &mut noted)?;
         remove(&null, &mut sums, &mut x);
         set_up += outcome.set_up;
         solving += outcome.solve;
@@ -193,6 +196,10 @@ pub fn solve(
         indefinite |= outcome.reason == petsc::Reason::DivergedIndefiniteMatrix;
         let mut report = Report::new(&method, reason, &outcome);
         report.history = history.entries();
+        if report.stopped {
+            best = Some((report, x));
+            break;
+        }
         let better = best.as_ref().is_none_or(|(b, _)| {
             report.converged || report.relative_residual < b.relative_residual || b.relative_residual.is_nan()
         });
@@ -225,6 +232,26 @@ pub fn solve(
 /// PETSc's own.
 pub fn unused_options() -> Result<Vec<String>, Error> {
     Ok(petsc::options_left()?)
+}
+
+/// Has PETSc log its events, for [`petsc_events`]. Costs it some percent. Collective.
+///
+/// # Errors
+/// PETSc's own.
+pub fn log_petsc() -> Result<(), Error> {
+    Ok(petsc::log_begin()?)
+}
+
+/// What PETSc's events took on this rank since [`log_petsc`]: names, and for each its count, seconds, operations,
+/// messages, bytes and reductions.
+///
+/// # Errors
+/// PETSc's own, and a log that was not begun.
+pub fn petsc_events() -> Result<Vec<(String, [f64; 6])>, Error> {
+    let row = |e: petsc::Event| {
+        (e.name.to_owned(), [e.count as f64, e.seconds, e.flops, e.messages, e.bytes, e.reductions])
+    };
+    Ok(petsc::events()?.into_iter().map(row).collect())
 }
 
 /// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.

@@ -1,24 +1,21 @@
 //! The assembled matrix as an operator: products in its own block layout, on threads, with the halo exchange
 //! behind the owned part.
 //!
-//! Imports `cluster` and `assembly`. PETSc's AIJ format would need the columns of each scalar row: 12 bytes an
+//! Imports `cluster` and `multigrid`'s matrix. PETSc's AIJ format would need the columns of each scalar row: 12 bytes an
 //! entry instead of 8 and a share of 4. Products are bound by reading the values.
-
-use std::rc::Rc;
 
 use cluster::{Halo, Repeated};
 use rayon::prelude::*;
 
+use super::multigrid::Assembled;
 use super::vectors::dot;
-use crate::assembly::{Matrix, Pattern};
 
 /// Rows a task takes: some hundred microseconds of work.
 const ROWS_PER_TASK: usize = 4096;
 
 /// A matrix of owned rows that can be applied. Allocates nothing in a product.
 pub(super) struct Operator {
-    pattern: Rc<Pattern>,
-    matrix: Matrix,
+    matrix: Assembled,
     exchange: Repeated<f64>,
     /// Values of the ghosts.
     ghosts: Vec<f64>,
@@ -29,25 +26,24 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Takes over the values. Not collective.
-    pub(super) fn new(pattern: Rc<Pattern>, matrix: Matrix, halo: &Halo, n_ghost: usize) -> Operator {
-        let coupled = (0..pattern.n_rows)
-            .filter(|&row| pattern.off_ptr[row] < pattern.off_ptr[row + 1])
-            .map(|row| row as u32)
-            .collect();
+    /// Takes over the matrix. Not collective.
+    pub(super) fn new(matrix: Assembled, halo: &Halo, n_ghost: usize) -> Operator {
+        let n_rows = matrix.n_rows();
+        let coupled =
+            (0..n_rows).filter(|&row| !matrix.ghosts(row).is_empty()).map(|row| row as u32).collect();
         let exchange = halo.repeated(matrix.block);
         let ghosts = vec![0.0; n_ghost * matrix.block];
-        let sums = vec![0.0; pattern.n_rows.div_ceil(ROWS_PER_TASK)];
-        Operator { pattern, matrix, exchange, ghosts, coupled, sums }
+        let sums = vec![0.0; n_rows.div_ceil(ROWS_PER_TASK)];
+        Operator { matrix, exchange, ghosts, coupled, sums }
     }
 
     /// The matrix.
-    pub(super) fn matrix(&self) -> &Matrix {
+    pub(super) fn matrix(&self) -> &Assembled {
         &self.matrix
     }
 
     /// Gives the matrix back.
-    pub(super) fn into_matrix(self) -> Matrix {
+    pub(super) fn into_matrix(self) -> Assembled {
         self.matrix
     }
 
@@ -63,19 +59,19 @@ impl Operator {
     }
 
     fn product<const B: usize>(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
+        let _span = tracing::debug_span!("spmv").entered();
         self.exchange.begin(x);
-        let p = &*self.pattern;
+        let m = &self.matrix;
         let (x, _) = x.as_chunks::<B>();
         let (y, _) = y.as_chunks_mut::<B>();
-        let values = &self.matrix.diag[..];
         if parallel(y.len()) {
-            y.par_chunks_mut(ROWS_PER_TASK)
-                .zip(&mut self.sums)
-                .enumerate()
-                .for_each(|(task, (y, sum))| *sum = rows(p, values, task * ROWS_PER_TASK, x, y));
+            y.par_chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate().for_each(|(task, (y, sum))| {
+                let _span = tracing::trace_span!("rows").entered();
+                *sum = rows(m, task * ROWS_PER_TASK, x, y);
+            });
         } else {
             for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
-                *sum = rows(p, values, task * ROWS_PER_TASK, x, y);
+                *sum = rows(m, task * ROWS_PER_TASK, x, y);
             }
         }
         let mut product: f64 = self.sums.iter().sum();
@@ -84,9 +80,9 @@ impl Operator {
         // Few rows, at the interface only.
         for &row in &self.coupled {
             let row = row as usize;
-            let entries = p.off_ptr[row]..p.off_ptr[row + 1];
-            let values = &self.matrix.off[entries.start * B * B..entries.end * B * B];
-            let sum = row_product(values, &p.off_col[entries], ghosts, p.n_rows as u32);
+            let entries = m.ghosts(row);
+            let values = &m.off[entries.start * B * B..entries.end * B * B];
+            let sum = row_product(values, m.ghost_columns(row), ghosts, m.n_rows() as u32);
             for a in 0..B {
                 y[row][a] += sum[a];
                 product += sum[a] * x[row][a];
@@ -102,17 +98,11 @@ pub(super) fn parallel(n: usize) -> bool {
 }
 
 /// The product's rows from `first` on, with owned columns, and their part of `x . y`.
-fn rows<const B: usize>(
-    p: &Pattern,
-    values: &[f64],
-    first: usize,
-    x: &[[f64; B]],
-    y: &mut [[f64; B]],
-) -> f64 {
+fn rows<const B: usize>(m: &Assembled, first: usize, x: &[[f64; B]], y: &mut [[f64; B]]) -> f64 {
     for (k, y) in y.iter_mut().enumerate() {
-        let entries = p.diag_ptr[first + k]..p.diag_ptr[first + k + 1];
-        let values = &values[entries.start * B * B..entries.end * B * B];
-        *y = row_product(values, &p.diag_col[entries], x, 0);
+        let entries = m.owned(first + k);
+        let values = &m.diag[entries.start * B * B..entries.end * B * B];
+        *y = row_product(values, m.owned_columns(first + k), x, 0);
     }
     dot(x[first..first + y.len()].as_flattened(), y.as_flattened())
 }

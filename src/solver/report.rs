@@ -20,6 +20,8 @@ pub struct Report {
     pub relative_residual: f64,
     /// Whether that is at most the tolerance.
     pub converged: bool,
+    /// Whether whoever watched had it stop before that.
+    pub stopped: bool,
     /// If not: what happened and what to try. Also a remark on a system that is not consistent.
     pub diagnosis: Option<String>,
     /// Methods that `auto` tried without success.
@@ -45,6 +47,7 @@ impl Report {
             iterations: outcome.iterations,
             relative_residual: outcome.relative_residual,
             converged: outcome.converged,
+            stopped: !outcome.converged && outcome.reason == Reason::Stopped,
             diagnosis: (!outcome.converged).then(|| diagnosis(outcome)),
             attempts: Vec::new(),
             history: Vec::new(),
@@ -61,6 +64,7 @@ impl Report {
             iterations: 0,
             relative_residual: 0.0,
             converged: true,
+            stopped: false,
             diagnosis: None,
             attempts: Vec::new(),
             history: Vec::new(),
@@ -233,7 +237,7 @@ mod tests {
     #[test]
     fn starting_again_does_not_repeat_an_iteration() {
         let mut history = History::default();
-        [(0, 1.0), (1, 0.1), (1, 0.2), (2, 0.01)].map(|(k, r)| history.add(k, r));
+        [(0, 1.0), (1, 0.1), (1, 0.2), (2, 0.01)].into_iter().for_each(|(k, r)| history.add(k, r));
         assert_eq!(history.entries(), [(0, 1.0), (1, 0.2), (2, 0.01)]);
     }
 }

@@ -37,6 +37,7 @@ pub fn to_vertices(
     components: usize,
     modes: &Modes,
 ) -> Transfer {
+    let _span = tracing::debug_span!("transfer").entered();
     let n_owned = space.map.n_owned();
     // Of every owned node the first cell that holds it, and its place there: cells come in the same order
     // whatever the number of threads.

@@ -37,6 +37,7 @@ impl Sums {
 
     /// The scalar product. Collective.
     pub(super) fn dot(&mut self, a: &[f64], b: &[f64]) -> f64 {
+        let _span = tracing::debug_span!("dot").entered();
         if parallel(a.len()) {
             let pieces = a.par_chunks(PIECE).zip(b.par_chunks(PIECE)).zip(self.pieces.par_iter_mut());
             pieces.with_min_len(TASK).for_each(|((a, b), sum)| *sum = dot(a, b));
@@ -54,6 +55,7 @@ impl Sums {
 
     /// `x += alpha p; r -= alpha q`; returns the norm of `r`. Collective.
     pub(super) fn step(&mut self, alpha: f64, p: &[f64], q: &[f64], x: &mut [f64], r: &mut [f64]) -> f64 {
+        let _span = tracing::debug_span!("update").entered();
         let one = |p: &[f64], q: &[f64], x: &mut [f64], r: &mut [f64]| {
             for (((p, q), x), r) in p.iter().zip(q).zip(x.iter_mut()).zip(r.iter_mut()) {
                 *x += alpha * p;
@@ -83,6 +85,7 @@ impl Sums {
 
 /// `y = alpha x + beta y`.
 pub(super) fn combine(alpha: f64, x: &[f64], beta: f64, y: &mut [f64]) {
+    let _span = tracing::debug_span!("axpy").entered();
     let one = |x: &[f64], y: &mut [f64]| {
         for (x, y) in x.iter().zip(y) {
             *y = alpha * x + beta * *y;

@@ -65,6 +65,7 @@ fn node_to_cell(lattice: &Lattice, elements: &[Lagrange]) -> (Vec<usize>, Vec<u3
 
 /// Renumbers the owned points of a lattice by reverse Cuthill-McKee. Collective.
 pub(super) fn renumber(mesh: &Mesh, elements: &[Lagrange], lattice: Lattice) -> Lattice {
+    let _span = tracing::debug_span!("reduce bandwidth").entered();
     let n_owned = lattice.map.n_owned();
     let (ptr, cells) = node_to_cell(&lattice, elements);
     let mut first_cell = Vec::new();
@@ -153,6 +154,7 @@ pub(super) fn renumber(mesh: &Mesh, elements: &[Lagrange], lattice: Lattice) -> 
 /// Orders ghosts by global number, so that local and global order agree within a matrix row.
 /// Collective.
 pub(super) fn sort_ghosts(mesh: &Mesh, lattice: Lattice) -> Lattice {
+    let _span = tracing::debug_span!("sort ghosts").entered();
     let n_owned = lattice.map.n_owned();
     let mut sorted: Vec<usize> = (0..lattice.map.n_ghost()).collect();
     sorted.sort_unstable_by_key(|&k| lattice.map.ghosts()[k]);

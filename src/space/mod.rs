@@ -40,6 +40,7 @@ impl Space {
     /// # Errors
     /// A degree that no element has.
     pub fn new(mesh: &Mesh, degree: usize, order: Order) -> Result<Space, crate::element::Error> {
+        let _span = tracing::debug_span!("number nodes").entered();
         let elements = mesh
             .blocks
             .iter()
@@ -107,6 +108,7 @@ impl Space {
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
     /// places, one of them; of a node on what hangs, its place on the coarser neighbour's face.
     pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
+        let _span = tracing::debug_span!("coordinates").entered();
         let shared = |(nodes, block): (&Table, &Block)| std::ptr::eq(&**nodes, &*block.cell_to_vertex);
         if mesh.nodes_are_vertices
             && mesh.nodes.len() == self.map.n_local()

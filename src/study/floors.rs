@@ -171,6 +171,8 @@ mod tests {
             flops: rate(1e10),
             file_write: rate(1e8),
             messages: None,
+            nodes: 1,
+            costs: None,
         }
     }
 

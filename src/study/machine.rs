@@ -14,6 +14,7 @@ use crate::output::run_json;
 use crate::run::{Kind, RunError};
 
 use super::arithmetic;
+use super::costs::Costs;
 use super::measure::processor;
 
 /// The version of the keys of `machine.json`.
@@ -65,6 +66,16 @@ pub struct Machine {
     pub file_write: Rate,
     /// Messages; `null` on one rank.
     pub messages: Option<Messages>,
+    /// How many nodes the ranks were on: on several, messages are those between nodes.
+    #[serde(default = "one_node")]
+    pub nodes: usize,
+    /// What phases of runs cost, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
+}
+
+fn one_node() -> usize {
+    1
 }
 
 /// The bytes of the last level of cache, as the system says; 32 MiB where it does not.
@@ -216,7 +227,8 @@ pub fn calibrate(comm: &Comm, folder: &Path) -> Result<Machine, RunError> {
     comm.agree(failure.map_or(Ok(()), Err))?;
     let messages = messages(comm);
     let (schema, processor, ranks) = (SCHEMA, comm.broadcast_value(0, Some(processor())), comm.size());
-    Ok(Machine { schema, processor, ranks, triad, read, flops, file_write, messages })
+    let nodes = ranks.div_ceil(comm.min(comm.ranks_on_node() as u64).max(1) as usize);
+    Ok(Machine { schema, processor, ranks, triad, read, flops, file_write, messages, nodes, costs: None })
 }
 
 /// Where `machine.json` lies unless told otherwise: `~/.cache/femdd`, or below `XDG_CACHE_HOME`.

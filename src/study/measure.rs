@@ -183,7 +183,7 @@ pub fn report_of(program: &Path, plan: &Plan) -> Result<RunReport, RunError> {
 }
 
 /// Bytes of the files in a directory but for `run.json`.
-fn output_bytes(directory: &Path) -> u64 {
+pub fn output_bytes(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     let others = entries.flatten().filter(|entry| entry.file_name() != run_json::FILE_NAME);
     others.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()

@@ -5,11 +5,14 @@
 //! machine that [`floors`] are computed for.
 
 mod arithmetic;
+pub mod bottlenecks;
 pub mod compare;
+pub mod costs;
 pub mod counts;
 pub mod floors;
 pub mod machine;
 pub mod measure;
+pub mod plan;
 pub mod scaling;
 pub mod shell;
 pub mod small;

@@ -1,7 +1,5 @@
 //! Meshes and manufactured problems, discretised and solved.
 
-use std::rc::Rc;
-
 use cluster::Comm;
 use femdd::assembly::{
     Constraints, Discretisation, Essential, FacetLoad, Matrix, Operator, Pattern, Prescribed, Problem,
@@ -141,14 +139,14 @@ pub fn solve_linear(
 ) -> Vec<f64> {
     let (d, c) = (problem.discretisation(), problem.components());
     let space = d.space;
-    let pattern = Rc::new(Pattern::new(space));
+    let mut pattern = Pattern::new(space);
     let mut matrix = Matrix::new(&pattern, c);
     let n_owned = space.map.n_owned();
     let mut residual = vec![0.0; n_owned * c];
     let mut u = constraints.lift();
     comm.agree(problem.assemble(&pattern, &u, constraints, &mut matrix, &mut residual)).expect("assembles");
     residual.iter_mut().for_each(|r| *r = -*r);
-    let mut change = direct(comm, problem, constraints, &pattern, matrix, residual, symmetric);
+    let mut change = direct(comm, problem, constraints, &mut pattern, matrix, residual, symmetric);
     change.resize(space.map.n_local() * c, 0.0);
     space.halo.forward(&mut change, c);
     constraints.to_cartesian(&mut change);
@@ -161,7 +159,7 @@ pub fn direct(
     comm: &Comm,
     problem: &dyn Problem,
     constraints: &Constraints,
-    pattern: &Rc<Pattern>,
+    pattern: &mut Pattern,
     matrix: Matrix,
     rhs: Vec<f64>,
     symmetric: bool,
@@ -190,7 +188,7 @@ pub fn direct(
         &linear,
         rhs,
         &options,
-        &mut |_, _| {},
+        &mut |_, _, _| false,
     )
     .expect("solves");
     assert!(report.converged);

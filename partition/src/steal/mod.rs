@@ -106,6 +106,7 @@ pub fn rebalance(
     cost: Option<&Cost>,
     options: &StealOptions,
 ) -> Result<Rebalanced, Error> {
+    let _span = tracing::debug_span!("rebalance graph").entered();
     let n = graph.n_owned();
     let (found, expected) = (bytes.len() as u64, n as u64);
     let wrong = Error::Length { rank: comm.rank(), array: "bytes".into(), found, expected };

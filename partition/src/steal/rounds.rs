@@ -27,6 +27,7 @@ pub(crate) struct Stolen {
 /// Lets ranks steal until the heaviest is within the target, rounds are over, or two in a row did not help.
 /// Collective.
 pub(crate) fn steal(job: &Job, before: &Measured) -> Stolen {
+    let _span = tracing::debug_span!("steal").entered();
     let (comm, options) = (job.comm, job.options);
     let window = Window::new(comm, WORDS);
     let mut territory = Territory::new(comm, job.graph, job.level, job.bytes);

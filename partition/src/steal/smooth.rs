@@ -23,6 +23,7 @@ pub(crate) const PRICES: [f64; 2] = [0.05, 0.5];
 /// hypergraph model for dynamic load balancing", J. Parallel Distrib. Comput. 69 (2009): the vertex and its
 /// edges.
 pub(crate) fn smooth(job: &Job, owner: &mut Vec<u32>, max_imbalance: f64, price: f64) {
+    let _span = tracing::debug_span!("smooth parts").entered();
     let (comm, n) = (job.comm, job.level.n_owned());
     let larger = with_homes(job, price);
     owner.truncate(n);

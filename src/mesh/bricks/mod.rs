@@ -148,6 +148,7 @@ impl Plan {
     /// # Errors
     /// More cells or vertices on a rank than 32-bit numbers hold.
     pub fn build(&self, comm: &Comm) -> Result<(Mesh, Dealt), MeshError> {
+        let _span = tracing::debug_span!("box").entered();
         let bisection = Bisection::new(self.lattice.cells, self.wraps, comm.size());
         let mut local = comm.agree(Local::new(self, &bisection, comm.rank()))?;
         let n_cells_global = self.lattice.cells.iter().product::<u64>() * self.parts.len() as u64;

@@ -48,6 +48,7 @@ pub(super) fn refine(
     carried: &mut Carried,
     changed: &mut Changed,
 ) -> Result<(), MeshError> {
+    let _span = tracing::debug_span!("bisect").entered();
     let comm = forest.comm.clone();
     let marked = |head: &Head| head.mark >= mark::REFINE;
     if !comm.any(forest.leaves.heads.iter().any(marked)) {

@@ -89,6 +89,7 @@ impl Forest {
     /// # Errors
     /// More cells on a rank than 32-bit numbers hold.
     pub fn mesh(&self) -> Result<Mesh, MeshError> {
+        let _span = tracing::debug_span!("forest mesh").entered();
         if let Some(tensor) = &self.tensor {
             return tensor.mesh();
         }

@@ -17,6 +17,7 @@ use super::{Forest, MeshError, compact};
 /// One pass: merges marked siblings where the rule allows; parents are marked in their turn. Returns how many
 /// cells went away over all ranks. Collective.
 pub(super) fn coarsen(forest: &mut Forest, carried: &mut Carried) -> Result<u64, MeshError> {
+    let _span = tracing::debug_span!("forest coarsen").entered();
     let comm = forest.comm.clone();
     if !comm.any(forest.leaves.heads.iter().any(|h| h.mark == mark::COARSEN)) {
         return Ok(0);

@@ -57,6 +57,7 @@ impl Forest {
     /// # Errors
     /// Owners or carried values that do not fit the leaves, more leaves on a rank than 32-bit numbers hold.
     pub fn migrate(&mut self, owners: &[u32], carried: &mut Carried) -> Result<Moved, MeshError> {
+        let _span = tracing::debug_span!("forest migrate").entered();
         let size = self.comm.size();
         let fits = if owners.len() != self.n_leaves() {
             Err(format!("{} owners of {} cells", owners.len(), self.n_leaves()))
@@ -74,6 +75,22 @@ impl Forest {
             return tensor.move_leaves(owners, carried);
         }
         self.move_leaves(owners, carried)
+    }
+
+    /// The bytes that [`Forest::migrate`] sends with each leaf: its record, what `carried` holds of it, and its part of
+    /// what leaves of one rank have in common (vertices, nodes, roots).
+    pub fn leaf_bytes(&self, carried: &Carried) -> Vec<u32> {
+        let n_values = carried.n_values(self.shape);
+        if let Some(tensor) = &self.tensor {
+            return tensor.leaf_bytes(n_values);
+        }
+        let Forest { leaves, points, roots, .. } = self;
+        let vertex = if leaves.n_nodes == 0 { 6 } else { 3 };
+        let common = 3 * roots.len() + vertex * points.names.len() + 6 * points.node_names.len();
+        let words = 4 + leaves.n_corners + leaves.n_nodes + n_values + common.div_ceil(leaves.len().max(1));
+        let mut bytes = vec![8 * words as u32; leaves.len()];
+        leaves.tags.iter().for_each(|tag| bytes[tag.leaf as usize] += 8);
+        bytes
     }
 
     /// For each vertex the ranks that will have it, this one included, as sets of `sets`. Collective.

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `names`, `sharers`, `store` | names of points, sets of ranks, the arrays of leaves and points |
 //! | `start`, `build`, `migrate`, `carried` | from a mesh, to a mesh, between ranks, with values |
+//! | `saved` | as flat arrays, to be kept in a file |
 //! | `simplex` | the cut rule of intervals, triangles and tetrahedra: children, parents, states |
 //! | `bisect`, `coarsen` | who is cut, who is merged, until the mesh conforms |
 //! | `tensor` | the same for quadrilaterals and hexahedra, cut into 2^dim children, with hanging nodes |
@@ -20,6 +21,7 @@ mod carried;
 mod coarsen;
 mod migrate;
 mod names;
+mod saved;
 mod sharers;
 mod simplex;
 mod start;
@@ -38,6 +40,7 @@ use crate::element::{GeometryKind, Shape};
 pub use carried::{Carried, Merge};
 pub use migrate::Moved;
 use names::ByName;
+pub use saved::Loaded;
 use sharers::RankSets;
 use store::{Head, Leaves, NONE, Points, Root, mark};
 
@@ -139,6 +142,7 @@ impl Forest {
     /// more: nothing is refined then, but what was coarsened stays so; forest and carried values fit each other.
     /// The same error on every rank.
     pub fn adapt(&mut self, marks: &[Mark], carried: &mut Carried) -> Result<Changed, MeshError> {
+        let _span = tracing::debug_span!("forest adapt").entered();
         let fits = if marks.len() == self.n_leaves() {
             carried.check(self.shape, marks.len())
         } else {

@@ -105,6 +105,7 @@ impl Forest {
     /// # Errors
     /// Quadrilaterals beside triangles, hexahedra beside tetrahedra; a mesh with hanging nodes.
     pub fn new(mesh: &Mesh) -> Result<Forest, MeshError> {
+        let _span = tracing::debug_span!("forest start").entered();
         let shape = match mesh.dim {
             1 => Shape::Interval,
             2 => Shape::Triangle,

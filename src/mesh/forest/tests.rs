@@ -8,6 +8,7 @@ mod limits;
 mod problems;
 mod random;
 mod refining;
+mod saved;
 
 use std::time::Duration;
 

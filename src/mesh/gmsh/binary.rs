@@ -48,6 +48,18 @@ pub(super) struct Block {
     padding: i32,
 }
 
+impl Block {
+    /// How many records there are.
+    pub(super) fn n_records(&self) -> u64 {
+        self.count
+    }
+
+    /// The elements' type; 0 for nodes.
+    pub(super) fn type_of(&self) -> u8 {
+        self.element_type as u8
+    }
+}
+
 /// What is done with a piece of a file: its bytes, where they stand, the number of the first record.
 type Take<'a> = dyn FnMut(&[u8], u64, u64) -> Result<()> + 'a;
 

@@ -9,6 +9,7 @@
 //! version 2 (Legacy)".
 
 mod binary;
+pub mod count;
 mod deal;
 mod error;
 mod finish;
@@ -46,6 +47,7 @@ const MAX_ID: u64 = i64::MAX as u64;
 /// A file that cannot be read, is of another kind, damaged, cut short, split into partitions, or has
 /// elements that are not supported: the same error on every rank.
 pub fn read(comm: &Comm, path: &Path) -> Result<Soup, GmshError> {
+    let _span = tracing::debug_span!("read msh").entered();
     let (scanned, mut parts) = if comm.is_root() {
         let mut dealer = Dealer::new(comm);
         let scanned = scan_file(path, CAPACITY, &mut dealer);

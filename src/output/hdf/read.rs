@@ -42,6 +42,16 @@ pub fn open(comm: &Comm, path: &Path) -> Result<Reader, OutputError> {
     Ok(Reader { path: path.to_path_buf(), file, slots, attributes })
 }
 
+/// Opens a file on one process, without MPI; otherwise as [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_alone(path: &Path) -> Result<Reader, OutputError> {
+    let Contents { slots, attributes } = survey(path)?;
+    let file = File::open(path).map_err(|e| OutputError::from_read(path, &e))?;
+    Ok(Reader { path: path.to_path_buf(), file, slots, attributes })
+}
+
 fn survey(path: &Path) -> Result<Contents, OutputError> {
     let length = std::fs::metadata(path).map_err(|e| OutputError::from_read(path, &e))?.len();
     let contents = list(path).map_err(|e| OutputError::Hdf5 {

@@ -7,6 +7,8 @@
 //! column by column of the block in lanes of the next power of two; what a lane beyond the block reads is the
 //! next block's, and is dropped when the row is done.
 
+use std::sync::Arc;
+
 use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, each};
@@ -55,9 +57,9 @@ pub(super) fn vector(n: usize, block: usize) -> Vec<f32> {
 /// A block sparse matrix of owned rows. Columns are local nodes, ascending: ghosts at the end of a row.
 pub(super) struct Csr {
     /// Row offsets; one longer than the rows.
-    pub ptr: Vec<u32>,
+    pub ptr: Arc<Vec<u32>>,
     /// Columns.
-    pub col: Vec<u32>,
+    pub col: Arc<Vec<u32>>,
     /// Blocks, `[entry][row component][column component]`, and [`PAD`] zeros.
     pub val: Vec<f32>,
     /// Rows that have ghost columns.
@@ -70,7 +72,13 @@ pub(super) struct Csr {
 
 impl Csr {
     /// A matrix of its arrays; `val` is padded here.
-    pub fn new(ptr: Vec<u32>, col: Vec<u32>, mut val: Vec<f32>, n_owned_cols: usize) -> Csr {
+    pub fn new(
+        ptr: impl Into<Arc<Vec<u32>>>,
+        col: impl Into<Arc<Vec<u32>>>,
+        mut val: Vec<f32>,
+        n_owned_cols: usize,
+    ) -> Csr {
+        let (ptr, col) = (ptr.into(), col.into());
         val.extend([0.0; PAD]);
         let n_owned_cols = n_owned_cols as u32;
         let boundary = (0..ptr.len() as u32 - 1)
@@ -95,7 +103,7 @@ impl Csr {
         self.ptr[row] as usize..self.ptr[row + 1] as usize
     }
 
-    /// Bytes that the arrays take.
+    /// Bytes that the arrays take, shared ones included.
     pub fn bytes(&self) -> usize {
         4 * (self.ptr.len() + self.col.len() + self.val.len() + self.boundary.len())
     }

@@ -34,6 +34,7 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
 impl Cholesky {
     /// Factorises a matrix given by rows; only its lower part is read. `singular` if the matrix it comes from is.
     pub fn new(n: usize, mut a: Vec<f64>, singular: bool) -> Cholesky {
+        let _span = tracing::debug_span!("factorise").entered();
         let round_off = if singular { SINGLE_ROUND_OFF } else { ROUND_OFF };
         for i in 0..n {
             let (before, rest) = a.split_at_mut(i * n);

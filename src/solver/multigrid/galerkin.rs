@@ -109,6 +109,7 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     raw: Raw,
     negligible: impl Fn(u32) -> f64 + Sync,
 ) -> Coarse {
+    let _span = tracing::debug_span!("galerkin").entered();
     let n_coarse = raw.n_coarse;
     let offsets: Vec<u64> = comm.all_gather(n_coarse as u64);
     let offsets: Vec<u64> = std::iter::once(0)

@@ -98,13 +98,22 @@ impl Level {
 
 /// One V-cycle: `x` of the first level from its `b`. Collective.
 pub(super) fn cycle(levels: &mut [Level]) {
+    from(levels, 0);
+}
+
+/// The cycle from level `k` on.
+fn from(levels: &mut [Level], k: u64) {
     let Some((level, rest)) = levels.split_first_mut() else { return };
+    let _span = tracing::debug_span!("cycle", level = k).entered();
     let n = level.block;
     if let Below::Dense { comm, factor } = &level.below {
         let own = level.csr.n_rows() * n;
         let mine: Vec<f64> = level.b[..own].iter().map(|&b| f64::from(b)).collect();
         let (mut all, offsets) = comm.all_gather_varied(&mine);
-        factor.solve(&mut all);
+        {
+            let _span = tracing::debug_span!("coarse solve").entered();
+            factor.solve(&mut all);
+        }
         let begin = offsets[comm.rank()];
         level.x.iter_mut().zip(&all[begin..begin + own]).for_each(|(x, v)| *x = *v as f32);
         return;
@@ -119,14 +128,14 @@ pub(super) fn cycle(levels: &mut [Level]) {
             let mine: Vec<f32> = residual[..owned].iter().map(|&v| v as f32).collect();
             let (all, offsets) = comm.all_gather_varied(&mine);
             rest[0].b[..all.len()].copy_from_slice(&all);
-            cycle(rest);
+            from(rest, k + 1);
             let begin = offsets[comm.rank()];
             part[..owned].copy_from_slice(&rest[0].x[begin..begin + owned]);
             down.nodes.halo.forward(part, modes);
             dispatch!(n, modes, prolong(p, part, &mut level.x));
         } else {
             rest[0].b.iter_mut().zip(&residual[..owned]).for_each(|(b, v)| *b = *v as f32);
-            cycle(rest);
+            from(rest, k + 1);
             down.nodes.halo.forward(&mut rest[0].x, modes);
             dispatch!(n, modes, prolong(p, &rest[0].x, &mut level.x));
         }

@@ -1,7 +1,8 @@
 //! Smoothed aggregation multigrid: one V-cycle in single precision, as preconditioner of a Krylov method in double.
 //!
 //! May import `cluster` and `assembly`; knows nothing of PETSc. Start at [`Multigrid`]; `setup.rs` makes the levels,
-//! `level.rs` is the cycle. In the order of the set-up: `rows.rs` copies a matrix, `aggregate.rs` groups its nodes,
+//! `level.rs` is the cycle. In the order of the set-up: `assembled.rs` takes the matrix,
+//! `rows.rs` copies it, `aggregate.rs` groups its nodes,
 //! `tentative.rs` and `prolongation.rs` make the way up, `galerkin.rs` the next matrix; `smoother.rs` and `dense.rs`
 //! are what a cycle does on a level, `csr.rs` the loops they are made of.
 //!
@@ -15,6 +16,7 @@
 //! polynomial versus Gauss-Seidel", Journal of Computational Physics 188, 2003.
 
 mod aggregate;
+mod assembled;
 mod csr;
 mod dense;
 mod galerkin;
@@ -31,7 +33,7 @@ mod tests;
 use cluster::{Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
 
-use crate::assembly::{Matrix, Pattern};
+pub use assembled::Assembled;
 use level::{Below, Level};
 
 /// How the levels are made and smoothed.
@@ -80,10 +82,8 @@ pub struct Input<'a> {
     pub map: &'a IndexMap,
     /// Moves nodal values.
     pub halo: &'a Halo,
-    /// The sparsity of the owned rows.
-    pub pattern: &'a Pattern,
     /// A symmetric positive semidefinite matrix; rows and columns of prescribed DOFs hold a diagonal alone.
-    pub matrix: &'a Matrix,
+    pub matrix: &'a Assembled,
     /// Vectors that the operator without conditions maps to zero, on owned DOFs, zero where prescribed; empty: a
     /// constant for each component.
     pub near_null: Vec<Vec<f64>>,
@@ -161,12 +161,12 @@ impl Multigrid {
     /// # Errors
     /// The same on every rank: blocks without kernels, a diagonal that is not positive, lengths that do not fit.
     pub fn new(input: Input) -> Result<Multigrid, Error> {
+        let _span = tracing::debug_span!("multigrid set-up").entered();
         let comm = input.comm;
         comm.agree(check(&input))?;
         let options = Options { degree: input.options.degree.clamp(1, 4), ..input.options };
-        let assembled = rows::Assembled { pattern: input.pattern, matrix: input.matrix };
         let (levels, scale) =
-            setup::levels(comm, input.map, assembled, input.near_null, input.transfer, &options)?;
+            setup::levels(comm, input.map, input.matrix, input.near_null, input.transfer, &options)?;
         let summary = summarise(comm, &levels);
         Ok(Multigrid { comm: comm.clone(), levels, scale, summary })
     }
@@ -187,6 +187,7 @@ impl Multigrid {
     /// # Panics
     /// When a length is not that of the owned DOFs.
     pub fn apply_to(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
+        let _span = tracing::debug_span!("multigrid").entered();
         let Some(level) = self.levels.first_mut() else { return };
         let n = level.nodes.map.n_owned() * level.block;
         assert!(r.len() == n && z.len() == n, "vectors of the owned DOFs");
@@ -215,9 +216,7 @@ fn check(input: &Input) -> Result<(), Error> {
     let same = |what: &str, found: usize, wanted: usize| {
         if found == wanted { Ok(()) } else { Err(Error::Length { what: what.into(), found, wanted }) }
     };
-    same("rows", input.pattern.n_rows, n)?;
-    same("owned values", input.matrix.diag.len(), input.pattern.diag_col.len() * block * block)?;
-    same("ghost values", input.matrix.off.len(), input.pattern.off_col.len() * block * block)?;
+    same("rows", input.matrix.n_rows(), n)?;
     let modes = |given: &[Vec<f64>], block: usize, n: usize| -> Result<usize, Error> {
         given.iter().try_for_each(|mode| same("a near-null vector", mode.len(), n * block))?;
         Ok(if given.is_empty() { block } else { given.len() })

@@ -18,7 +18,10 @@ fn threaded(n: usize) -> bool {
 /// Runs `work` on each task.
 pub(super) fn each<T: Send>(tasks: impl ExactSizeIterator<Item = T>, work: impl Fn(T) + Sync + Send) {
     if threaded(tasks.len()) {
-        tasks.collect::<Vec<T>>().into_par_iter().for_each(work);
+        tasks.collect::<Vec<T>>().into_par_iter().for_each(|task| {
+            let _span = tracing::trace_span!("task").entered();
+            work(task);
+        });
     } else {
         tasks.for_each(work);
     }
@@ -31,6 +34,10 @@ pub(super) fn map<S, T: Send>(
     work: impl Fn(&mut S, usize) -> T + Sync + Send,
 ) -> Vec<T> {
     if threaded(n) {
+        let work = |scratch: &mut S, task| {
+            let _span = tracing::trace_span!("task").entered();
+            work(scratch, task)
+        };
         (0..n).into_par_iter().map_init(scratch, work).collect()
     } else {
         let mut scratch = scratch();

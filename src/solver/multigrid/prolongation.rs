@@ -39,6 +39,7 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
     tentative: &Tentative,
     offset: u64,
 ) -> Raw {
+    let _span = tracing::debug_span!("prolongation").entered();
     let Nodes { map: nodes, halo } = &*level.nodes;
     let (n, n_local) = (nodes.n_owned(), nodes.n_local());
     let omega = OMEGA / level.lambda;
@@ -273,6 +274,7 @@ impl Prolongation {
         r: &[f32],
         coarse: &mut [f64],
     ) {
+        let _span = tracing::debug_span!("restrict").entered();
         let (csr, reach, per_part) = (&self.csr, &self.reach, self.rows_per_part);
         let n_owned = csr.n_owned_cols;
         each(self.sums.iter_mut().enumerate(), |(part, sums)| {
@@ -307,6 +309,7 @@ impl Prolongation {
 
     /// `x += P coarse`, where the ghosts of `coarse` are known.
     pub fn prolong<const R: usize, const C: usize, const L: usize>(&self, coarse: &[f32], x: &mut [f32]) {
+        let _span = tracing::debug_span!("prolong").entered();
         for_rows::<R, 1>(self.csr.n_rows(), [x], |row, [x]| {
             let step = self.csr.row::<R, C, L>(row, coarse);
             x.iter_mut().zip(step).for_each(|(x, s)| *x += s);

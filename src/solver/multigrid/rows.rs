@@ -1,14 +1,18 @@
-//! Matrices in double precision, read row by row: the assembled one, and those of coarse levels while the next
-//! one is made.
+//! Matrices in double precision, read row by row: the assembled one (`assembled.rs`), and those of coarse levels
+//! while the next one is made.
 //!
-//! Imports `assembly` and its siblings. Start at [`Rows`]; [`level`] makes what a level keeps of a matrix: a copy
+//! Imports its siblings. Start at [`Rows`]; [`level`] makes what a level keeps of a matrix: a copy
 //! in single precision without its negligible entries, and the inverse of its diagonal blocks.
+
+use std::sync::Arc;
 
 use cluster::Halo;
 
 use super::csr::Csr;
 use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
-use crate::assembly::{Matrix, Pattern};
+
+/// Row offsets and columns, to be shared.
+pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>);
 
 /// Rows of blocks of `N` by `N` values.
 pub(super) trait Rows<const N: usize>: Sync {
@@ -20,44 +24,10 @@ pub(super) trait Rows<const N: usize>: Sync {
 
     /// Calls `f(column, block)` for each entry of a row, columns ascending.
     fn visit(&self, row: usize, f: impl FnMut(u32, &[[f64; N]; N]));
-}
 
-/// The assembled matrix.
-pub(super) struct Assembled<'a> {
-    pub pattern: &'a Pattern,
-    pub matrix: &'a Matrix,
-}
-
-impl<const N: usize> Rows<N> for Assembled<'_> {
-    fn n_rows(&self) -> usize {
-        self.pattern.n_rows
-    }
-
-    fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
-        let range = self.pattern.diag_ptr[row]..self.pattern.diag_ptr[row + 1];
-        let columns = &self.pattern.diag_col[range.clone()];
-        let k = columns.iter().position(|&c| c as usize == row)?;
-        let values = &self.matrix.diag[range.start * N * N..range.end * N * N];
-        let entry = |a, b| values[(a * columns.len() + k) * N + b];
-        Some(std::array::from_fn(|a| std::array::from_fn(|b| entry(a, b))))
-    }
-
-    #[inline(always)]
-    fn visit(&self, row: usize, mut f: impl FnMut(u32, &[[f64; N]; N])) {
-        let (p, m) = (self.pattern, self.matrix);
-        for (ptr, col, val) in [(&p.diag_ptr, &p.diag_col, &m.diag), (&p.off_ptr, &p.off_col, &m.off)] {
-            let range = ptr[row]..ptr[row + 1];
-            let values = &val[range.start * N * N..range.end * N * N];
-            let columns = &col[range];
-            let n = columns.len();
-            for (k, &column) in columns.iter().enumerate() {
-                let mut block = [[0.0; N]; N];
-                for a in 0..N {
-                    block[a].copy_from_slice(&values[(a * n + k) * N..][..N]);
-                }
-                f(column, &block);
-            }
-        }
+    /// Row offsets and columns of all entries, if they can be shared.
+    fn columns(&self) -> Option<Columns<'_>> {
+        None
     }
 }
 
@@ -131,6 +101,9 @@ pub(super) struct Kept {
 /// below what single precision resolves in a sum of the row, so the product is the same.
 const NEGLIGIBLE: f64 = 1e-7;
 
+/// Columns are shared with the matrix if at least so many of so many of its entries are kept.
+const SHARED: (usize, usize) = (9, 10);
+
 /// The squared Frobenius norm.
 #[inline(always)]
 fn norm2<const N: usize>(block: &[[f64; N]; N]) -> f64 {
@@ -162,6 +135,7 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
 
 /// Copies `scale` times the matrix. Collective. The number of entries must fit 32 bits.
 pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
+    let _span = tracing::debug_span!("level matrix").entered();
     let n = source.n_rows();
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N];
@@ -205,25 +179,44 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     for row in 0..n {
         ptr[row + 1] += ptr[row];
     }
-    let mut col = vec![0u32; ptr[n] as usize];
-    let mut val = Vec::with_capacity(ptr[n] as usize * N * N + super::csr::PAD);
-    val.resize(ptr[n] as usize * N * N, 0f32);
-    each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
-        let mut k = 0;
-        for row in range {
-            let root = f64::from(norms[row].sqrt());
-            source.visit(row, |column, block| {
-                if kept(row, column, block, root) {
-                    col[k] = column;
-                    for (to, from) in val[k * N * N..][..N * N].iter_mut().zip(block.as_flattened()) {
-                        *to = (from * scale) as f32;
+    let values = |n_entries: usize| {
+        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
+        val.resize(n_entries * N * N, 0f32);
+        val
+    };
+    let round = |to: &mut [f32], block: &[[f64; N]; N]| {
+        to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
+    };
+    // Columns that are shared take no memory, which is worth a few values too many.
+    let shared = source.columns().filter(|(_, col)| ptr[n] as usize * SHARED.1 >= col.len() * SHARED.0);
+    let csr = if let Some((ptr, col)) = shared {
+        let mut val = values(col.len());
+        each(split(ptr, &mut vec![(); col.len()], &mut val, N * N), |(range, _, val)| {
+            let mut blocks = val.chunks_exact_mut(N * N);
+            for row in range {
+                source.visit(row, |_, block| round(blocks.next().expect("room for all"), block));
+            }
+        });
+        Csr::new(Arc::clone(ptr), Arc::clone(col), val, n)
+    } else {
+        let mut col = vec![0u32; ptr[n] as usize];
+        let mut val = values(col.len());
+        each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
+            let mut k = 0;
+            for row in range {
+                let root = f64::from(norms[row].sqrt());
+                source.visit(row, |column, block| {
+                    if kept(row, column, block, root) {
+                        col[k] = column;
+                        round(&mut val[k * N * N..][..N * N], block);
+                        k += 1;
                     }
-                    k += 1;
-                }
-            });
-        }
-    });
-    Kept { csr: Csr::new(ptr, col, val, n), inverse, norms, free }
+                });
+            }
+        });
+        Csr::new(ptr, col, val, n)
+    };
+    Kept { csr, inverse, norms, free }
 }
 
 /// The inverse of a symmetric positive semidefinite block, by Cholesky; directions in which it vanishes, to

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use cluster::{Comm, Halo, IndexMap};
 
 use super::aggregate::{aggregate, strong};
+use super::assembled::Assembled;
 use super::csr::{Csr, dispatch, dispatch_square, vector};
 use super::dense::Cholesky;
 use super::galerkin::{self, Coarse};
 use super::level::{Below, Down, Level, Nodes};
 use super::parallel::max;
 use super::prolongation::{Prolongation, Raw, smoothed};
-use super::rows::{Assembled, Kept, Rows, Wide, level};
+use super::rows::{Columns, Kept, Rows, Wide, level};
 use super::smoother::largest_eigenvalue;
 use super::tentative::Tentative;
 use super::{Error, Options, Transfer};
@@ -44,14 +45,14 @@ const STEPS: usize = 8;
 
 /// Where a level's matrix comes from.
 enum Source<'a> {
-    Assembled(Assembled<'a>),
+    Assembled(&'a Assembled),
     Wide(Wide),
 }
 
 impl<const N: usize> Rows<N> for Source<'_> {
     fn n_rows(&self) -> usize {
         match self {
-            Source::Assembled(source) => Rows::<N>::n_rows(source),
+            Source::Assembled(source) => Rows::<N>::n_rows(*source),
             Source::Wide(source) => Rows::<N>::n_rows(source),
         }
     }
@@ -68,6 +69,13 @@ impl<const N: usize> Rows<N> for Source<'_> {
         match self {
             Source::Assembled(source) => source.visit(row, f),
             Source::Wide(source) => source.visit(row, f),
+        }
+    }
+
+    fn columns(&self) -> Option<Columns<'_>> {
+        match self {
+            Source::Assembled(source) => Rows::<N>::columns(*source),
+            Source::Wide(_) => None,
         }
     }
 }
@@ -93,14 +101,14 @@ fn keep<const N: usize, const L: usize>(source: &Source, halo: &Halo, n_local: u
 pub(super) fn levels(
     comm: &Comm,
     map: &IndexMap,
-    assembled: Assembled,
+    assembled: &Assembled,
     near_null: Vec<Vec<f64>>,
     transfer: Option<Transfer>,
     options: &Options,
 ) -> Result<(Vec<Level>, f64), Error> {
-    let block = assembled.matrix.block;
-    let diagonal = dispatch_square!(block, largest(&assembled)).ok_or(Error::Diagonal).and_then(|largest| {
-        let entries = assembled.pattern.diag_col.len() + assembled.pattern.off_col.len();
+    let block = assembled.block;
+    let diagonal = dispatch_square!(block, largest(assembled)).ok_or(Error::Diagonal).and_then(|largest| {
+        let entries = assembled.n_entries();
         if u32::try_from(entries).is_ok() { Ok(largest) } else { Err(Error::TooLarge { entries }) }
     });
     let diagonal = max(comm, comm.agree(diagonal)?);
@@ -113,6 +121,7 @@ pub(super) fn levels(
     let mut levels: Vec<Level> = Vec::new();
     let factorised = few_enough(map.n_global() * block as u64);
     loop {
+        let _span = tracing::debug_span!("make level", level = levels.len() as u64).entered();
         let Start { comm, nodes, block, source, near_null } = start;
         let n_local = nodes.map.n_local();
         let Kept { csr, inverse, norms, free } =
@@ -192,6 +201,7 @@ fn aggregated(
     options: &Options,
     depth: usize,
 ) -> Option<(Raw, usize, Vec<Vec<f64>>)> {
+    let _span = tracing::debug_span!("aggregate").entered();
     let theta = options.threshold * 0.5f64.powi(depth as i32);
     let block = level.block;
     let strong = strong(&level.csr, block, norms, theta);
@@ -255,6 +265,7 @@ fn dense<const N: usize, const L: usize>(
     source: &Source,
     scale: f64,
 ) -> Vec<f64> {
+    let _span = tracing::debug_span!("coarse matrix").entered();
     let n = (nodes.map.n_global() as usize) * N;
     let mut mine: Vec<f64> = Vec::new();
     for row in 0..Rows::<N>::n_rows(source) {
@@ -280,6 +291,7 @@ fn everywhere<'a>(
     near_null: &[Vec<f64>],
     block: usize,
 ) -> Start<'a> {
+    let _span = tracing::debug_span!("gather level").entered();
     let lengths: Vec<u32> = matrix.ptr.windows(2).map(|p| p[1] - p[0]).collect();
     let columns: Vec<u32> = matrix.col.iter().map(|&c| map.local_to_global(c) as u32).collect();
     let (lengths, _) = comm.all_gather_varied(&lengths);

@@ -46,6 +46,7 @@ fn scaled<const N: usize>(inverse: &[f32], row: usize, r: &[f32; N]) -> [f32; N]
 
 /// Smooths from a zero guess: makes `x`, and the residual of it in `t`, from `b`. Collective among neighbours.
 pub(super) fn before<const N: usize, const L: usize>(level: &mut Level) {
+    let _span = tracing::debug_span!("smooth before").entered();
     let Level { degree, csr, inverse, x, b, d, e, r, t, .. } = level;
     let degree = *degree;
     let halo = level.distributed.then_some(&level.nodes.halo);
@@ -109,6 +110,7 @@ pub(super) fn before<const N: usize, const L: usize>(level: &mut Level) {
 
 /// Smooths `x` for the right-hand side `b`. Collective among neighbours.
 pub(super) fn after<const N: usize, const L: usize>(level: &mut Level) {
+    let _span = tracing::debug_span!("smooth after").entered();
     let Level { degree, csr, inverse, x, b, d, e, t: r, .. } = level;
     let degree = *degree;
     let halo = level.distributed.then_some(&level.nodes.halo);
@@ -173,6 +175,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
     level: &mut Level,
     steps: usize,
 ) -> f64 {
+    let _span = tracing::debug_span!("spectrum").entered();
     let Level { csr, inverse, d, e, t: r, .. } = level;
     let halo = level.distributed.then_some(&level.nodes.halo);
     let (n, inverse) = (csr.n_rows(), &inverse[..]);

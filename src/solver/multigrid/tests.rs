@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cluster::{Comm, Halo, IndexMap};
 
-use super::{Error, Input, Multigrid, Options, Transfer};
+use super::rows::Rows;
+use super::{Assembled, Error, Input, Multigrid, Options, Transfer};
 use crate::assembly::{Matrix, Pattern};
 use problems::{Lattice, Operator, Problem, noise};
 
@@ -54,9 +55,9 @@ fn count_iterations(test: &str, most: &[u64], body: fn(&Comm) -> Vec<u64>) {
 }
 
 fn multigrid(comm: &Comm, problem: &Problem, near_null: &[Vec<f64>], options: Options) -> Multigrid {
-    let Problem { map, halo, pattern, matrix, .. } = problem;
-    let near_null = near_null.to_vec();
-    let input = Input { comm, map, halo, pattern, matrix, near_null, transfer: None, options };
+    let Problem { map, halo, .. } = problem;
+    let (matrix, near_null) = (&problem.assembled(), near_null.to_vec());
+    let input = Input { comm, map, halo, matrix, near_null, transfer: None, options };
     Multigrid::new(input).expect("levels")
 }
 
@@ -353,14 +354,13 @@ fn a_given_prolongation_is_used() {
             }
             ptr.push(col.len() as u32);
         }
-        let Problem { map: nodes, halo: moves, pattern, matrix, .. } = &problem;
+        let Problem { map: nodes, halo: moves, .. } = &problem;
         let transfer = Transfer { map, halo, block: 1, ptr, col, val, near_null: Vec::new() };
         let input = Input {
             comm,
             map: nodes,
             halo: moves,
-            pattern,
-            matrix,
+            matrix: &problem.assembled(),
             near_null: Vec::new(),
             transfer: Some(transfer),
             options: Options::default(),
@@ -376,10 +376,10 @@ fn what_cannot_be_done_is_said() {
     under_mpi("what_cannot_be_done_is_said", &[1, 2], 1, |comm| {
         let mut problem = Lattice::cube(4).assemble(comm, &LAPLACE, &at_x_min);
         let attempt = |problem: &Problem, near_null: &[Vec<f64>]| {
-            let Problem { map, halo, pattern, matrix, .. } = problem;
+            let Problem { map, halo, .. } = problem;
             let options = Options::default();
-            let near_null = near_null.to_vec();
-            let input = Input { comm, map, halo, pattern, matrix, near_null, transfer: None, options };
+            let (matrix, near_null) = (&problem.assembled(), near_null.to_vec());
+            let input = Input { comm, map, halo, matrix, near_null, transfer: None, options };
             Multigrid::new(input).err()
         };
         let n = problem.x.len();
@@ -392,6 +392,66 @@ fn what_cannot_be_done_is_said() {
             *problem.entry(0, 0, 0, 0) = -1.0;
         }
         assert_eq!(attempt(&problem, &[]), Some(Error::Diagonal));
+        Vec::new()
+    });
+}
+
+/// What is dropped is round-off of zero, what is kept is as it was, and so are the columns that a level shares.
+#[test]
+fn round_off_of_zero_is_dropped() {
+    under_mpi("round_off_of_zero_is_dropped", &[1, 3], 1, |comm| {
+        let steel = Operator::Elasticity { lambda: 0.6, mu: 0.4 };
+        for operator in [LAPLACE, steel] {
+            let mut problem = Lattice::cube(7).assemble(comm, &operator, &at_x_min);
+            let block = problem.matrix.block;
+            let n_all = problem.pattern.diag_col.len() + problem.pattern.off_col.len();
+            let whole = problem.assembled();
+            // Every third coupling with another node becomes noise, far below the diagonal.
+            let (mut n_noise, mut kept) = (0, Vec::new());
+            for row in 0..problem.pattern.n_rows {
+                let p = &problem.pattern;
+                let owned = p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]].to_vec();
+                let ghosts = p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]].to_vec();
+                for column in owned.into_iter().chain(ghosts) {
+                    let is_noise = column as usize != row && (column as usize + row).is_multiple_of(3);
+                    let mut sum = 0.0;
+                    for (a, b) in (0..block).flat_map(|a| (0..block).map(move |b| (a, b))) {
+                        let entry = problem.entry(row, column, a, b);
+                        if is_noise {
+                            *entry = 1e-19;
+                        }
+                        sum += entry.abs();
+                    }
+                    if is_noise || sum == 0.0 {
+                        n_noise += 1;
+                    } else {
+                        kept.push((row, column));
+                    }
+                }
+            }
+            let lean = problem.assembled();
+            assert!(n_noise > n_all / 10 && whole.n_entries() > lean.n_entries());
+            assert_eq!(lean.n_entries(), n_all - n_noise);
+            let mut found = Vec::new();
+            let visit = |matrix: &Assembled, row: usize| {
+                let mut all: Vec<(u32, Vec<f64>)> = Vec::new();
+                match block {
+                    1 => Rows::<1>::visit(matrix, row, |c, v| all.push((c, v.as_flattened().to_vec()))),
+                    _ => Rows::<3>::visit(matrix, row, |c, v| all.push((c, v.as_flattened().to_vec()))),
+                }
+                all
+            };
+            for row in 0..lean.n_rows() {
+                let before = visit(&whole, row);
+                assert!(lean.owned_columns(row).iter().chain(lean.ghost_columns(row)).is_sorted());
+                for (column, values) in visit(&lean, row) {
+                    let same = before.iter().find(|(c, _)| *c == column).expect("was there");
+                    assert_eq!(same.1, values, "row {row}, column {column}");
+                    found.push((row, column));
+                }
+            }
+            assert_eq!(found, kept);
+        }
         Vec::new()
     });
 }

@@ -20,7 +20,7 @@ fn mark_word(mark: Mark) -> u64 {
 }
 
 impl Root {
-    fn write(&self, words: &mut Vec<u64>) {
+    pub(super) fn write(&self, words: &mut Vec<u64>) {
         words.extend([self.id, self.place]);
         words.push(u64::from(self.set) | (self.nodes.len() as u64) << 16 | (self.tags.len() as u64) << 32);
         words.extend(self.vertices.iter().chain(&self.corner_nodes).flat_map(|&name| names::words(name)));
@@ -29,7 +29,7 @@ impl Root {
             .extend(self.tags.iter().map(|&(d, i, g)| u64::from(d) | u64::from(i) << 8 | u64::from(g) << 16));
     }
 
-    fn read(words: &[u64], at: &mut usize) -> Root {
+    pub(super) fn read(words: &[u64], at: &mut usize) -> Root {
         let mut next = || {
             *at += 1;
             words[*at - 1]
@@ -47,6 +47,18 @@ impl Root {
 }
 
 impl Tensor {
+    /// As [`super::super::Forest::leaf_bytes`], with so many carried values a leaf.
+    pub(in crate::mesh::forest) fn leaf_bytes(&self, n_values: usize) -> Vec<u32> {
+        let mut bytes = Vec::with_capacity(self.leaves.len());
+        for of_root in self.leaves.chunk_by(|a, b| a.root == b.root) {
+            let root = &self.roots[of_root[0].root as usize];
+            let common = 3 + 4 * CORNERS + 3 * root.nodes.len() + root.tags.len();
+            let words = 3 + n_values + common.div_ceil(of_root.len());
+            bytes.resize(bytes.len() + of_root.len(), 8 * words as u32);
+        }
+        bytes
+    }
+
     /// Gives every leaf to its owner, and restores the order. Collective.
     ///
     /// # Errors
@@ -84,7 +96,7 @@ impl Tensor {
             message.ranks.push(to);
             message.offsets.push(message.data.len());
         }
-        let mut totals = [sends.data.len() as u64, 8 * message.data.len() as u64];
+        let (n_leaving, bytes) = (sends.data.len() as u64, 8 * message.data.len() as u64);
         let received = comm.exchange(&message);
         drop(message);
         let n_old = self.leaves.len();
@@ -133,15 +145,15 @@ impl Tensor {
         used.dedup();
         let mut number = vec![0u32; self.roots.len()];
         used.iter().zip(0..).for_each(|(&old, new)| number[old as usize] = new);
-        self.leaves = from
+        let leaves = from
             .iter()
             .map(|&k| {
                 let leaf = self.leaves[k as usize];
                 Leaf { root: number[leaf.root as usize], ..leaf }
             })
             .collect();
+        self.replace(leaves);
         self.roots = used.iter().map(|&k| self.roots[k as usize].clone()).collect();
-        comm.sum_slice(&mut totals);
-        Ok(Moved { cells: totals[0], bytes: totals[1] })
+        Ok(Moved { cells: comm.sum(n_leaving), bytes })
     }
 }

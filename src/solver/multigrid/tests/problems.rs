@@ -6,6 +6,7 @@
 use cluster::{Comm, Halo, IndexMap};
 
 use crate::assembly::{Matrix, Pattern};
+use crate::solver::multigrid::Assembled;
 
 /// A box of cells, each cut into simplices along its diagonal.
 pub(super) struct Lattice {
@@ -213,6 +214,20 @@ impl Lattice {
 }
 
 impl Problem {
+    /// Its matrix, to be solved with.
+    pub fn assembled(&self) -> Assembled {
+        let (p, m) = (&self.pattern, &self.matrix);
+        let mut pattern = Pattern {
+            n_rows: p.n_rows,
+            diag_ptr: p.diag_ptr.clone(),
+            diag_col: p.diag_col.clone(),
+            off_ptr: p.off_ptr.clone(),
+            off_col: p.off_col.clone(),
+        };
+        let matrix = Matrix { block: m.block, diag: m.diag.clone(), off: m.off.clone() };
+        Assembled::new(&mut pattern, matrix, &self.halo, self.map.n_local())
+    }
+
     /// An entry of the pattern.
     pub fn entry(&mut self, row: usize, column: u32, a: usize, b: usize) -> &mut f64 {
         let (p, c) = (&self.pattern, self.matrix.block);
