@@ -18,6 +18,7 @@ packages=(
     libmetis-dev
     libhdf5-openmpi-dev
     libopenblas0        # Debian's default BLAS is the reference one, several times slower in MUMPS
+    chromium            # ./test looks at the reports
     valgrind            # ./test counts the instructions of the kernels
     python3
     python3-venv        # ./test reads the output back with VTK

@@ -154,7 +154,7 @@ impl Chart {
     ) {
         let place = |p: &[f64; 2]| {
             let (x, y) = (x.place(p[0])?, y.place(p[1])?);
-            self.fits(p).then(|| (frame.left + x * frame.wide, frame.top + (1.0 - y) * HEIGHT))
+            self.fits(p).then_some((frame.left + x * frame.wide, frame.top + (1.0 - y) * HEIGHT))
         };
         let places: Vec<Option<(f64, f64)>> = series.points.iter().map(place).collect();
         for run in places.split(Option::is_none) {

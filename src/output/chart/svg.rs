@@ -111,7 +111,7 @@ pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let text = if value == 0.0 {
         "0".to_owned()
-    } else if size >= 1e6 || size < 1e-3 {
+    } else if !(1e-3..1e6).contains(&size) {
         format!("{value:.3e}")
     } else {
         let digits = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;

@@ -231,10 +231,7 @@ fn monitor(page: &mut Page, map: &mut Map<String, Value>, phases: &[String]) {
 
 /// Whether a figure of the monitor counts bytes.
 fn is_bytes(figure: &str) -> bool {
-    figure.contains("memory")
-        || figure.contains("bytes")
-        || figure.starts_with("read")
-        || figure.starts_with("writ")
+    ["memory_peak", "read", "written", "storage_read", "storage_written"].contains(&figure)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Raster {
         let [a, b, c] = points.map(|[x, y, z]| [x * fine, y * fine, z]);
         let twice_area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
         // Seen from its side, or with a point that is not a number.
-        if !(twice_area.abs() > 1e-12) || !twice_area.is_finite() {
+        if !twice_area.is_finite() || twice_area.abs() <= 1e-12 {
             return;
         }
         let range = |k: usize, most: usize| {
