@@ -3,10 +3,9 @@
 //! Start at [`gather`]; [`spread`] does the same for any named numbers.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::tree::Row;
-use crate::{Buckets, Comm};
+use crate::Comm;
 
 /// A number over the ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,7 +61,8 @@ pub struct Workers {
 /// Named numbers over the ranks: each name that any rank has, once, with `N` numbers. A rank that lacks a name counts
 /// there with zeros. The same everywhere, in the order of rank 0. Collective.
 pub fn spread<const N: usize>(comm: &Comm, rows: &[(String, [f64; N])]) -> Vec<(String, [Spread; N])> {
-    let names = union_of_names(comm, rows.iter().map(|(name, _)| name.clone()).collect());
+    let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
+    let names = comm.common_names(&names);
     let mine: HashMap<&str, &[f64; N]> = rows.iter().map(|(name, row)| (name.as_str(), row)).collect();
     let numbers: Vec<f64> =
         names.iter().flat_map(|name| mine.get(name.as_str()).map_or([0.0; N], |row| **row)).collect();
@@ -134,33 +134,4 @@ fn gather_workers(comm: &Comm, others: &[Vec<Row>]) -> Vec<Workers> {
         }
     });
     rows.collect()
-}
-
-/// The names of all ranks, the same list everywhere: those of rank 0 in their order, then what others have beside
-/// them. Ranks nearly always agree, which one sum tells; otherwise lists meet pair by pair, so that nobody holds more
-/// than there are different names. Collective.
-pub fn union_of_names(comm: &Comm, mut names: Vec<String>) -> Vec<String> {
-    let mut hasher = DefaultHasher::new();
-    names.hash(&mut hasher);
-    let hash = hasher.finish();
-    if comm.min(hash) == comm.max(hash) {
-        return names;
-    }
-    let (rank, size) = (comm.rank(), comm.size());
-    let mut step = 1;
-    while step < size {
-        let gives = rank % (2 * step) == step;
-        let text = if gives { names.join("\n") } else { String::new() };
-        let to = vec![rank.saturating_sub(step) as u32; text.len()];
-        let got = comm.exchange(&Buckets::from_destinations(&to, text.as_bytes()));
-        for name in String::from_utf8_lossy(&got.data).lines() {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        }
-        step *= 2;
-    }
-    let mut all = names.join("\n").into_bytes();
-    comm.broadcast(0, &mut all);
-    String::from_utf8_lossy(&all).lines().map(str::to_owned).collect()
 }

@@ -16,7 +16,7 @@ mod subscriber;
 mod thread;
 mod tree;
 
-pub use gather::{Gathered, Spread, Workers, gather, spread, union_of_names};
+pub use gather::{Gathered, Spread, Workers, gather, spread};
 pub use subscriber::{Recording, recorded};
 pub use thread::{
     Settings, Token, enter, exit, is_on, now, open, reset, seconds_per_span, start, stop, traces_events,
