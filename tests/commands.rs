@@ -311,7 +311,8 @@ fn signals_reach_all_ranks() {
         // SAFETY: signals our child, which has not been waited for.
         unsafe { libc::kill(child.id() as i32, signal) };
         let mut status = None;
-        let ended = wait_until(Duration::from_secs(15), || {
+        // SIGTERM has them write a checkpoint first.
+        let ended = wait_until(Duration::from_secs(if signal == libc::SIGTERM { 60 } else { 15 }), || {
             status = child.try_wait().expect("waits");
             status.is_some()
         });
@@ -324,7 +325,8 @@ fn signals_reach_all_ranks() {
         }
         assert!(started && ended && all_ended, "signal {signal}: {started} {ended} {all_ended}");
         if signal != libc::SIGKILL {
-            assert_eq!(status.and_then(|s| s.code()), Some(128 + signal));
+            let code = if signal == libc::SIGTERM { 4 } else { 128 + signal };
+            assert_eq!(status.and_then(|s| s.code()), Some(code));
         }
     }
 }

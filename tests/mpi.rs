@@ -184,7 +184,11 @@ fn a_stopped_command_leaves_no_ranks() {
     let job = Job::start(2);
     let (ranks, user) = job.processes();
     assert_eq!(ranks.len(), 2);
-    signal(user.expect("the command itself"), libc::SIGTERM);
+    let user = user.expect("the command itself");
+    signal(user, libc::SIGTERM);
+    // The first has the ranks write a checkpoint when they can; the second does not wait for it.
+    std::thread::sleep(Duration::from_millis(300));
+    signal(user, libc::SIGTERM);
     let (ended, took) = job.end();
     assert!(took < Duration::from_secs(10), "took {took:?}: {}", ended.text());
     assert!(!ended.timed_out && ended.code() != 0, "{}", ended.text());

@@ -52,11 +52,8 @@ fn estimate_dofs(case: &Case) -> u64 {
     }
 }
 
-/// The ranks to start when the user does not say: in a batch job as many as it has tasks, else what the case is worth.
+/// The ranks that a case is worth on this machine.
 pub fn choose_ranks(case: &Case) -> usize {
-    if let Some(job) = Allocation::of_job() {
-        return job.tasks;
-    }
     let by_size = (estimate_dofs(case) / DOFS_PER_RANK).max(1);
     physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::calibrate::machine_path;
+use super::slurm::Allocation;
 use super::{check_exists, launch};
 use crate::case::{Case, Level, MeshSource};
 use crate::output::events::Event;
@@ -443,7 +444,7 @@ fn quick_size(case: &Case) -> Option<Problem> {
     Problem::of(case).ok()
 }
 
-/// The ranks to start when the user does not say, and why: one where the level asks for nothing else, the fastest by
+/// The ranks to start when the user does not say, and why: as many as a batch job has tasks, one where the level asks for nothing else, the fastest by
 /// the model where the machine is calibrated, and one for so many unknowns otherwise.
 pub fn ranks_for(case: &Case) -> (usize, Event) {
     let cores = launch::physical_cores();
@@ -451,6 +452,9 @@ pub fn ranks_for(case: &Case) -> (usize, Event) {
     let event = |ranks: usize, because: &str| {
         (ranks, Event::new("ranks", ranks, because).input("cores", cores).input("level", level))
     };
+    if let Some(job) = Allocation::of_job() {
+        return event(job.tasks, "the tasks of the batch job");
+    }
     if !performance::scales(&case.performance) {
         return event(1, "autoscale is off");
     }

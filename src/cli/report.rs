@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::output::{page::Page, report, run_json};
+use crate::output::{report, run_json};
 use crate::run::{Kind, RunError};
 use crate::study::scaling;
 
@@ -67,6 +67,6 @@ fn make(args: &ReportArgs) -> Result<PathBuf, RunError> {
 /// # Errors
 /// A `run.json` that cannot be read, a page that cannot be written.
 pub fn write(dir: &Path, output: Option<&Path>) -> Result<PathBuf, RunError> {
-    let page: Page = report::page(dir).map_err(RunError::from)?;
+    let page = report::page(dir)?;
     Ok(report::write(&page, dir, output)?)
 }

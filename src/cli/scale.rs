@@ -14,7 +14,7 @@ use crate::case::{Case, MeshSource};
 use crate::run::{Kind, RunError};
 use crate::study::machine::{self, Machine};
 use crate::study::scaling::projection::Inputs;
-use crate::study::scaling::{self, Growth, Job, Question, Status, Study, ladder, runs, slurm, tables};
+use crate::study::scaling::{self, Growth, Question, State, Status, Study, ladder, runs, slurm, tables};
 
 const STRONG_HELP: &str = "Examples:
   femdd scale strong cube.toml --ranks 1,2,4,8
@@ -333,7 +333,9 @@ fn through_slurm(
         directives: args.slurm.directives.clone(),
         srun: args.slurm.srun,
         keep: args.keep,
+        resubmit: args.slurm.resubmit,
     };
+    let tried = slurm::tried(&study);
     let jobs = slurm::plan(&study, directory, &options)?;
     if args.slurm.dry_run {
         for job in &jobs {
@@ -345,12 +347,7 @@ fn through_slurm(
         study.publish(directory)?;
         return Ok(0);
     }
-    // A run that was submitted once and is gone is submitted again only when told: it would fail again.
-    let tried: Vec<&String> = study.jobs.iter().flat_map(|job: &Job| &job.runs).collect();
-    let gone = jobs.iter().flat_map(|job| &job.runs).filter(|run| tried.contains(run)).count();
-    if gone > 0 && !args.slurm.resubmit {
-        study.warnings.push(format!("{gone} runs failed or vanished: --resubmit submits them again"));
-    } else if !jobs.is_empty() {
+    if !jobs.is_empty() {
         slurm::submit(&mut study, directory, &jobs)?;
         study.evaluate(directory, inputs)?;
         let ids: Vec<&str> = study.jobs.iter().map(|job| job.id.as_str()).collect();
@@ -361,6 +358,15 @@ fn through_slurm(
         );
     } else if begun {
         eprintln!("nothing is left to submit");
+    }
+    // A run that was submitted once and is gone is submitted again only when told: it would fail again.
+    let gone =
+        study.steps.iter().flat_map(|s| &s.runs).filter(|run| {
+            matches!(run.state, State::Missing | State::Failed) && tried.contains(&run.directory)
+        });
+    let gone = gone.count();
+    if gone > 0 {
+        study.warnings.push(format!("{gone} runs failed or vanished: --resubmit submits them again"));
     }
     study.publish(directory)?;
     show(&study, directory)
@@ -375,7 +381,7 @@ fn collect(args: &CollectArgs) -> Result<i32, RunError> {
         study.warnings.push("squeue cannot be asked: runs counted as missing may wait or run".to_owned());
     }
     for step in &study.steps {
-        for run in step.runs.iter().filter(|run| run.state == scaling::State::Missing) {
+        for run in step.runs.iter().filter(|run| run.state == State::Missing) {
             study
                 .warnings
                 .push(format!("{}: {} left no report, or did not end", step.rung.name, run.directory));
@@ -389,7 +395,7 @@ fn collect(args: &CollectArgs) -> Result<i32, RunError> {
 fn show(study: &Study, directory: &Path) -> Result<i32, RunError> {
     print!("{}", tables::text(study));
     println!("in {}: scale.json, scale.csv, report.html, pictures", directory.display());
-    let failed = study.steps.iter().flat_map(|s| &s.runs).any(|run| run.state == scaling::State::Failed);
+    let failed = study.steps.iter().flat_map(|s| &s.runs).any(|run| run.state == State::Failed);
     Ok(i32::from(failed))
 }
 

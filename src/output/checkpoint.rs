@@ -177,3 +177,28 @@ pub fn prune(directory: &Path, keep: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_and_strangers_stay() {
+        let scratch = testing::Scratch::new();
+        for number in [1, 2, 9, 10, 12_345] {
+            std::fs::write(file(scratch.path(), number), "").expect("a file");
+        }
+        for other in ["checkpoint-x.h5", "run.json", "checkpoint-0003.h5.part"] {
+            scratch.write(other, "");
+        }
+        let numbers = || list(scratch.path()).iter().map(|f| f.0).collect::<Vec<_>>();
+        assert_eq!(numbers(), [1, 2, 9, 10, 12_345]);
+        prune(scratch.path(), 2);
+        assert_eq!(numbers(), [10, 12_345]);
+        prune(scratch.path(), 0);
+        assert_eq!(numbers(), [12_345], "one is always kept");
+        let there = |name: &str| scratch.path().join(name).exists();
+        assert!(there("run.json") && there("checkpoint-x.h5") && !there("checkpoint-0003.h5.part"));
+        assert!(list(&scratch.path().join("nowhere")).is_empty());
+    }
+}

@@ -13,6 +13,9 @@ use super::chart::{self, escape};
 /// The look of a page: one column of text, figures side by side where there is room.
 const STYLE: &str = include_str!("page.css");
 
+/// Tables with more rows have a height of their own on a screen.
+const TALL: usize = 40;
+
 /// A page, made from the top down.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -118,7 +121,8 @@ impl Page {
         let class = |k: usize| if numeric.get(k) == Some(&true) { " class=\"num\"" } else { "" };
         let label = if caption.is_empty() { "Table" } else { caption };
         self.add(format_args!(
-            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n<table>\n",
+            "<div class=\"scroll{}\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n<table>\n",
+            if rows.len() > TALL { " tall" } else { "" },
             escape(label)
         ));
         if !caption.is_empty() {
@@ -251,12 +255,13 @@ fn once(svg: &str) -> String {
     svg.replace(&format!("<style>{}</style>\n", chart::STYLE), "")
 }
 
-/// Whether a cell holds a number, perhaps with a unit.
+/// Whether a cell holds a number, perhaps with a short unit.
 fn is_number(cell: &str) -> bool {
-    let plain: String =
-        cell.replace('\u{2212}', "-").chars().filter(|c| !c.is_whitespace() || *c == ' ').collect();
-    let first = plain.split(' ').next().unwrap_or("").trim_end_matches(['%', '\u{d7}', 'x']);
-    first == "-" || first == "\u{2013}" || first.replace(['\u{202f}', ','], "").parse::<f64>().is_ok()
+    let plain = cell.replace('\u{2212}', "-").replace(',', "");
+    let mut words = plain.split_whitespace();
+    let first = words.next().unwrap_or("").trim_end_matches(['%', '\u{d7}', 'x']);
+    let number = first == "-" || first == "\u{2013}" || first.parse::<f64>().is_ok();
+    number && words.next().is_none_or(|unit| unit.chars().count() <= 4) && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -319,6 +324,6 @@ mod tests {
         assert!(
             ["1", "1.5e-3", "\u{2212}2", "12 %", "3.2 MiB", "95%", "\u{2013}"].iter().all(|c| is_number(c))
         );
-        assert!(!["solve", "", "v1"].iter().any(|c| is_number(c)));
+        assert!(!["solve", "", "v1", "16 cores for 2 ranks", "3 ranks"].iter().any(|c| is_number(c)));
     }
 }

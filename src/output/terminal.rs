@@ -86,7 +86,7 @@ fn write_summary(out: &mut String, report: &RunReport) -> std::fmt::Result {
     // Those about the machine stand at the beginning of the run already.
     let said = |warning: &String| {
         let machine = report.extra.get("machine").and_then(|machine| machine["warnings"].as_array());
-        machine.is_some_and(|all| all.iter().any(|w| w.as_str() == Some(warning)))
+        machine.is_some_and(|all| all.iter().any(|w| w.as_str() == Some(warning.as_str())))
     };
     for warning in report.warnings.iter().filter(|&warning| !said(warning)) {
         writeln!(out, "  warning: {warning}")?;

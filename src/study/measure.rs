@@ -3,6 +3,7 @@
 //! Imports `output` (for `run.json`) and `run` (for its errors). Start at [`measure`] and [`interleave`].
 
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,6 +141,18 @@ pub fn once(program: &Path, plan: &Plan, output: &Path) -> Result<(Sample, RunRe
     let counts = [("--ranks", plan.ranks), ("--threads", plan.threads)];
     for (name, n) in counts.iter().filter_map(|(name, n)| Some((name, (*n)?))) {
         command.arg(name).arg(n.to_string());
+    }
+    let this_process = std::process::id();
+    // SAFETY: between fork and exec only system calls are made. When this process is killed, so is its run.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            if libc::getppid() as u32 == this_process {
+                Ok(())
+            } else {
+                Err(std::io::ErrorKind::Interrupted.into())
+            }
+        });
     }
     let (cpu, begin) = (children_cpu(), Instant::now());
     let ended =

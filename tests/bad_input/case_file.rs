@@ -27,8 +27,10 @@ fn command_line_that_does_not_fit() {
     set.arguments(&["--set", "physics.sourc=2"]).unreported().refused();
     let nothing = Bad::new(&square_held(""), &["unexpected argument '--no-such-flag'"]);
     nothing.arguments(&["--no-such-flag"]).unreported().refused_on(1);
-    let restart = Bad::new(&square_held(""), &["--restart is not supported yet"]);
-    restart.arguments(&["--restart", "checkpoint-1.h5"]).unreported().refused_on(1);
+    let restart = Bad::new(&square_held(""), &["the checkpoint cannot be used", "No such file"]);
+    restart.arguments(&["--restart", "checkpoint-1.h5"]).kind("io").in_file("checkpoint-1.h5", None).refused();
+    let limit = Bad::new(&square_held(""), &["--time-limit soon: expected a number and a unit"]);
+    limit.arguments(&["--time-limit", "soon"]).unreported().refused_on(1);
 }
 
 #[test]
@@ -112,6 +114,5 @@ fn what_this_version_does_not_do() {
     };
     refuse("[time]\nend = 1\nstep = 0.1\n", "time", "[time]");
     refuse("[solver]\nbackend = \"gpu\"\n", "solver.backend", "backend");
-    refuse("[output]\ncheckpoint = { every = 10 }\n", "output.checkpoint", "checkpoint");
-    refuse("[initial]\nvalue = 1\n", "initial", "[initial]");
+    refuse("[initial]\nvalue = 1\n", "initial.value", "value = 1");
 }

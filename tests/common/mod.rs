@@ -26,6 +26,7 @@ pub struct Case {
     scratch: Scratch,
     text: String,
     arguments: Vec<OsString>,
+    variables: Vec<(String, String)>,
     limit: Duration,
 }
 
@@ -36,6 +37,7 @@ impl Case {
             scratch: Scratch::new(),
             text: text.to_owned(),
             arguments: Vec::new(),
+            variables: Vec::new(),
             limit: Duration::from_secs(120),
         }
     }
@@ -43,6 +45,12 @@ impl Case {
     /// Adds arguments of `femdd run`.
     pub fn args<S: Into<OsString> + Clone>(mut self, arguments: &[S]) -> Case {
         self.arguments.extend(arguments.iter().cloned().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Case {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -80,12 +88,13 @@ impl Case {
         command.arg("run").arg(&path);
         let given = |name: &str| self.arguments.iter().any(|a| a == name);
         if !given("--ranks") {
-            command.args(["--ranks", "1"]);
+            // Nobody else to give way to: a factorisation polls for messages, and would wait at each poll.
+            command.args(["--ranks", "1"]).env("OMPI_MCA_mpi_yield_when_idle", "0");
         }
         if !given("--threads") {
             command.args(["--threads", "1"]);
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
         let ended = finish(command, self.limit);
         assert!(!ended.timed_out, "still running after {:?}:\n{}\n{}", self.limit, self.text, ended.text());
         let json = std::fs::read_to_string(self.scratch.path().join("case.out/run.json")).ok().map(|text| {

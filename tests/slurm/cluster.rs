@@ -144,7 +144,7 @@ impl Cluster {
              SlurmdParameters=config_overrides\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nMpiDefault=none\nGresTypes=gpu\n\
              SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1,sched_interval=1\n\
-             JobRequeue=1\nReturnToService=2\nKillWait=10\nSlurmdTimeout=6\nMessageTimeout=10\n",
+             JobRequeue=1\nReturnToService=2\nKillWait=10\nSlurmdTimeout=10\nMessageTimeout=10\n",
             ports[0]
         );
         for (k, node) in NODES.iter().enumerate() {
@@ -247,7 +247,12 @@ impl Cluster {
         command.arg("--parsable").args(before).arg(script).args(after);
         let ended = finish(command, Duration::from_secs(60));
         assert!(ended.succeeded(), "sbatch refuses: {}\n{}", ended.text(), self.logs());
-        Job { cluster: Arc::clone(self), id: ended.stdout.trim().to_owned() }
+        self.job(ended.stdout.trim())
+    }
+
+    /// A job that was submitted otherwise.
+    pub fn job(self: &Arc<Self>, id: &str) -> Job {
+        Job { cluster: Arc::clone(self), id: id.to_owned() }
     }
 
     /// Waits until something is so.

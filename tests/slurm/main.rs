@@ -6,6 +6,7 @@
 mod cluster;
 mod jobs;
 mod launch;
+mod plan;
 mod requeue;
 mod scaling;
 

@@ -49,14 +49,18 @@ fn same_as_uninterrupted(cluster: &Cluster, output: &Path, job: &Job) {
     let (dofs, steps, all) = *uninterrupted(cluster);
     let (my_dofs, my_steps, mine) = result(&report);
     assert_eq!((my_dofs, my_steps), (dofs, steps), "{}", job.log());
-    assert!((mine - all).abs() <= 1e-12 * all.abs(), "{mine} and {all}");
+    // A solve that was stopped within agrees to the solver's tolerance.
+    assert!((mine - all).abs() <= 1e-8 * all.abs(), "{mine} and {all}");
 }
 
-/// Waits until the job has written checkpoint number `n` in that directory.
+/// Waits until the job has written checkpoint number `n` in that directory, or a later one.
 fn wait_for_checkpoint(cluster: &Cluster, output: &Path, n: u32, job: &Job) {
-    let file = output.join(format!("checkpoint-{n:04}.h5"));
-    let what = format!("job {} has written {}", job.id, file.display());
-    cluster.wait_until(&what, LIMIT, || file.exists());
+    let number = |name: &str| name.strip_prefix("checkpoint-")?.strip_suffix(".h5")?.parse::<u32>().ok();
+    let what = format!("job {} has written checkpoint {n}", job.id);
+    cluster.wait_until(&what, LIMIT, || {
+        let entries = std::fs::read_dir(output).into_iter().flatten().flatten();
+        entries.filter_map(|entry| number(&entry.file_name().to_string_lossy())).any(|found| found >= n)
+    });
 }
 
 fn text(path: &Path) -> &str {

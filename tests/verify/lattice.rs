@@ -3,6 +3,7 @@
 //! Sides are the groups x-min to z-max, and the halves of the box the regions `left` and `right`, where the
 //! box stands before the map. Start at [`mapped`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// A shape's Gmsh type, its cells in a cube (corners by the bits z y x), its facets, and their Gmsh type.
@@ -100,6 +101,51 @@ pub fn mapped(shape: &str, n: [usize; 3], map: impl Fn([f64; 3]) -> [f64; 3]) ->
     let _ = writeln!(text, "$EndNodes\n$Elements\n{}", elements.len());
     for (k, (kind, group, places)) in elements.iter().enumerate() {
         let list: Vec<String> = places.iter().map(|&p| number(p).to_string()).collect();
+        let _ = writeln!(text, "{} {kind} 2 {group} {group} {}", k + 1, list.join(" "));
+    }
+    text.push_str("$EndElements\n");
+    text
+}
+
+/// The box from -1 to 1 less the part where all coordinates are positive, `n` cells across a half: an L, or a cube
+/// with a re-entrant corner. Its whole boundary is the group `wall`.
+pub fn notched(shape: &str, n: usize) -> String {
+    let recipe = recipe(shape);
+    let dim = super::manufactured::dimension(shape);
+    let cells: [usize; 3] = std::array::from_fn(|d| if d < dim { 2 * n } else { 1 });
+    let mut text = String::from("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$PhysicalNames\n2\n");
+    let _ = writeln!(text, "{} 1 \"wall\"\n{dim} 2 \"body\"\n$EndPhysicalNames\n$Nodes", dim - 1);
+    let mut bodies: Vec<Vec<[usize; 3]>> = Vec::new();
+    // By its places, ascending: how many cells have a facet, and the facet as one of them lists it.
+    let mut facets: BTreeMap<Vec<[usize; 3]>, (usize, Vec<[usize; 3]>)> = BTreeMap::new();
+    for_each(cells, |at| {
+        if (0..dim).all(|d| at[d] >= n) {
+            return;
+        }
+        for corners in recipe.cells {
+            let place = |&c: &usize| [at[0] + (c & 1), at[1] + (c >> 1 & 1), at[2] + (c >> 2 & 1)];
+            let places: Vec<[usize; 3]> = corners.iter().map(place).collect();
+            for facet in recipe.facets {
+                let listed: Vec<[usize; 3]> = facet.iter().map(|&v| places[v]).collect();
+                let mut key = listed.clone();
+                key.sort_unstable();
+                facets.entry(key).or_insert((0, listed)).0 += 1;
+            }
+            bodies.push(places);
+        }
+    });
+    let used: BTreeSet<[usize; 3]> = bodies.iter().flatten().copied().collect();
+    let number: BTreeMap<[usize; 3], usize> = used.iter().copied().zip(1..).collect();
+    let _ = writeln!(text, "{}", number.len());
+    for (at, k) in &number {
+        let x: [f64; 3] = std::array::from_fn(|d| if d < dim { at[d] as f64 / n as f64 - 1.0 } else { 0.0 });
+        let _ = writeln!(text, "{k} {:?} {:?} {:?}", x[0], x[1], x[2]);
+    }
+    let wall = facets.into_values().filter(|f| f.0 == 1).map(|f| (recipe.facet_kind, 1, f.1));
+    let elements: Vec<_> = wall.chain(bodies.into_iter().map(|places| (recipe.kind, 2, places))).collect();
+    let _ = writeln!(text, "$EndNodes\n$Elements\n{}", elements.len());
+    for (k, (kind, group, places)) in elements.iter().enumerate() {
+        let list: Vec<String> = places.iter().map(|p| number[p].to_string()).collect();
         let _ = writeln!(text, "{} {kind} 2 {group} {group} {}", k + 1, list.join(" "));
     }
     text.push_str("$EndElements\n");

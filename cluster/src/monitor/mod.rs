@@ -16,7 +16,7 @@ mod series;
 mod watchdog;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,6 +71,8 @@ struct Shared {
     metrics: Mutex<Option<Metrics>>,
     over: Mutex<bool>,
     wake: Condvar,
+    /// Whether the run was asked to stop.
+    asked: AtomicBool,
     comm: Comm,
 }
 
@@ -109,8 +111,11 @@ pub fn start(comm: &Comm, place: &Place, options: &Options) -> Option<Monitor> {
         metrics: Mutex::new(path.map(|path| Metrics::new(path, &options.case, job))),
         over: Mutex::new(false),
         wake: Condvar::new(),
+        asked: AtomicBool::new(false),
         comm: comm.clone(),
     });
+    // Where too little is left from the beginning, the run hears of it before it begins.
+    shared.look(&mut None);
     let watched = Arc::clone(&shared);
     let work = move || watched.watch(first);
     let thread =
@@ -137,26 +142,10 @@ impl Shared {
     fn watch(&self, first: bool) {
         // Loading the driver's library takes long: not before the solver's thread goes on.
         let mut gpus = if first { gpu::Watched::open() } else { None };
-        let (mut interval, mut written, mut asked) = (INTERVALS[0], f64::NEG_INFINITY, false);
+        let (mut interval, mut written) = (INTERVALS[0], f64::NEG_INFINITY);
         loop {
-            let (now, ahead, (verdict, room), own) = {
-                let mut recorder = lock(&self.recorder);
-                let judged = recorder.sample();
-                if let Some(gpus) = &mut gpus {
-                    gpus.sample();
-                    recorder.gpu = Some(gpus.found());
-                }
-                recorder.cost = process::thread_seconds();
-                (recorder.now(), recorder.watchdog.ahead, judged, recorder.resident())
-            };
-            match (verdict, room) {
-                (Verdict::End, Some(room)) => self.end(&room, own),
-                (Verdict::Stop, Some(room)) if !asked => {
-                    asked = true;
-                    self.ask_to_stop(&room, own);
-                }
-                _ => {}
-            }
+            let (now, ahead) = self.look(&mut gpus);
+            lock(&self.recorder).cost = process::thread_seconds();
             if now - written >= METRICS_EVERY {
                 written = now;
                 self.write_metrics(true, None);
@@ -175,6 +164,29 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Looks once and does what has to be done. The time, and seconds until memory may be used up.
+    fn look(&self, gpus: &mut Option<gpu::Watched>) -> (f64, f64) {
+        // The driver may take long to answer: nothing waits for it meanwhile.
+        let gpu = gpus.as_mut().map(|gpus| {
+            gpus.sample();
+            gpus.found()
+        });
+        let (now, ahead, (verdict, room), own) = {
+            let mut recorder = lock(&self.recorder);
+            let judged = recorder.sample();
+            recorder.gpu = gpu.or(recorder.gpu);
+            (recorder.now(), recorder.watchdog.ahead, judged, recorder.resident())
+        };
+        match (verdict, room) {
+            (Verdict::End, Some(room)) => self.end(&room, own),
+            (Verdict::Stop, Some(room)) if !self.asked.swap(true, Ordering::Relaxed) => {
+                self.ask_to_stop(&room, own);
+            }
+            _ => {}
+        }
+        (now, ahead)
     }
 
     fn what(&self, room: &Room, own: u64) -> String {

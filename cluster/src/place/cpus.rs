@@ -95,7 +95,7 @@ impl Cpus {
         let numa = source.names("/sys/devices/system/node");
         let numa = numa.iter().filter(|n| n.strip_prefix("node").is_some_and(|k| k.parse::<u32>().is_ok()));
         Cpus {
-            model: source.text("/proc/cpuinfo").as_deref().and_then(model).unwrap_or_default(),
+            model: source.head("/proc/cpuinfo").as_deref().and_then(model).unwrap_or_default(),
             host_cores: distinct(&online).len(),
             host_threads: online.len(),
             numa_nodes: numa.count().max(1),

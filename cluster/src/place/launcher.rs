@@ -26,8 +26,9 @@ impl Launcher {
     /// That of this process.
     pub fn find(source: &dyn Source) -> Launcher {
         let set = |name: &str| source.variable(name).is_some();
-        // mpirun in a batch job starts its daemons by srun, so their variables may be there too.
-        let kind = if set("OMPI_COMM_WORLD_SIZE") {
+        // mpirun in a batch job starts its daemons by srun, so their variables may be there too. OMPI_COMM_WORLD_SIZE
+        // tells nothing: MPI sets it itself as it starts.
+        let kind = if set("OMPI_MCA_orte_launch") || set("PRTE_LAUNCHED") {
             "mpirun"
         } else if set("SLURM_PROCID") && (set("PMIX_RANK") || set("PMI_RANK") || set("PMI_SIZE")) {
             "srun"
@@ -134,8 +135,9 @@ mod tests {
     fn launchers_are_told_apart() {
         let kind = |variables: &[(&str, &str)]| Launcher::find(&with(variables)).kind;
         assert_eq!(kind(&[]), "none");
+        assert_eq!(kind(&[("OMPI_COMM_WORLD_SIZE", "1")]), "none");
         assert_eq!(
-            kind(&[("OMPI_COMM_WORLD_SIZE", "4"), ("PMIX_RANK", "0"), ("SLURM_PROCID", "0")]),
+            kind(&[("OMPI_MCA_orte_launch", "1"), ("PMIX_RANK", "0"), ("SLURM_PROCID", "0")]),
             "mpirun"
         );
         assert_eq!(kind(&[("SLURM_PROCID", "3"), ("PMIX_RANK", "3")]), "srun");
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_the_launcher_was_told_is_known() {
-        let mpirun = ("OMPI_COMM_WORLD_SIZE", "4");
+        let mpirun = ("OMPI_MCA_orte_launch", "1");
         let over = |name: &str, value: &str| Launcher::find(&with(&[mpirun, (name, value)])).oversubscribe;
         assert!(over("OMPI_MCA_rmaps_base_oversubscribe", "1"));
         assert!(over("OMPI_MCA_rmaps_base_mapping_policy", "slot:OVERSUBSCRIBE"));

@@ -2,10 +2,16 @@
 //!
 //! Imports nothing of femdd. Start at [`Source`].
 
+use std::io::Read;
+
 /// What is read to find out where a process runs.
 pub trait Source {
     /// The text of a small file; `None` where it cannot be read.
     fn text(&self, path: &str) -> Option<String>;
+    /// The beginning of a file, as much as one call reads: for long ones that the kernel takes long to write.
+    fn head(&self, path: &str) -> Option<String> {
+        self.text(path)
+    }
     /// The names in a directory, in order; none where it cannot be read.
     fn names(&self, directory: &str) -> Vec<String>;
     /// A variable of the environment; `None` also for an empty one.
@@ -36,6 +42,12 @@ impl Source for Here {
     fn text(&self, path: &str) -> Option<String> {
         // A model's name or a cgroup's may hold any bytes.
         std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn head(&self, path: &str) -> Option<String> {
+        let mut start = [0u8; 4096];
+        let n = std::fs::File::open(path).ok()?.read(&mut start).ok()?;
+        Some(String::from_utf8_lossy(&start[..n]).into_owned())
     }
 
     fn names(&self, directory: &str) -> Vec<String> {

@@ -32,7 +32,7 @@ impl ColourBar<'_> {
     pub fn svg(&self) -> String {
         const STRIPS: usize = 64;
         let (left, wide) = (30.0, WIDTH - 60.0);
-        let mut drawing = Drawing::new("");
+        let mut drawing = Drawing::untitled(&format!("Colours of {}", self.label));
         let step = wide / STRIPS as f64;
         for k in 0..STRIPS {
             let at = (k * self.colours.len() / STRIPS).min(self.colours.len() - 1);
@@ -40,7 +40,7 @@ impl ColourBar<'_> {
             // Strips overlap, so that no background shows between them.
             let (x, w) = (left + step * k as f64, if k + 1 < STRIPS { step + 0.5 } else { step });
             drawing.add(format_args!(
-                "<rect fill=\"#{r:02x}{g:02x}{b:02x}\" x=\"{x:.2}\" y=\"2\" width=\"{w:.2}\" height=\"14\"/>"
+                "<rect fill=\"#{r:02x}{g:02x}{b:02x}\" x=\"{x:.2}\" y=\"2\" width=\"{w:.2}\" height=\"14\" shape-rendering=\"crispEdges\"/>"
             ));
         }
         let scale = Scale::of([self.low, self.high].into_iter(), false);
@@ -67,7 +67,7 @@ impl ColourBar<'_> {
 impl Swatches {
     /// The legend as SVG.
     pub fn svg(&self) -> String {
-        let mut drawing = Drawing::new("");
+        let mut drawing = Drawing::untitled(&self.label);
         let names: Vec<&str> = self.entries.iter().map(|e| e.0.as_str()).collect();
         drawing.legend(&names, |drawing, k, x, y| {
             let [r, g, b] = self.entries[k].1;

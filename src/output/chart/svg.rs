@@ -150,6 +150,11 @@ impl Drawing {
         drawing
     }
 
+    /// With a title for those who do not see it.
+    pub(super) fn untitled(title: &str) -> Drawing {
+        Drawing { title: title.to_owned(), body: String::new(), y: 6.0 }
+    }
+
     /// Adds an element.
     pub(super) fn add(&mut self, element: std::fmt::Arguments) {
         self.body.write_fmt(element).expect("writing to a string");

@@ -72,7 +72,9 @@ impl Scale {
     }
 
     fn linear(low: f64, high: f64) -> Scale {
-        let (low, high) = if low == high { around(low) } else { (low, high) };
+        // Of rounding alone there is no range.
+        let flat = 0.5 * high - 0.5 * low <= 1e-10 * low.abs().max(high.abs());
+        let (low, high) = if flat { around(0.5 * low + 0.5 * high) } else { (low, high) };
         let (first, last, step) = steps(low, high);
         let ticks = (first..=last)
             .map(|k| Tick { at: k as f64 * step, label: Label::Plain(plain(k as f64 * step, step)) })

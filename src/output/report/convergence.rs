@@ -102,14 +102,17 @@ fn adaptive(page: &mut Page, adapt: &AdaptReport) {
     if series.iter().any(|s| s.points.len() > 1) {
         let (x, y) = (Axis::log("degrees of freedom"), Axis::log("estimate and error"));
         let chart = Chart { title: "Convergence of the adaptive loop".to_owned(), x, y, series };
-        page.svg(&chart.svg(), &format!("Slopes are fitted to the last {FITTED} steps."));
+        page.svg(
+            &chart.svg(),
+            &format!("Slopes are fitted to the last {FITTED} steps; the dashed lines go on to the first."),
+        );
     }
     let imbalance = |name: &str, value: &dyn Fn(&crate::output::run_json::AdaptStep) -> f64| Series {
         name: name.to_owned(),
         points: adapt.steps.iter().map(|s| [f64::from(s.step), value(s)]).collect(),
         mark: Mark::LinePoints,
     };
-    if adapt.steps.len() > 1 && adapt.steps.iter().any(|s| s.imbalance_before > 1.0) {
+    if adapt.steps.len() > 1 && adapt.steps.iter().any(|s| s.imbalance_before > 1.001) {
         let chart = Chart {
             title: "Balance of the ranks".to_owned(),
             x: Axis::linear("step"),
@@ -146,7 +149,8 @@ fn adaptive(page: &mut Page, adapt: &AdaptReport) {
     more(page, adapt.steps.len(), "run.json");
 }
 
-/// The slope in logarithms of the last points, and the ends of the fitted line; `None` if they have no slope.
+/// The slope in logarithms of the last points, and the line of that slope through them, back to the first point;
+/// `None` if they have no slope.
 fn fitted(points: &[[f64; 2]]) -> Option<(f64, [[f64; 2]; 2])> {
     let last = &points[points.len().saturating_sub(FITTED)..];
     if last.len() < 3 {
@@ -158,7 +162,7 @@ fn fitted(points: &[[f64; 2]]) -> Option<(f64, [[f64; 2]; 2])> {
     let spread: f64 = logs.iter().map(|p| (p[0] - mean[0]).powi(2)).sum();
     let slope = logs.iter().map(|p| (p[0] - mean[0]) * (p[1] - mean[1])).sum::<f64>() / spread;
     let at = |x: f64| [x, (mean[1] + slope * (x.ln() - mean[0])).exp()];
-    slope.is_finite().then(|| (slope, [at(last[0][0]), at(last[last.len() - 1][0])]))
+    slope.is_finite().then(|| (slope, [at(points[0][0]), at(last[last.len() - 1][0])]))
 }
 
 #[cfg(test)]
@@ -174,7 +178,7 @@ mod tests {
         for [x, y] in ends {
             assert!((y / (3.0 * x.powf(-0.75)) - 1.0).abs() < 1e-9);
         }
-        assert!(ends[0][0] == points[4][0] && ends[1][0] == points[8][0]);
+        assert!(ends[0][0] == points[0][0] && ends[1][0] == points[8][0]);
         assert_eq!(fitted(&points[..2]), None);
         assert_eq!(fitted(&[[5.0, 1.0], [5.0, 2.0], [5.0, 3.0]]), None);
     }

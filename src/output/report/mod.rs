@@ -6,6 +6,7 @@
 mod convergence;
 mod faces;
 mod grid;
+mod known;
 mod phases;
 mod picture;
 mod raster;

@@ -87,8 +87,8 @@ pub(super) fn figures(path: &Path, wanted: &[String]) -> Result<Vec<Figure>, Out
     }
 }
 
-/// What to draw of the fields there are: stress and displacement of a body; else the first scalar and the first vector
-/// in the order that the case lists them.
+/// What to draw of the fields there are: the stress of a body or else the first scalar, and the first vector, in the
+/// order that the case lists them.
 fn choose(fields: &[FieldOf], wanted: &[String]) -> Vec<FieldOf> {
     let find = |name: &str| fields.iter().find(|f| f.name == name);
     let listed: Vec<&FieldOf> = wanted
@@ -96,10 +96,8 @@ fn choose(fields: &[FieldOf], wanted: &[String]) -> Vec<FieldOf> {
         .filter_map(|name| find(&name.replace('.', "_")))
         .chain(fields.iter().filter(|f| !wanted.iter().any(|w| w.replace('.', "_") == f.name)))
         .collect();
-    let chosen = match find("von_mises") {
-        Some(stress) => [Some(stress), find("displacement")],
-        None => [1, 3].map(|components| listed.iter().find(|f| f.components == components).copied()),
-    };
+    let first = |components: usize| listed.iter().find(|f| f.components == components).copied();
+    let chosen = [find("von_mises").or_else(|| first(1)), first(3)];
     chosen.into_iter().flatten().cloned().collect()
 }
 
@@ -498,8 +496,8 @@ mod tests {
         let names = |chosen: Vec<FieldOf>| chosen.into_iter().map(|f| f.name).collect::<Vec<_>>();
         assert_eq!(names(choose(&there, &["t".to_owned(), "flux".to_owned()])), ["t", "flux"]);
         assert_eq!(names(choose(&there, &[])), ["a", "flux"]);
-        let body = [field("displacement", 3), field("stress", 6), field("von_mises", 1)];
-        assert_eq!(names(choose(&body, &[])), ["von_mises", "displacement"]);
+        let body = [field("heat", 1), field("stress", 6), field("u", 3), field("von_mises", 1)];
+        assert_eq!(names(choose(&body, &["u".to_owned()])), ["von_mises", "u"]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Raster {
         let (xs, ys) = (range(0, self.width), range(1, self.height));
         let inverse = 1.0 / twice_area;
         // Lines fade as triangles shrink, for a dense mesh would be all lines.
-        let ink = ((twice_area.abs() - 60.0) / 500.0).clamp(0.0, 1.0) * 0.55;
+        let ink = ((twice_area.abs().sqrt() - 8.0) / 40.0).clamp(0.0, 1.0) * 0.5;
         let near = [(a, b), (b, c), (c, a)].map(|(p, q)| {
             let length = (q[0] - p[0]).hypot(q[1] - p[1]);
             HALF_LINE * length / twice_area.abs()

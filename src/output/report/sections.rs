@@ -2,6 +2,7 @@
 //!
 //! Imports its siblings. Start at [`summary`].
 
+use super::known;
 use super::values::{MOST_ROWS, more, show, words};
 use crate::output::chart::number;
 use crate::output::page::{Page, Tone};
@@ -100,6 +101,7 @@ fn named(page: &mut Page, caption: &str, values: &[NamedValue], file: &str) {
     let mut head = vec!["name".to_owned()];
     match columns {
         1 => head.push("value".to_owned()),
+        6 => head.extend(["xx", "yy", "zz", "xy", "yz", "xz"].map(str::to_owned)),
         2 | 3 => head.extend(["x", "y", "z"].iter().take(columns).map(|&c| c.to_owned())),
         n => head.extend((1..=n).map(|k| k.to_string())),
     }
@@ -134,10 +136,11 @@ const SECTIONS: [(&str, &str); 7] = [
 
 /// What other parts of femdd added to `run.json`.
 pub(super) fn others(page: &mut Page, run: &RunReport) {
+    let phases: Vec<String> = run.phases.iter().map(|p| p.name.clone()).collect();
     for (key, heading) in SECTIONS {
         if let Some(value) = run.extra.get(key).filter(|v| !is_empty(v)) {
             page.section(heading);
-            show(page, heading, value);
+            known::show(page, key, heading, value, &phases);
         }
     }
     let rest = run.extra.iter().filter(|(key, value)| {

@@ -93,7 +93,7 @@ fn table(page: &mut Page, caption: &str, rows: &[(String, &Map<String, Value>)])
     }
     // What tells the rows apart comes first.
     if !named {
-        let first = ["what", "name", "phase", "rank", "step"];
+        let first = ["what", "name", "file", "phase", "rank", "step"];
         columns.sort_by_key(|key| first.iter().position(|f| f == key).unwrap_or(first.len()));
     }
     let mut head: Vec<String> = if named { vec![String::new()] } else { Vec::new() };
@@ -135,6 +135,7 @@ pub(super) fn text(value: &Value) -> String {
             _ => n.to_string(),
         },
         Value::String(text) => text.clone(),
+        Value::Array(entries) if entries.is_empty() => "\u{2013}".to_owned(),
         Value::Array(entries) => entries.iter().map(self::text).collect::<Vec<_>>().join(", "),
         Value::Object(map) => {
             map.iter().map(|(k, v)| format!("{}: {}", words(k), self::text(v))).collect::<Vec<_>>().join(", ")

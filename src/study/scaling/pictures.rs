@@ -266,11 +266,12 @@ pub fn page_of(study: &Study) -> Page {
         page.paragraph("No run has ended yet.");
         return page;
     }
-    page.section("Rungs").captioned_table(
-        "Medians; messages, bytes and memory of the busiest rank",
-        &head,
-        &rows,
-    );
+    let cut = tables::n_before_counts(study);
+    let times: Vec<Vec<String>> = rows.iter().map(|row| row[..cut].to_vec()).collect();
+    let counts = |row: &[String]| [&row[..1], &row[cut..]].concat();
+    let counted: Vec<Vec<String>> = rows.iter().map(|row| counts(row)).collect();
+    page.section("Rungs").captioned_table("Medians and median deviations", &head[..cut], &times);
+    page.captioned_table("Of the busiest rank", &counts(&head), &counted);
     let pictures = pictures(study);
     let find = |name: &str| pictures.iter().find(|p| p.0 == name);
     let show = |page: &mut Page, name: &str| {
@@ -303,13 +304,13 @@ pub fn page_of(study: &Study) -> Page {
     page.section("Communication");
     show(&mut page, "messages");
     show(&mut page, "bytes");
-    let counted: [(&str, fn(&Phase) -> u64); 4] = [
+    let by_count: [(&str, fn(&Phase) -> u64); 4] = [
         ("Messages of the busiest rank", |p| p.counters.messages),
         ("Bytes sent by the busiest rank", |p| p.counters.bytes),
         ("Collective calls", |p| p.counters.collectives),
         ("Neighbours of the busiest rank", |p| p.counters.neighbours),
     ];
-    for (title, of) in counted {
+    for (title, of) in by_count {
         let (head, rows) = tables::by_phase(study, &|_, p| of(p).to_string());
         page.captioned_table(title, &head, &rows);
     }

@@ -382,11 +382,12 @@ pub fn project(study: &Study, inputs: &Inputs) -> Option<Projection> {
     })
 }
 
-/// Efficiency over the reference: as much work in the same time from each rank.
+/// Efficiency over the reference: as much work in the same time from each rank; never more, as nothing in the model gains
+/// by more ranks.
 fn efficiency(strong: bool, reference: (f64, f64), p: f64, seconds: f64) -> f64 {
     let (from, before) = reference;
     let more = if strong { from / p } else { 1.0 };
-    if seconds > 0.0 { before * more / seconds } else { 1.0 }
+    if seconds > 0.0 { (before * more / seconds).min(1.0) } else { 1.0 }
 }
 
 fn point(models: &Models, from: f64, p: f64) -> Point {

@@ -111,6 +111,8 @@ pub fn collect(study: &mut Study, directory: &Path) {
         for (run, found) in step.runs.iter_mut().zip(found) {
             match found {
                 Ok(wall) => (run.state, run.message, run.wall) = (State::Done, None, Some(wall)),
+                // It is to be made again: what an earlier try has left does not count.
+                Err(_) if run.state == State::Queued => (run.message, run.wall) = (None, None),
                 Err((State::Missing, _)) => {
                     run.wall = None;
                     if run.state == State::Done {
@@ -311,10 +313,8 @@ pub fn warnings(study: &Study) -> Vec<String> {
         ));
     }
     if study.repeat < 3 {
-        said.push(format!(
-            "{} runs of each rung say nothing of their spread: --repeat 3 or more does",
-            study.repeat
-        ));
+        let runs = if study.repeat == 1 { "one run".to_owned() } else { format!("{} runs", study.repeat) };
+        said.push(format!("{runs} of each rung cannot say how times scatter: --repeat 3 or more does"));
     }
     let done: Vec<&Outcome> = study.steps.iter().filter_map(|s| s.result.as_ref()).collect();
     let mut methods: Vec<&str> = done.iter().map(|r| r.method.as_str()).collect();

@@ -28,6 +28,8 @@ pub struct Options {
     pub srun: bool,
     /// Keep solutions and other files of each run.
     pub keep: bool,
+    /// Take runs again that were submitted before and have failed or vanished.
+    pub resubmit: bool,
 }
 
 /// A job that is to be submitted.
@@ -60,9 +62,12 @@ pub fn plan(study: &Study, directory: &Path, options: &Options) -> Result<Vec<Pl
             )));
         }
     }
+    let before = tried(study);
     let mut by_nodes: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
     for (s, k) in study.order() {
-        if !matches!(study.steps[s].runs[k].state, State::Done | State::Queued) {
+        let run = &study.steps[s].runs[k];
+        let waits = matches!(run.state, State::Done | State::Queued);
+        if !waits && (options.resubmit || !before.contains(&run.directory)) {
             let nodes = study.steps[s].rung.ranks.div_ceil(options.ranks_per_node);
             by_nodes.entry(nodes).or_default().push((s, k));
         }
@@ -74,6 +79,11 @@ pub fn plan(study: &Study, directory: &Path, options: &Options) -> Result<Vec<Pl
         Ok(Planned { nodes, script: script(study, directory, options, nodes, &tasks)?, name, runs })
     });
     planned.collect()
+}
+
+/// The runs that have been submitted.
+pub fn tried(study: &Study) -> BTreeSet<String> {
+    study.jobs.iter().flat_map(|job| job.runs.iter().cloned()).collect()
 }
 
 fn text_of(path: &Path) -> Result<&str, RunError> {
@@ -262,6 +272,7 @@ mod tests {
             directives: vec!["partition=short".into()],
             srun: false,
             keep: false,
+            resubmit: true,
         }
     }
 
@@ -342,5 +353,11 @@ mod tests {
         let planned = plan(&study, Path::new("/tmp/a"), &options()).expect("jobs");
         assert_eq!(planned[0].runs, ["runs/1-ranks-2", "runs/2-ranks-2"]);
         assert_eq!(planned[0].name, "job-2.sbatch");
+        // A run that has vanished is taken again only when told.
+        mark(&mut study, &BTreeSet::new());
+        study.steps[1].runs[0].state = State::Missing;
+        let again =
+            |resubmit| plan(&study, Path::new("/tmp/a"), &Options { resubmit, ..options() }).expect("jobs");
+        assert_eq!((again(true)[0].runs.len(), again(false)[0].runs.len()), (3, 2));
     }
 }

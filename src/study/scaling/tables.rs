@@ -39,7 +39,7 @@ pub fn done(study: &Study) -> Vec<(&Step, &Outcome)> {
 pub fn rungs(study: &Study) -> (Vec<String>, Vec<Vec<String>>) {
     let size = study.question.growth == Growth::Size;
     let first = if size { "size" } else { "ranks" };
-    let mut head: Vec<&str> = vec![first, "cells", "cells a rank", "DOFs", "iterations", "seconds", "+-"];
+    let mut head: Vec<&str> = vec![first, "cells", "cells a rank", "DOFs", "iterations", "seconds"];
     if !size {
         head.extend(["speedup", "efficiency"]);
     }
@@ -53,8 +53,7 @@ pub fn rungs(study: &Study) -> (Vec<String>, Vec<Vec<String>>) {
             format!("{:.0}", result.cells_per_rank),
             result.dofs.to_string(),
             result.iterations.to_string(),
-            format!("{}{star}", short(total.seconds)),
-            short(total.deviation),
+            format!("{} \u{b1} {}{star}", short(total.seconds), short(total.deviation)),
         ];
         if !size {
             row.push(total.speedup.map_or("-".into(), short));
@@ -71,6 +70,11 @@ pub fn rungs(study: &Study) -> (Vec<String>, Vec<Vec<String>>) {
         row
     });
     (head.into_iter().map(str::to_owned).collect(), rows.collect())
+}
+
+/// How many columns of [`rungs`] stand before the counts.
+pub fn n_before_counts(study: &Study) -> usize {
+    if study.question.growth == Growth::Size { 7 } else { 9 }
 }
 
 /// Phases as rows, one column a rung: what `of` says of each.
@@ -151,7 +155,12 @@ pub fn text(study: &Study) -> String {
         if question.threads == 1 { "" } else { "s" }
     );
     if !done(study).is_empty() {
-        text += &aligned(&rungs(study));
+        let (head, rows) = rungs(study);
+        let cut = n_before_counts(study);
+        text += &aligned(&(head[..cut].to_vec(), rows.iter().map(|r| r[..cut].to_vec()).collect()));
+        text += "\n";
+        let counts = |row: &[String]| [&row[..1], &row[cut..]].concat();
+        text += &aligned(&(counts(&head), rows.iter().map(|r| counts(r)).collect()));
         text += "\nseconds\n";
         text += &aligned(&by_phase(study, &seconds));
         if question.growth == Growth::Size {

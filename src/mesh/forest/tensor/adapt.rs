@@ -26,21 +26,12 @@ impl Tensor {
     pub(super) fn refine(&mut self, carried: &mut Carried, changed: &mut Changed) -> Result<(), MeshError> {
         let comm = self.comm.clone();
         let (shape, n) = (self.shape, self.shape.n_vertices());
-        let shared = self.shared();
+        let points = self.points();
+        let open = if comm.size() > 1 { points.open(shape) } else { Vec::new() };
+        let shared = self.shared(&open);
+        drop(open);
         // Which leaves have a vertex, and the level that is asked for there.
-        let mut number = Levels::default();
-        let mut corners: Vec<u32> = Vec::with_capacity(self.leaves.len() * n);
-        let mut all: Vec<Name> = Vec::new();
-        let mut walker = self.walker();
-        for leaf in &self.leaves {
-            walker.go(&self.roots, leaf);
-            for &name in &walker.vertices()[..n] {
-                corners.push(*number.entry(name).or_insert_with(|| {
-                    all.push(name);
-                    all.len() as u32 - 1
-                }));
-            }
-        }
+        let (corners, all) = (points.all_corners(), &points.names);
         let mut begin = vec![0u32; all.len() + 1];
         corners.iter().for_each(|&v| begin[v as usize + 1] += 1);
         (0..all.len()).for_each(|v| begin[v + 1] += begin[v]);
@@ -68,7 +59,7 @@ impl Tensor {
                 let v = corners[k as usize * n + leaf.child(shape)];
                 if asked[v as usize] < leaf.level {
                     asked[v as usize] = leaf.level;
-                    if shared.of.contains_key(&all[v as usize]) {
+                    if !shared.of(v).is_empty() {
                         news.push(v);
                     }
                     self.ask(leaf.level, v, &begin, &around, &mut cut, &mut stack);
@@ -83,11 +74,10 @@ impl Tensor {
             for v in news.drain(..) {
                 let [low, high] = names::words(all[v as usize]);
                 let word = [low, high, u64::from(asked[v as usize])];
-                sends.extend(shared.ranks(all[v as usize]).iter().map(|&rank| (rank, word)));
+                sends.extend(shared.of(v).iter().map(|&rank| (rank, word)));
             }
             for &[low, high, level] in &comm.exchange(&Buckets::from_pairs(sends)).data {
-                // A rank may have the vertex as a parent's only.
-                let Some(&v) = number.get(&names::from_words([low, high])) else { continue };
+                let Some(&v) = shared.number.get(&names::from_words([low, high])) else { continue };
                 if asked[v as usize] < level as u8 {
                     asked[v as usize] = level as u8;
                     self.ask(level as u8, v, &begin, &around, &mut cut, &mut stack);
@@ -114,7 +104,9 @@ impl Tensor {
             let leaf = *leaf;
             (0..children).map(move |c| if cut { leaf.cut(shape, c) } else { leaf })
         };
-        self.leaves = self.leaves.iter().zip(&cut).flat_map(of).collect();
+        let mut leaves = Vec::with_capacity(n_new as usize);
+        leaves.extend(self.leaves.iter().zip(&cut).flat_map(of));
+        self.replace(leaves);
         Ok(())
     }
 
@@ -141,7 +133,7 @@ impl Tensor {
     pub(super) fn coarsen(&mut self, carried: &mut Carried) -> Result<u64, MeshError> {
         let comm = self.comm.clone();
         let (shape, n, dim) = (self.shape, self.shape.n_vertices(), self.shape.dim());
-        let shared = self.shared();
+        let shared = self.shared(&self.points().open(shape));
         // The least level of cells at a vertex that deeper ones allow: a leaf, at the corner that its parent fills of
         // the parent's parent.
         let mut floor = Levels::default();
@@ -229,7 +221,7 @@ impl Tensor {
         }
         carried.coarsen_tensor(shape, &from, &merged);
         let gone = (self.leaves.len() - leaves.len()) as u64;
-        self.leaves = leaves;
+        self.replace(leaves);
         Ok(comm.sum(gone))
     }
 }

@@ -145,13 +145,14 @@ impl Tensor {
         used.dedup();
         let mut number = vec![0u32; self.roots.len()];
         used.iter().zip(0..).for_each(|(&old, new)| number[old as usize] = new);
-        self.leaves = from
+        let leaves = from
             .iter()
             .map(|&k| {
                 let leaf = self.leaves[k as usize];
                 Leaf { root: number[leaf.root as usize], ..leaf }
             })
             .collect();
+        self.replace(leaves);
         self.roots = used.iter().map(|&k| self.roots[k as usize].clone()).collect();
         Ok(Moved { cells: comm.sum(n_leaving), bytes })
     }

@@ -15,12 +15,13 @@
 mod adapt;
 mod build;
 mod migrate;
+mod points;
 mod saved;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 
 use cluster::{Buckets, Comm};
 
@@ -29,6 +30,7 @@ use super::sharers::RankSets;
 use super::{Carried, Changed, Key, Mark};
 use crate::element::{GeometryKind, Shape};
 use crate::mesh::{Block, Group, Mesh, MeshError, entities::mix};
+use points::Points;
 use walk::{CORNERS, Corners, Walker};
 
 /// A cell of the initial mesh, with all that its leaves inherit.
@@ -110,18 +112,26 @@ pub(super) struct Tensor {
     roots: Vec<Root>,
     /// Ascending by root and path.
     leaves: Vec<Leaf>,
+    /// Of these leaves, once they are asked for.
+    points: OnceCell<Points>,
 }
 
-/// Vertices that other ranks have too, and these.
+/// Points that other ranks have too, and these.
 struct Shared {
     sets: RankSets,
-    /// The number of the set of other ranks.
-    of: HashMap<Name, u32, std::hash::BuildHasherDefault<names::LowBits>>,
+    /// Of each point: the set of other ranks; nothing on one rank.
+    of: Vec<u32>,
+    /// The points that other ranks have.
+    number: ByName,
 }
 
 impl Shared {
+    fn of(&self, point: u32) -> &[u32] {
+        self.of.get(point as usize).map_or(&[], |&set| self.sets.get(set))
+    }
+
     fn ranks(&self, name: Name) -> &[u32] {
-        self.of.get(&name).map_or(&[], |&set| self.sets.get(set))
+        self.number.get(&name).map_or(&[], |&point| self.of(point))
     }
 }
 
@@ -168,6 +178,7 @@ impl Tensor {
             apart: !mesh.nodes_are_vertices,
             leaves: (0..roots.len() as u32).map(leaf).collect(),
             roots,
+            points: OnceCell::new(),
         }
     }
 
@@ -210,40 +221,46 @@ impl Tensor {
         Ok(changed)
     }
 
+    /// The vertices of leaves and of their parents.
+    fn points(&self) -> &Points {
+        self.points.get_or_init(|| Points::new(self.shape, &self.roots, &self.leaves))
+    }
+
+    /// Other leaves from now on.
+    fn replace(&mut self, leaves: Vec<Leaf>) {
+        self.leaves = leaves;
+        self.points = OnceCell::new();
+    }
+
     /// The ranks that share vertices of leaves or of their parents with this one. Only leaves at the rank's own
-    /// surface can: those with a facet that no other leaf here has. A rank that the name chooses is told of each
-    /// vertex, and tells all that told it. Collective.
-    fn shared(&self) -> Shared {
+    /// surface can: those with a point round which it has not all. A rank that the name chooses is told of each
+    /// of their points, and tells all that told it. `open` is that of [`Points::open`]. Collective.
+    fn shared(&self, open: &[u64]) -> Shared {
         let mut sets = RankSets::new();
-        let mut of: HashMap<Name, u32, _> = HashMap::default();
         let size = self.comm.size() as u64;
         if size == 1 {
-            return Shared { sets, of };
+            return Shared { sets, of: Vec::new(), number: ByName::default() };
         }
-        let (shape, dim) = (self.shape, self.shape.dim());
-        let mut open = ByName::default();
-        let mut walker = self.walker();
-        for leaf in &self.leaves {
-            walker.go(&self.roots, leaf);
-            for f in 0..shape.n_facets() {
-                *open.entry(walk::entity(shape, walker.vertices(), dim - 1, f)).or_insert(0) += 1;
-            }
-        }
-        let mut at_surface: Vec<Name> = Vec::new();
-        let n = shape.n_vertices();
-        for leaf in &self.leaves {
-            walker.go(&self.roots, leaf);
-            if (0..shape.n_facets()).any(|f| open[&walk::entity(shape, walker.vertices(), dim - 1, f)] == 1) {
-                at_surface.extend_from_slice(&walker.vertices()[..n]);
-                at_surface.extend_from_slice(&walker.parent()[..n]);
-            }
-        }
-        drop(open);
-        at_surface.sort_unstable();
-        at_surface.dedup();
+        let points = self.points();
+        let mut is_told = vec![false; points.names.len()];
+        let mut told: Vec<(u32, [u64; 2])> = Vec::new();
+        let mut number = ByName::default();
         let to = |name: Name| ((name >> 64) as u64 % size) as u32;
-        let told = Buckets::from_pairs(at_surface.iter().map(|&v| (to(v), names::words(v))).collect());
-        let asked = self.comm.exchange(&told);
+        for k in 0..self.leaves.len() {
+            let corners = points.corners(k);
+            if corners.iter().all(|&v| open[v as usize] == 0) {
+                continue;
+            }
+            for &v in corners.iter().chain(points.parents(k)) {
+                if !std::mem::replace(&mut is_told[v as usize], true) {
+                    let name = points.names[v as usize];
+                    told.push((to(name), names::words(name)));
+                    number.insert(name, v);
+                }
+            }
+        }
+        drop(is_told);
+        let asked = self.comm.exchange(&Buckets::from_pairs(told));
         let mut holders: Vec<(Name, u32)> = Vec::with_capacity(asked.data.len());
         for (rank, words) in asked.iter() {
             holders.extend(words.iter().map(|&w| (names::from_words(w), rank)));
@@ -258,10 +275,12 @@ impl Tensor {
             }
         }
         let answers = self.comm.exchange(&Buckets::from_pairs(answers));
+        let mut of = vec![0; points.names.len()];
         for &[low, high, rank] in &answers.data {
-            let set = of.entry(names::from_words([low, high])).or_insert(0);
+            let set = &mut of[number[&names::from_words([low, high])] as usize];
             *set = sets.with(*set, rank as u32);
         }
-        Shared { sets, of }
+        number.retain(|_, v| of[*v as usize] != 0);
+        Shared { sets, of, number }
     }
 }

@@ -45,8 +45,6 @@ pub(super) fn entity(shape: Shape, corners: &Corners, dim: usize, i: usize) -> N
 struct Step {
     vertices: Corners,
     nodes: Corners,
-    low: [f64; 3],
-    size: f64,
 }
 
 /// Goes from leaf to leaf; what leaves one after the other have in common above them is done once.
@@ -72,12 +70,7 @@ impl Walker {
         if leaf.root != self.root || self.steps.is_empty() {
             let root = &roots[leaf.root as usize];
             self.steps.clear();
-            self.steps.push(Step {
-                vertices: root.vertices,
-                nodes: root.corner_nodes,
-                low: [0.0; 3],
-                size: 1.0,
-            });
+            self.steps.push(Step { vertices: root.vertices, nodes: root.corner_nodes });
             self.root = leaf.root;
             self.path = 0;
         }
@@ -88,7 +81,6 @@ impl Walker {
             let above = self.steps[self.steps.len() - 1];
             let child = leaf.child_at(self.shape, self.steps.len() as u8);
             let mut step = above;
-            step.size *= 0.5;
             for (w, at) in self.cut.children[child].iter().enumerate() {
                 let (dim, i) = (at.dim as usize, at.index as usize);
                 step.vertices[w] = entity(self.shape, &above.vertices, dim, i);
@@ -96,8 +88,6 @@ impl Walker {
                     step.nodes[w] = entity(self.shape, &above.nodes, dim, i);
                 }
             }
-            let corner = self.shape.vertices()[child];
-            (0..3).for_each(|k| step.low[k] += corner[k] * step.size);
             self.steps.push(step);
         }
     }
@@ -106,12 +96,7 @@ impl Walker {
         self.steps.last().expect("the walker stands on a leaf")
     }
 
-    /// The names of the leaf's vertices.
-    pub fn vertices(&self) -> &Corners {
-        &self.step().vertices
-    }
-
-    /// Those of its parent; of a root its own.
+    /// The names of its parent's vertices; of a root its own.
     pub fn parent(&self) -> &Corners {
         &self.steps[self.steps.len().saturating_sub(2)].vertices
     }
@@ -129,11 +114,42 @@ impl Walker {
             }
         }
     }
+}
+
+/// Where a leaf lies in its root, from leaf to leaf.
+pub(super) struct Path {
+    shape: Shape,
+    root: u32,
+    path: u128,
+    /// The lowest corner and the size at each level.
+    steps: Vec<([f64; 3], f64)>,
+}
+
+impl Path {
+    pub fn new(shape: Shape) -> Path {
+        Path { shape, root: u32::MAX, path: 0, steps: vec![([0.0; 3], 1.0)] }
+    }
+
+    /// Descends to a leaf.
+    pub fn go(&mut self, leaf: &Leaf) {
+        let d = self.shape.dim() as u32;
+        let common = ((leaf.path ^ self.path).leading_zeros() / d) as usize;
+        let common = if leaf.root == self.root { common } else { 0 };
+        (self.root, self.path) = (leaf.root, leaf.path);
+        self.steps.truncate(1 + common.min(leaf.level as usize));
+        while self.steps.len() <= leaf.level as usize {
+            let (mut low, size) = self.steps[self.steps.len() - 1];
+            let corner = self.shape.vertices()[leaf.child_at(self.shape, self.steps.len() as u8)];
+            let size = 0.5 * size;
+            (0..3).for_each(|k| low[k] += corner[k] * size);
+            self.steps.push((low, size));
+        }
+    }
 
     /// Where a point of the leaf's reference cell lies in its root's.
     pub fn in_root(&self, x: &[f64; 3]) -> [f64; 3] {
-        let step = self.step();
-        std::array::from_fn(|k| step.low[k] + step.size * x[k])
+        let (low, size) = self.steps[self.steps.len() - 1];
+        std::array::from_fn(|k| low[k] + size * x[k])
     }
 
     /// Whether sub-entity `i` of dimension `dim` of the leaf lies on the root's of the same number, which is so if
@@ -141,11 +157,11 @@ impl Walker {
     pub fn reaches(&self, dim: usize, i: usize) -> bool {
         let listed = self.shape.entity_vertices(dim, i);
         let at = |v: u8, k: usize| self.shape.vertices()[v as usize][k];
-        let step = self.step();
+        let (low, size) = self.steps[self.steps.len() - 1];
         (0..self.shape.dim()).all(|k| {
             let side = at(listed[0], k);
             let fixed = listed.iter().all(|&v| at(v, k) == side);
-            !fixed || step.low[k] + side * step.size == side
+            !fixed || low[k] + side * size == side
         })
     }
 }
@@ -155,11 +171,16 @@ pub(super) struct Map {
     geometry: GeometryKind,
     basis: Lagrange,
     shape: Shape,
+    /// Of each node: its coordinates in halves.
+    at: Vec<[u8; 3]>,
 }
 
 impl Map {
     pub fn new(shape: Shape, geometry: GeometryKind) -> Map {
-        Map { geometry, basis: geometry.basis(shape), shape }
+        let basis = geometry.basis(shape);
+        // Nodes lie at 0, 1/2 and 1.
+        let at = basis.nodes().iter().map(|x| x.map(|t| (2.0 * t).round() as u8)).collect();
+        Map { geometry, basis, shape, at }
     }
 
     /// The image of a point of the reference cell. Products of functions of one axis, but for serendipity cells.
@@ -169,17 +190,13 @@ impl Map {
         let mut add = |w: f64, x: &[f64; 3]| (0..3).for_each(|k| out[k] += w * x[k]);
         match self.geometry {
             GeometryKind::Linear | GeometryKind::Quadratic => {
-                let curved = self.geometry == GeometryKind::Quadratic;
-                let along = |t: f64, at: f64| match (curved, at) {
-                    (false, 0.0) => 1.0 - t,
-                    (false, _) => t,
-                    (true, 0.0) => (1.0 - t) * (1.0 - 2.0 * t),
-                    (true, 1.0) => t * (2.0 * t - 1.0),
-                    (true, _) => 4.0 * t * (1.0 - t),
-                };
-                for (at, x) in self.basis.nodes().iter().zip(nodes) {
-                    // Nodes lie at 0, 1/2 and 1.
-                    let w: f64 = (0..dim).map(|k| along(p[k], (2.0 * at[k]).round() * 0.5)).product();
+                // The functions of each axis, of the nodes at 0, 1/2 and 1.
+                let along = p.map(|t| match self.geometry {
+                    GeometryKind::Linear => [1.0 - t, 0.0, t],
+                    _ => [(1.0 - t) * (1.0 - 2.0 * t), 4.0 * t * (1.0 - t), t * (2.0 * t - 1.0)],
+                });
+                for (at, x) in self.at.iter().zip(nodes) {
+                    let w = (0..dim).fold(1.0, |w, k| w * along[k][at[k] as usize]);
                     add(w, x);
                 }
             }
