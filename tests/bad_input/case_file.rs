@@ -28,7 +28,11 @@ fn command_line_that_does_not_fit() {
     let nothing = Bad::new(&square_held(""), &["unexpected argument '--no-such-flag'"]);
     nothing.arguments(&["--no-such-flag"]).unreported().refused_on(1);
     let restart = Bad::new(&square_held(""), &["the checkpoint cannot be used", "No such file"]);
-    restart.arguments(&["--restart", "checkpoint-1.h5"]).kind("io").in_file("checkpoint-1.h5", None).refused();
+    restart
+        .arguments(&["--restart", "checkpoint-1.h5"])
+        .kind("io")
+        .in_file("checkpoint-1.h5", None)
+        .refused();
     let limit = Bad::new(&square_held(""), &["--time-limit soon: expected a number and a unit"]);
     limit.arguments(&["--time-limit", "soon"]).unreported().refused_on(1);
 }

@@ -35,6 +35,8 @@ pub struct Gathered {
     pub waits: Spread,
     /// Seconds outside of them: what this rank did itself.
     pub work: Spread,
+    /// Seconds if it had always been as fast as it ever was.
+    pub fastest: Spread,
     /// Requests for memory.
     pub requests: Spread,
     /// Bytes asked for.
@@ -91,13 +93,13 @@ pub fn gather(comm: &Comm, main: &[Row], others: &[Vec<Row>]) -> (Vec<Gathered>,
     let numbers = |row: &Row| {
         let heap = [row.requests as f64, row.bytes as f64, row.peak as f64];
         let times = [row.total, row.own, row.waits, row.total - row.waits];
-        [row.count as f64, times[0], times[1], times[2], times[3], heap[0], heap[1], heap[2]]
+        [row.count as f64, times[0], times[1], times[2], times[3], row.fastest, heap[0], heap[1], heap[2]]
     };
     let mine: Vec<_> = main.iter().map(|row| (key(row), numbers(row))).collect();
     let rows = spread(comm, &mine).into_iter().map(|(key, row)| {
         let (module, path) = parts(&key);
-        let [count, total, own, waits, work, requests, bytes, peak] = row;
-        Gathered { path, module, count, total, own, waits, work, requests, bytes, peak }
+        let [count, total, own, waits, work, fastest, requests, bytes, peak] = row;
+        Gathered { path, module, count, total, own, waits, work, fastest, requests, bytes, peak }
     });
     (rows.collect(), gather_workers(comm, others))
 }
