@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn starting_again_does_not_repeat_an_iteration() {
         let mut history = History::default();
-        [(0, 1.0), (1, 0.1), (1, 0.2), (2, 0.01)].map(|(k, r)| history.add(k, r));
+        [(0, 1.0), (1, 0.1), (1, 0.2), (2, 0.01)].into_iter().for_each(|(k, r)| history.add(k, r));
         assert_eq!(history.entries(), [(0, 1.0), (1, 0.2), (2, 0.01)]);
     }
 }

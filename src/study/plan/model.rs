@@ -529,4 +529,4 @@ fn memory(problem: &Problem, setting: &Setting, layout: Layout) -> [f64; 2] {
 
 #[cfg(test)]
 #[path = "model_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,6 +3,8 @@
 //! Start at [`Tensor::save`] and [`Tensor::load`]. A leaf is its root and its path; a root is one row of words,
 //! all rows as long as the longest.
 
+use std::cell::OnceCell;
+
 use super::super::names::{self, Name};
 use super::walk::CORNERS;
 use super::{Leaf, Mark, MeshError, Root, Tensor};
@@ -63,6 +65,7 @@ impl Tensor {
             apart: !outline.nodes_are_vertices,
             roots: Vec::new(),
             leaves: comm.agree(leaves(loading, shape))?,
+            points: OnceCell::new(),
         };
         if loading.same_ranks() {
             let own = loading.u64("roots", width).and_then(|words| tensor.take_roots(words, width));
