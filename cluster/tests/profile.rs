@@ -122,6 +122,9 @@ fn threads_have_rows_of_their_own(_: &Comm) {
     assert!(main.iter().all(|row| row.name() != "rows"));
     assert_eq!(others.len(), 3);
     assert!(others.iter().flatten().all(|row| row.path == "rows" && row.total >= 300e-6));
+    // A thread that joins has a row, with or without spans.
+    std::thread::scope(|scope| drop(scope.spawn(|| profile::join("idle"))));
+    assert!(profile::events().iter().any(|thread| thread.thread == "idle" && thread.events.is_empty()));
     // A span belongs to the thread that opened it.
     let span = debug_span!(target: "femdd::solver", "moved");
     std::thread::scope(|scope| drop(scope.spawn(|| drop(span.enter()))));

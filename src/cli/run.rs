@@ -141,6 +141,11 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     if super::logs::records() {
         let events = if args.trace { trace::events_of_a_rank(comm.size()) } else { 0 };
         cluster::profile::start(cluster::profile::Settings { events });
+        rayon::broadcast(|thread| {
+            if thread.index() > 0 {
+                cluster::profile::join(&format!("worker {}", thread.index()));
+            }
+        });
     }
     let on_node = machine.ranks_per_host.max as usize;
     let nodes = machine.n_hosts as usize;

@@ -77,8 +77,10 @@ pub struct Bottleneck {
     pub bound: Bound,
     /// Of its time: waiting for other ranks.
     pub waiting: f64,
-    /// Of its time: calls of MPI where nobody waits.
+    /// Of its time: calls of MPI on the rank that spends least in them.
     pub messages: f64,
+    /// Of its time: the same calls, if each were as fast as the fastest of its place.
+    pub fastest: f64,
     /// The busiest rank's work over the mean.
     pub imbalance: f64,
     /// Its time over the least that bytes and arithmetic need; `null` where that is not known.
@@ -95,6 +97,7 @@ struct Times {
     seconds: f64,
     waiting: f64,
     messages: f64,
+    fastest: f64,
     /// Weighted by seconds.
     imbalance: f64,
     /// The longest span in it, with its seconds.
@@ -106,6 +109,7 @@ impl Times {
         self.seconds += sign * row.mean;
         self.waiting += sign * row.waiting;
         self.messages += sign * row.messages;
+        self.fastest += sign * row.fastest;
         self.imbalance += sign * row.imbalance * row.mean;
     }
 
@@ -171,6 +175,7 @@ fn modules(profile: &Profile) -> BTreeMap<String, Times> {
         if row.module == MPI && !calls.iter().any(|other| inside(&other)) {
             times.waiting += row.waiting;
             times.messages += row.messages;
+            times.fastest += row.fastest;
         }
     }
     found
@@ -230,12 +235,13 @@ fn judged(
     if share < LEAST_SHARE {
         return None;
     }
-    let (waiting, messages) = (times.waiting / seconds, times.messages / seconds);
+    let [waiting, messages, fastest] = [times.waiting, times.messages, times.fastest].map(|t| t / seconds);
     let imbalance = (times.imbalance / seconds).max(1.0);
     let needed = least.map(|least| least.by_bytes.max(least.by_flops)).filter(|needed| *needed > 0.0);
     let bound = match (needed, least) {
         _ if waiting > MUCH && imbalance > UNEVEN => Bound::Imbalance,
         _ if waiting > MUCH && waiting >= messages => Bound::Waiting,
+        _ if waiting + messages > MUCH && fastest < 0.5 * messages => Bound::Waiting,
         _ if messages > MUCH => Bound::Messages,
         (Some(needed), Some(least)) if needed >= NEAR * seconds => {
             if least.by_bytes >= least.by_flops {
@@ -247,7 +253,7 @@ fn judged(
         (Some(_), _) => Bound::Overhead,
         _ => Bound::Unknown,
     };
-    let because = because(bound, times, needed, facts);
+    let because = because(bound, times, needed);
     let longest = match &times.longest {
         Some((path, own)) if *own > 0.2 * seconds => {
             format!("; {} of it in {path} itself", percent(own / seconds))
@@ -266,6 +272,7 @@ fn judged(
         bound,
         waiting,
         messages,
+        fastest,
         imbalance,
         times_least: needed.map(|needed| seconds / needed),
         because: format!("{} of the run, {because}{longest}{petsc}", percent(share)),
@@ -286,7 +293,7 @@ fn longest_event<'a>(profile: &'a Profile, name: &str, seconds: f64) -> Option<&
     }
 }
 
-fn because(bound: Bound, times: &Times, needed: Option<f64>, facts: &Facts) -> String {
+fn because(bound: Bound, times: &Times, needed: Option<f64>) -> String {
     let seconds = times.seconds;
     let imbalance = (times.imbalance / seconds).max(1.0);
     match bound {
@@ -294,9 +301,14 @@ fn because(bound: Bound, times: &Times, needed: Option<f64>, facts: &Facts) -> S
             "{} of it waiting for the busiest rank, which works {imbalance:.2} times the mean",
             percent(times.waiting / seconds)
         ),
-        Bound::Waiting => format!(
+        Bound::Waiting if times.waiting >= times.messages => format!(
             "{} of it waiting though work is even (imbalance {imbalance:.2})",
             percent(times.waiting / seconds)
+        ),
+        Bound::Waiting => format!(
+            "{} of it in calls of MPI, of which {} were enough if each were as fast as the fastest: ranks take turns to be late",
+            percent((times.waiting + times.messages) / seconds),
+            percent(times.fastest / seconds)
         ),
         Bound::Messages => {
             format!("{} of it in calls of MPI that nobody delays", percent(times.messages / seconds))
@@ -313,12 +325,10 @@ fn because(bound: Bound, times: &Times, needed: Option<f64>, facts: &Facts) -> S
             let needed = needed.unwrap_or_default();
             format!("{:.1} times the {needed:.3} s that bytes and arithmetic need", seconds / needed)
         }
-        Bound::Unknown => format!(
-            "waiting {}, messages {}: {}",
-            percent(times.waiting / seconds),
-            percent(times.messages / seconds),
-            facts.unknown
-        ),
+        Bound::Unknown => {
+            let calls = (times.waiting + times.messages) / seconds;
+            format!("{} of it in calls of MPI", percent(calls))
+        }
     }
 }
 
@@ -358,7 +368,7 @@ fn hint(bound: Bound, name: &str, facts: &Facts) -> String {
         }
         (Bound::Overhead, "elsewhere") => "this is outside all spans: --trace shows between which",
         (Bound::Overhead, _) => "more threads or ranks if there are cores; --trace shows which step takes it",
-        (Bound::Unknown, _) => "--trace shows which step takes it",
+        (Bound::Unknown, _) => return format!("{}; --trace shows which step takes it", facts.unknown),
     };
     text.to_owned()
 }
@@ -414,7 +424,13 @@ mod tests {
     #[test]
     fn figures_decide_what_binds() {
         let solve = |waiting: f64, messages: f64, imbalance: f64| {
-            vec![SpanRow { waiting, messages, imbalance, ..row("phase", "solve", 8.0, 8.0) }]
+            vec![SpanRow {
+                waiting,
+                messages,
+                fastest: messages,
+                imbalance,
+                ..row("phase", "solve", 8.0, 8.0)
+            }]
         };
         let least = |by_bytes, by_flops| Some(Least { by_bytes, by_flops });
         for (spans, least, bound) in [
@@ -428,6 +444,9 @@ mod tests {
         ] {
             assert_eq!(verdicts(spans, least)[0].1, bound);
         }
+        // The least of any rank has waiting in it where each rank is late at times.
+        let turns = SpanRow { waiting: 0.2, messages: 5.0, fastest: 0.3, ..solve(0.0, 0.0, 1.0)[0].clone() };
+        assert_eq!(verdicts(vec![turns], least(6.0, 1.0))[0].1, Bound::Waiting);
     }
 
     #[test]
@@ -435,7 +454,12 @@ mod tests {
         let spans = vec![
             row("phase", "solve", 8.0, 1.0),
             row("solver", "solve/cg", 7.0, 4.0),
-            SpanRow { waiting: 2.0, messages: 1.0, ..row("mpi", "solve/cg/allreduce", 3.0, 3.0) },
+            SpanRow {
+                waiting: 2.0,
+                messages: 1.0,
+                fastest: 0.9,
+                ..row("mpi", "solve/cg/allreduce", 3.0, 3.0)
+            },
         ];
         let found = verdicts(spans, None);
         let of = |name: &str| found.iter().find(|f| f.0 == name).map(|f| (f.1, f.2));

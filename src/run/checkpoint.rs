@@ -24,7 +24,7 @@ use crate::mesh::forest::Forest;
 use crate::mesh::saved::{Arrays, Entries, Outline};
 use crate::output::checkpoint::{self, Table};
 use crate::output::hdf::Column;
-use crate::output::phases::Phases;
+use crate::output::phases::{self, Phases};
 use crate::space::Space;
 
 /// Checkpoints kept where the case does not say.
@@ -230,7 +230,7 @@ impl Keeper {
         fields: Vec<Nodal>,
         reason: &str,
     ) -> Result<PathBuf, RunError> {
-        let begin = Instant::now();
+        let (begin, _span) = (Instant::now(), phases::span("checkpoint"));
         let fits = match self.fits.take() {
             Some(fits) => fits,
             None => Fits::of(comm, case)?,

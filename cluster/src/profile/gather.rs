@@ -3,10 +3,9 @@
 //! Start at [`gather`]; [`spread`] does the same for any named numbers.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::tree::Row;
-use crate::{Buckets, Comm};
+use crate::Comm;
 
 /// A number over the ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -36,6 +35,8 @@ pub struct Gathered {
     pub waits: Spread,
     /// Seconds outside of them: what this rank did itself.
     pub work: Spread,
+    /// Seconds if it had always been as fast as it ever was.
+    pub fastest: Spread,
     /// Requests for memory.
     pub requests: Spread,
     /// Bytes asked for.
@@ -62,7 +63,8 @@ pub struct Workers {
 /// Named numbers over the ranks: each name that any rank has, once, with `N` numbers. A rank that lacks a name counts
 /// there with zeros. The same everywhere, in the order of rank 0. Collective.
 pub fn spread<const N: usize>(comm: &Comm, rows: &[(String, [f64; N])]) -> Vec<(String, [Spread; N])> {
-    let names = union_of_names(comm, rows.iter().map(|(name, _)| name.clone()).collect());
+    let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
+    let names = comm.common_names(&names);
     let mine: HashMap<&str, &[f64; N]> = rows.iter().map(|(name, row)| (name.as_str(), row)).collect();
     let numbers: Vec<f64> =
         names.iter().flat_map(|name| mine.get(name.as_str()).map_or([0.0; N], |row| **row)).collect();
@@ -91,13 +93,13 @@ pub fn gather(comm: &Comm, main: &[Row], others: &[Vec<Row>]) -> (Vec<Gathered>,
     let numbers = |row: &Row| {
         let heap = [row.requests as f64, row.bytes as f64, row.peak as f64];
         let times = [row.total, row.own, row.waits, row.total - row.waits];
-        [row.count as f64, times[0], times[1], times[2], times[3], heap[0], heap[1], heap[2]]
+        [row.count as f64, times[0], times[1], times[2], times[3], row.fastest, heap[0], heap[1], heap[2]]
     };
     let mine: Vec<_> = main.iter().map(|row| (key(row), numbers(row))).collect();
     let rows = spread(comm, &mine).into_iter().map(|(key, row)| {
         let (module, path) = parts(&key);
-        let [count, total, own, waits, work, requests, bytes, peak] = row;
-        Gathered { path, module, count, total, own, waits, work, requests, bytes, peak }
+        let [count, total, own, waits, work, fastest, requests, bytes, peak] = row;
+        Gathered { path, module, count, total, own, waits, work, fastest, requests, bytes, peak }
     });
     (rows.collect(), gather_workers(comm, others))
 }
@@ -134,33 +136,4 @@ fn gather_workers(comm: &Comm, others: &[Vec<Row>]) -> Vec<Workers> {
         }
     });
     rows.collect()
-}
-
-/// The names of all ranks, the same list everywhere: those of rank 0 in their order, then what others have beside
-/// them. Ranks nearly always agree, which one sum tells; otherwise lists meet pair by pair, so that nobody holds more
-/// than there are different names. Collective.
-pub fn union_of_names(comm: &Comm, mut names: Vec<String>) -> Vec<String> {
-    let mut hasher = DefaultHasher::new();
-    names.hash(&mut hasher);
-    let hash = hasher.finish();
-    if comm.min(hash) == comm.max(hash) {
-        return names;
-    }
-    let (rank, size) = (comm.rank(), comm.size());
-    let mut step = 1;
-    while step < size {
-        let gives = rank % (2 * step) == step;
-        let text = if gives { names.join("\n") } else { String::new() };
-        let to = vec![rank.saturating_sub(step) as u32; text.len()];
-        let got = comm.exchange(&Buckets::from_destinations(&to, text.as_bytes()));
-        for name in String::from_utf8_lossy(&got.data).lines() {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        }
-        step *= 2;
-    }
-    let mut all = names.join("\n").into_bytes();
-    comm.broadcast(0, &mut all);
-    String::from_utf8_lossy(&all).lines().map(str::to_owned).collect()
 }

@@ -16,10 +16,10 @@ mod subscriber;
 mod thread;
 mod tree;
 
-pub use gather::{Gathered, Spread, Workers, gather, spread, union_of_names};
+pub use gather::{Gathered, Spread, Workers, gather, spread};
 pub use subscriber::{Recording, recorded};
 pub use thread::{
-    Settings, Token, enter, exit, is_on, now, open, reset, seconds_per_span, start, stop, traces_events,
+    Settings, Token, enter, exit, is_on, join, now, open, reset, seconds_per_span, start, stop, traces_events,
 };
 pub use tree::{Event, Row, ThreadEvents, events, rows};
 

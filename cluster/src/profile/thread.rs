@@ -50,6 +50,14 @@ pub fn start(settings: Settings) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// Has this thread take part under that name: it has a row in a trace even if it never records a span.
+pub fn join(name: &str) {
+    LOCAL.with_borrow_mut(|local| {
+        let _ = local.thread.name.set(name.to_owned());
+        let _ = local.slots();
+    });
+}
+
 /// Records no more.
 pub fn stop() {
     ON.store(false, Relaxed);
@@ -87,6 +95,8 @@ pub(super) struct Node {
     pub inside: AtomicU64,
     /// Of it in spans that may wait.
     pub waits: AtomicU64,
+    /// The shortest time that it ran once.
+    pub least: AtomicU64,
     pub requests: AtomicU64,
     pub bytes: AtomicU64,
     /// The most held; of phases only.
@@ -104,6 +114,7 @@ impl Node {
             total: zero(),
             inside: zero(),
             waits: zero(),
+            least: AtomicU64::new(u64::MAX),
             requests: zero(),
             bytes: zero(),
             peak: zero(),
@@ -158,7 +169,7 @@ impl Slots {
 
 /// The record of a thread, which outlives it.
 pub(super) struct Thread {
-    pub name: String,
+    pub name: OnceLock<String>,
     pub main: AtomicBool,
     pub nodes: Box<[Node]>,
     pub n_nodes: AtomicUsize,
@@ -218,9 +229,8 @@ thread_local! {
 
 impl Local {
     fn new() -> Local {
-        let name = std::thread::current().name().map(str::to_owned);
         let thread = Thread {
-            name: name.unwrap_or_else(|| "worker".to_owned()),
+            name: OnceLock::new(),
             main: AtomicBool::new(false),
             nodes: (0..MOST_NODES).map(|_| Node::new()).collect(),
             n_nodes: AtomicUsize::new(0),
@@ -325,6 +335,7 @@ impl Local {
         add(&node.total, seconds);
         add(&node.inside, frame.inside);
         add(&node.waits, waits);
+        node.least.store(node.least.load(Relaxed).min(seconds), Relaxed);
         add(&node.requests, heap[0] - frame.heap[0]);
         add(&node.bytes, heap[1] - frame.heap[1]);
         if phase {
@@ -447,6 +458,7 @@ pub fn reset() {
                 &node.peak,
             ];
             all.into_iter().for_each(|number| number.store(0, Relaxed));
+            node.least.store(u64::MAX, Relaxed);
         }
         if let Some(slots) = thread.slots.get() {
             slots.used.store(0, Relaxed);

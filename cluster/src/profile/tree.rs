@@ -23,6 +23,8 @@ pub struct Row {
     pub own: f64,
     /// Seconds in calls that may wait for other ranks.
     pub waits: f64,
+    /// Seconds if it had always been as fast as it ever was.
+    pub fastest: f64,
     /// Requests for memory: of this thread, of phases those of all threads.
     pub requests: u64,
     /// Bytes asked for.
@@ -85,6 +87,7 @@ fn rows_of(thread: &Thread) -> Vec<Row> {
         row.total += 1e-9 * get(&node.total) as f64;
         row.own += 1e-9 * get(&node.total).saturating_sub(get(&node.inside)) as f64;
         row.waits += 1e-9 * get(&node.waits) as f64;
+        row.fastest += 1e-9 * get(&node.count) as f64 * get(&node.least) as f64;
         row.requests += get(&node.requests);
         row.bytes += get(&node.bytes);
         row.peak = row.peak.max(get(&node.peak));
@@ -158,7 +161,11 @@ pub fn events() -> Vec<ThreadEvents> {
         });
         let main = thread.main.load(Relaxed);
         out.push(ThreadEvents {
-            thread: if main { "main".to_owned() } else { thread.name.clone() },
+            thread: thread
+                .name
+                .get()
+                .cloned()
+                .unwrap_or_else(|| if main { "main" } else { "worker" }.to_owned()),
             names,
             events: events.collect(),
             dropped: slots.dropped.load(Relaxed),

@@ -8,7 +8,7 @@ mod table;
 pub mod trace;
 
 use cluster::Comm;
-use cluster::profile::{self, Gathered, Spread, WAITS};
+use cluster::profile::{self, Gathered, WAITS};
 use serde::{Deserialize, Serialize};
 
 pub use layer::layer;
@@ -40,8 +40,10 @@ pub struct SpanRow {
     pub self_mean: f64,
     /// Seconds in calls of MPI that other ranks made longer, on the average.
     pub waiting: f64,
-    /// Seconds that those calls cost at least, on any rank.
+    /// Seconds that those calls took on the rank that spent least in them.
     pub messages: f64,
+    /// Seconds that they had taken if each were as fast as the fastest of its place, on any rank.
+    pub fastest: f64,
     /// What the busiest rank does outside of them, over the mean.
     pub imbalance: f64,
 }
@@ -179,16 +181,18 @@ fn shared_out(gathered: &[Gathered]) -> Vec<SpanRow> {
             .iter()
             .any(|other| row.path.strip_prefix(&other.path).is_some_and(|rest| rest.starts_with('/')))
     };
-    let calls: Vec<(&str, Spread)> =
-        waits.iter().filter(|row| outermost(row)).map(|row| (row.path.as_str(), row.total)).collect();
+    let calls: Vec<&Gathered> = waits.iter().copied().filter(|row| outermost(row)).collect();
     let row = |g: &Gathered| {
-        let inside = calls.iter().filter(|(path, _)| {
-            path.strip_prefix(g.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let inside = calls.iter().filter(|call| {
+            call.path
+                .strip_prefix(g.path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
-        let (mut waiting, mut messages) = (0.0, 0.0);
-        for (_, total) in inside {
-            waiting += total.mean - total.min;
-            messages += total.min;
+        let (mut waiting, mut messages, mut fastest) = (0.0, 0.0, 0.0);
+        for call in inside {
+            waiting += call.total.mean - call.total.min;
+            messages += call.total.min;
+            fastest += call.fastest.min.min(call.total.min);
         }
         SpanRow {
             name: g.path.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -201,6 +205,7 @@ fn shared_out(gathered: &[Gathered]) -> Vec<SpanRow> {
             self_mean: rounded(g.own.mean),
             waiting: rounded(waiting),
             messages: rounded(messages),
+            fastest: rounded(fastest),
             imbalance: if g.work.mean > 0.0 { (g.work.max / g.work.mean * 1e4).round() * 1e-4 } else { 1.0 },
         }
     };
@@ -300,6 +305,8 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
+    use cluster::profile::Spread;
+
     use super::*;
 
     fn gathered(module: &str, path: &str, times: [f64; 3]) -> Gathered {
