@@ -215,7 +215,7 @@ mod tests {
             }
             let (verdict, left) = stopped.expect("it stops");
             assert_eq!(verdict, Verdict::Stop);
-            assert!(left < 5 * GIB + GIB / 10 && left >= 4 * GIB, "{often}: {left}");
+            assert!((4 * GIB..5 * GIB + GIB / 10).contains(&left), "{often}: {left}");
         }
     }
 
