@@ -12,7 +12,15 @@ impl Machine {
         let full = &self.fullest;
         let (threads, wanted) = (threads as u64, full.ranks * threads as u64);
         let (ranks, name) = (count(full.ranks, "rank"), &full.name);
-        if wanted > full.cores {
+        // The host has cores enough, the ranks were not given them.
+        let stacked = self.sharing_their_core > 0 && wanted <= full.host_cores;
+        if threads > 1 && self.bound_to_one_core > 0 && wanted <= full.host_cores {
+            warnings.push(format!(
+                "{} bound to a single core, on which {threads} threads take turns; {}",
+                are(self.bound_to_one_core),
+                self.binding(threads)
+            ));
+        } else if wanted > full.cores && !stacked {
             let each = count(threads, "thread");
             let mut text = format!("{ranks} of {each} on {} of host {name}", count(full.cores, "core"));
             if wanted <= full.hardware_threads {
@@ -32,14 +40,7 @@ impl Machine {
             let meant = self.launcher.oversubscribe && full.ranks > full.cores;
             if meant { notes.push(text) } else { warnings.push(text) }
         }
-        if threads > 1 && self.bound_to_one_core > 0 {
-            warnings.push(format!(
-                "{} bound to a single core, on which {threads} threads take turns; {}",
-                are(self.bound_to_one_core),
-                self.binding(threads)
-            ));
-        }
-        if self.sharing_their_core > 0 && wanted <= full.host_cores {
+        if stacked {
             let text = format!(
                 "{} bound to a core that another rank is bound to as well; {}",
                 are(self.sharing_their_core),
@@ -156,7 +157,11 @@ mod tests {
         bound.fullest.cores = 2;
         assert_eq!(bound.advise(1).0.len(), 0);
         let (warnings, _) = bound.advise(4);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings.iter().any(|w| w.contains("--bind-to core --map-by slot:PE=4")), "{warnings:?}");
+        // No binding helps where the host has too few cores.
+        let (warnings, _) = bound.advise(5);
+        assert!(warnings.len() == 1 && warnings[0].contains("2 ranks of 5 threads"), "{warnings:?}");
         bound.launcher.kind = "srun".into();
         assert!(bound.advise(4).0.iter().any(|w| w.contains("--cpus-per-task=4 --cpu-bind=cores")));
         bound.sharing_their_core = 2;
