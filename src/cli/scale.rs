@@ -266,10 +266,7 @@ fn study(growth: Growth, ranks: &[usize], growths: &[f64], args: &CommonArgs) ->
         None => args.case.with_extension("scale"),
     };
     let question = question(growth, &case, sets, args.threads, dim)?;
-    if args.fresh {
-        forget(&directory)?;
-    }
-    let known = scaling::open(&directory, &question)?;
+    let known = scaling::open(&directory, &question, args.fresh)?;
     // Scripts name it, and start elsewhere.
     let directory = directory.canonicalize().map_err(|e| wrong(format!("{}: {e}", directory.display())))?;
     let here = launch::cores_of_ranks();
@@ -397,27 +394,6 @@ fn show(study: &Study, directory: &Path) -> Result<i32, RunError> {
     println!("in {}: scale.json, scale.csv, report.html, pictures", directory.display());
     let failed = study.steps.iter().flat_map(|s| &s.runs).any(|run| run.state == State::Failed);
     Ok(i32::from(failed))
-}
-
-/// Removes the study that a directory holds, its runs with it.
-fn forget(directory: &Path) -> Result<(), RunError> {
-    if !directory.join(scaling::FILE_NAME).is_file() {
-        return Ok(());
-    }
-    // Something else under that name is not removed.
-    let study = Study::read(directory)?;
-    let fail = |e: std::io::Error| {
-        RunError::new(Kind::Environment, "scale", format!("{}: {e}", directory.display()))
-    };
-    let runs = directory.join("runs");
-    if runs.is_dir() {
-        std::fs::remove_dir_all(&runs).map_err(fail)?;
-    }
-    for job in &study.jobs {
-        // A script that stays is overwritten by the next.
-        let _ = std::fs::remove_file(directory.join(&job.script));
-    }
-    std::fs::remove_file(directory.join(scaling::FILE_NAME)).map_err(fail)
 }
 
 /// What communication costs: given, or as measured on this machine; unknown where neither is.

@@ -304,14 +304,24 @@ impl Study {
     }
 }
 
-/// Makes the directory of a study, or opens the one that it has begun: `Some` of the latter.
+/// Makes the directory of a study, or opens the one that it has begun: `Some` of the latter, unless it is to be begun
+/// afresh, when its runs are removed.
 ///
 /// # Errors
 /// A directory that holds something else or the study of another question.
-pub fn open(directory: &Path, question: &Question) -> Result<Option<Study>, RunError> {
+pub fn open(directory: &Path, question: &Question, fresh: bool) -> Result<Option<Study>, RunError> {
     let path = directory.join(FILE_NAME);
+    let fail = |e: std::io::Error| environment(format!("{}: {e}", directory.display()));
     if path.is_file() {
+        // Something else under that name is not taken for a study, nor removed.
         let study = Study::read(directory)?;
+        if fresh {
+            let runs = directory.join("runs");
+            if runs.is_dir() {
+                std::fs::remove_dir_all(&runs).map_err(fail)?;
+            }
+            return Ok(None);
+        }
         if study.question.hash != question.hash || study.question.growth != question.growth {
             let message = format!(
                 "{} holds another study ({} of {}, or of an earlier version of the case or its mesh): name another \
@@ -324,7 +334,6 @@ pub fn open(directory: &Path, question: &Question) -> Result<Option<Study>, RunE
         }
         return Ok(Some(study));
     }
-    let fail = |e: std::io::Error| environment(format!("{}: {e}", directory.display()));
     if directory.exists() {
         let mut entries = std::fs::read_dir(directory).map_err(fail)?;
         if entries.next().is_some() {

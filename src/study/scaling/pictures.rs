@@ -141,10 +141,13 @@ fn projected(
 ) -> Option<Chart> {
     let last = projection.points.last()?;
     let total = last.phases.last()?.seconds;
+    let timed = phase_names(study);
     let mut names: Vec<(&str, f64)> = last
         .phases
         .iter()
         .filter(|p| p.phase != "total" && p.seconds > 0.02 * total)
+        // What is said between phases takes no time that could be measured, and has no efficiency.
+        .filter(|p| y.1 || timed.contains(&p.phase))
         .map(|p| (p.phase.as_str(), p.seconds))
         .collect();
     names.sort_by(|a, b| b.1.total_cmp(&a.1));
