@@ -356,9 +356,18 @@ impl Job {
 
     /// Waits for its end: the states of its tasks then, and the largest exit code.
     pub fn wait(&self, limit: Duration) -> (String, i32) {
-        const NOT_OVER: [&str; 6] =
-            ["PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"];
-        let over = || self.fields("JobState").iter().all(|state| !NOT_OVER.contains(&state.as_str()));
+        // Not "unlike RUNNING": a job that is being signalled or put back says so for a moment.
+        const OVER: [&str; 8] = [
+            "BOOT_FAIL",
+            "CANCELLED",
+            "COMPLETED",
+            "DEADLINE",
+            "FAILED",
+            "NODE_FAIL",
+            "OUT_OF_MEMORY",
+            "TIMEOUT",
+        ];
+        let over = || self.fields("JobState").iter().all(|state| OVER.contains(&state.as_str()));
         self.cluster.wait_until(&format!("job {} is over", self.id), limit, over);
         let code = |text: &String| text.split(':').next().and_then(|code| code.parse().ok()).expect("a code");
         let codes = self.fields("ExitCode").iter().map(code).max().expect("one task");
