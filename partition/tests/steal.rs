@@ -30,11 +30,13 @@ const TESTS: &[Test] = &[
     ("same_owners_each_time", random::same_owners_each_time, &[2, 4, 8]),
     ("a_thousand_cycles", random::a_thousand_cycles, &[4]),
     ("table", table::table, &[4]),
+    ("table_of_abrupt_changes", table::table_of_abrupt_changes, &[4]),
 ];
 
 /// Those that take longer, or only measure: run with `--include-ignored`, or alone with `--ignored`.
 const IGNORED: &[Test] = &[
     ("table_of_more_ranks", table::table, &[16, 64]),
+    ("table_of_abrupt_changes_on_more_ranks", table::table_of_abrupt_changes, &[16, 64]),
     ("claims_per_second", random::claims_per_second, &[2, 4]),
     ("cost_of_a_rebalance", random::cost_of_a_rebalance, &[2, 4, 8]),
 ];

@@ -156,7 +156,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         facets = run.phases.time("estimate", || find(&mesh));
         let (begin, span) = (Instant::now(), phases::span("rebalance"));
         // The next step is as long as this one was, but for its cells.
-        let spent = repeated(&run.phases);
+        let spent = repeated(run.phases);
         let step = (spent - driver.spent) * mesh.n_cells_global as f64 / cells.max(1) as f64;
         driver.spent = spent;
         let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, step)?;

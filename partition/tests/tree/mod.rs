@@ -143,6 +143,8 @@ pub struct Scene {
     /// Whether a cell at a centre of a level is split in a step, on a lattice of `base` cells a side.
     split: fn([f64; 3], u32, usize, f64) -> bool,
     weight: fn([f64; 3], usize) -> f64,
+    /// Whether in every other step a rank gives all it has to the next one first.
+    pub empties: bool,
 }
 
 fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
@@ -176,6 +178,21 @@ fn along_a_front(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
     level < 2 && (0.8 * x[0] + 0.6 * x[1] - 0.3 - 0.5 * h * step as f64).abs() < width
 }
 
+/// A region, another one in each step, that is cut thrice at once; the last one is coarse again.
+fn in_a_region(x: [f64; 3], level: u32, step: usize, _: f64) -> bool {
+    let turn = 2.4 * step as f64;
+    let centre = [0.5 + 0.3 * turn.cos(), 0.5 + 0.3 * turn.sin(), 0.2];
+    // The lattice of cells in the plane lies at 0.
+    let at = [x[0], x[1], if x[2] == 0.0 { 0.2 } else { x[2] }];
+    step > 0 && level < 3 && distance(at, centre) < 0.14
+}
+
+/// A thin layer, three levels deep, that jumps far in a step.
+fn along_a_shock(x: [f64; 3], level: u32, step: usize, h: f64) -> bool {
+    let width = 1.5 * h * 0.5f64.powi(level as i32);
+    level < 3 && (0.8 * x[0] + 0.6 * x[1] - 0.2 - 0.15 * step as f64).abs() < width
+}
+
 fn never(_: [f64; 3], _: u32, _: usize, _: f64) -> bool {
     false
 }
@@ -186,17 +203,36 @@ fn heavy_spot(x: [f64; 3], step: usize) -> f64 {
     1.0 + 7.0 * (-12.0 * distance(x, spot).powi(2)).exp()
 }
 
-/// The scenes of the table.
+/// The scenes of the table: meshes that change step by step.
 pub const SCENES: [Scene; 8] = [
-    Scene { name: "corner 2D", dimensions: 2, split: at_a_corner, weight: ones },
-    Scene { name: "corner 3D", dimensions: 3, split: at_a_corner, weight: ones },
-    Scene { name: "curve 2D", dimensions: 2, split: along_a_curve, weight: ones },
-    Scene { name: "curve 3D", dimensions: 3, split: along_a_curve, weight: ones },
-    Scene { name: "front 2D", dimensions: 2, split: along_a_front, weight: ones },
-    Scene { name: "front 3D", dimensions: 3, split: along_a_front, weight: ones },
-    Scene { name: "spot 2D", dimensions: 2, split: never, weight: heavy_spot },
-    Scene { name: "spot 3D", dimensions: 3, split: never, weight: heavy_spot },
+    scene("corner 2D", 2, at_a_corner, ones),
+    scene("corner 3D", 3, at_a_corner, ones),
+    scene("curve 2D", 2, along_a_curve, ones),
+    scene("curve 3D", 3, along_a_curve, ones),
+    scene("front 2D", 2, along_a_front, ones),
+    scene("front 3D", 3, along_a_front, ones),
+    scene("spot 2D", 2, never, heavy_spot),
+    scene("spot 3D", 3, never, heavy_spot),
 ];
+
+/// Meshes that change at once.
+pub const ABRUPT: [Scene; 6] = [
+    scene("region at once 2D", 2, in_a_region, ones),
+    scene("region at once 3D", 3, in_a_region, ones),
+    scene("shock 2D", 2, along_a_shock, ones),
+    scene("shock 3D", 3, along_a_shock, ones),
+    Scene { empties: true, ..scene("empty rank 2D", 2, at_a_corner, ones) },
+    Scene { empties: true, ..scene("empty rank 3D", 3, at_a_corner, ones) },
+];
+
+const fn scene(
+    name: &'static str,
+    dimensions: usize,
+    split: fn([f64; 3], u32, usize, f64) -> bool,
+    weight: fn([f64; 3], usize) -> f64,
+) -> Scene {
+    Scene { name, dimensions, split, weight, empties: false }
+}
 
 impl Scene {
     /// The tree of a step and its weights: in tenths of percent, with the noise of a measurement.
