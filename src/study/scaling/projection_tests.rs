@@ -101,8 +101,8 @@ fn a_strong_ladder_stops_where_it_truly_does() {
 
 #[test]
 fn a_weak_ladder_stops_by_its_sums_and_messages() {
-    // 10 sums in log2 p stages of 2 microseconds each, 60 messages of 2: 8,192 ranks take 380 microseconds.
-    let work = 2.0e-4;
+    // 60 messages of 2 microseconds, 10 sums in log2 p stages of 2: 160 microseconds on 2 ranks, twice that in 10 stages.
+    let work = 2.0e-5;
     let found =
         project(&study(Growth::Weak, &[1, 2, 4, 8, 16], 2, work, 1.0), &inputs()).expect("a projection");
     let truly = truly_stops(false, 2.0, work, 1.0);
