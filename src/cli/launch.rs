@@ -214,6 +214,11 @@ pub fn stand_alone() {
     if cluster::under_launcher() {
         return;
     }
+    // A task of srun without PMI: Open MPI takes it for a rank that cannot reach the others, and gives up.
+    if std::env::var_os("SLURM_STEP_ID").is_some() {
+        // SAFETY: as below.
+        unsafe { std::env::remove_var("SLURM_NODELIST") };
+    }
     let isolated = [(NAME, "1")].into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
     for (name, value) in isolated.chain(one_host()) {
         // SAFETY: called by the main thread before it starts MPI or any other thread.

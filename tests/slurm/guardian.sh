@@ -10,7 +10,15 @@ marker=$1
 directory=$2
 cat >/dev/null
 
-ours() { grep -lzxF -- "FEMDD_TEST_CLUSTER=$marker" /proc/[0-9]*/environ 2>/dev/null; }
+# slurmstepd writes its title over its environment, and works in the directory that slurmd was started from.
+ours() {
+    grep -lzxF -- "FEMDD_TEST_CLUSTER=$marker" /proc/[0-9]*/environ 2>/dev/null
+    # shellcheck disable=SC2044  # names below /proc have no blanks
+    for process in $(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$directory*" 2>/dev/null); do
+        process=${process%/cwd}
+        if [ "$(cat "$process/comm" 2>/dev/null)" = slurmstepd ]; then echo "$process/environ"; fi
+    done
+}
 
 for signal in CONT TERM KILL KILL; do
     for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do

@@ -53,14 +53,15 @@ fn srun_without_pmi_is_refused() {
     let case = cluster.write("no pmi", "case.toml", SMALL);
     let output = case.with_extension("out");
     let femdd = env!("CARGO_BIN_EXE_femdd");
-    // Debian's Open MPI does not speak PMI-2: it takes each task for a run of its own, too.
-    for mpi in ["--mpi=none", "--mpi=pmi2"] {
-        let arguments = [mpi, "--nodes=1", "--ntasks=2", femdd, "run", "no pmi/case.toml"];
-        let ended = cluster.run_for("srun", &arguments, LIMIT);
-        assert_eq!(ended.code(), 3, "{mpi}: {}", ended.text());
-        assert_eq!(ended.stderr.matches("srun started 2 tasks").count(), 1, "{mpi}: {}", ended.text());
-        assert!(ended.stderr.contains("srun --mpi=pmix") && !output.exists(), "{mpi}: {}", ended.text());
-    }
+    let arguments = ["--mpi=none", "--nodes=1", "--ntasks=2", femdd, "run", "no pmi/case.toml"];
+    let ended = cluster.run_for("srun", &arguments, LIMIT);
+    assert_eq!(ended.code(), 3, "{}", ended.text());
+    assert_eq!(ended.stderr.matches("srun started 2 tasks").count(), 1, "{}", ended.text());
+    assert!(ended.stderr.contains("srun --mpi=pmix") && !output.exists(), "{}", ended.text());
+    // PMI-2, which this Open MPI was not built with, is refused by it.
+    let arguments = ["--mpi=pmi2", "--nodes=1", "--ntasks=2", femdd, "run", "no pmi/case.toml"];
+    let ended = cluster.run_for("srun", &arguments, LIMIT);
+    assert!(ended.code() != 0 && !output.exists(), "{}", ended.text());
     // Whoever wants runs of their own says so.
     let arguments = ["--mpi=none", "--nodes=1", "--ntasks=2", "sh", "-c"];
     let each = format!("exec {femdd} run 'no pmi/case.toml' --ranks 1 --output \"no pmi/$SLURM_PROCID.out\"");
