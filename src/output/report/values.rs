@@ -173,7 +173,7 @@ mod tests {
             "by_phase": {"mesh": {"bytes": 1234567, "time": 0.5}, "solve": {"bytes": 2, "calls": 7}},
             "list": [{"a": 1, "name": "x<y"}, {"b": {"deep": [1, {"c": 2}]}}],
             "nested": {"deeper": {"deepest": {"end": {"at_last": 42}}}},
-            "notes": ["one", "two"],
+            "notes": ["one", "two", "three ".repeat(20)], "short": ["four", "five"],
         }));
         for wanted in [
             "<dd>16</dd>",
@@ -188,6 +188,7 @@ mod tests {
             "at last",
             "42",
             "<li>two</li>",
+            "<dd>four, five</dd>",
         ] {
             assert!(page.contains(wanted), "{wanted} in {page}");
         }
