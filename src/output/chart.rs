@@ -15,7 +15,7 @@ pub use colour_bar::{ColourBar, Swatches};
 pub(crate) use svg::{STYLE, escape, number};
 
 use svg::{Anchor, COLOURS, Drawing, TEXT, WIDTH, fitted, width};
-use ticks::{Label, Scale};
+use ticks::{Label, Scale, fits};
 
 /// An axis.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Chart {
 
     /// Whether a point has a place.
     fn fits(&self, p: &[f64; 2]) -> bool {
-        p.iter().zip([&self.x, &self.y]).all(|(v, axis)| v.is_finite() && (!axis.log || *v > 0.0))
+        p.iter().zip([&self.x, &self.y]).all(|(v, axis)| fits(*v, axis.log))
     }
 
     fn looks(&self) -> Vec<Look> {

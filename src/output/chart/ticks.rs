@@ -31,6 +31,11 @@ pub(super) enum Label {
     Power(i32),
 }
 
+/// Whether a value has a place on an axis. Those next to what numbers can be at all have none.
+pub(super) fn fits(value: f64, log: bool) -> bool {
+    if log { (1e-300..=1e300).contains(&value) } else { value.abs() <= 1e300 }
+}
+
 /// The range of an axis and its ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
@@ -43,9 +48,8 @@ pub(super) struct Scale {
 impl Scale {
     /// An axis on which all of `values` lie; those that have no place on it are passed over.
     pub(super) fn of(values: impl Iterator<Item = f64>, log: bool) -> Scale {
-        let fits = |v: &f64| v.is_finite() && (!log || *v > 0.0);
         let (low, high) = values
-            .filter(fits)
+            .filter(|v| fits(*v, log))
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (v.min(low), v.max(high)));
         match (low <= high, log) {
             (false, false) => Scale::linear(0.0, 1.0),
@@ -244,7 +248,7 @@ mod tests {
             for log in [false, true] {
                 let scale = Scale::of(values.iter().copied(), log);
                 assert!(scale.ticks.len() < 100, "{values:?} {log}");
-                for &v in values.iter().filter(|v| v.is_finite() && (!log || **v > 0.0)) {
+                for &v in values.iter().filter(|v| fits(**v, log)) {
                     let place =
                         scale.place(v).unwrap_or_else(|| panic!("{v} of {values:?} {log}: {scale:?}"));
                     assert!(

@@ -33,7 +33,8 @@ fn linear(page: &mut Page, solver: &SolverReport, adaptive: bool) {
     if !solver.reason.is_empty() {
         page.paragraph(&format!("Solver: {} ({}).", solver.method, solver.reason));
     }
-    if history.len() > 1 {
+    // Of a direct method there is nothing to see.
+    if history.len() > 2 {
         let which = if adaptive { " of the last solve" } else { "" };
         let chart = Chart {
             title: format!("Residual{which}: {}", solver.method),

@@ -122,7 +122,13 @@ fn profile(page: &mut Page, map: &mut Map<String, Value>) {
         let hints: Vec<String> = found
             .iter()
             .map(|b| {
-                format!("{} {}: {} {}", word(b, "kind"), word(b, "name"), word(b, "because"), word(b, "hint"))
+                format!(
+                    "{} {}: {}. To try: {}.",
+                    word(b, "kind"),
+                    word(b, "name"),
+                    word(b, "because"),
+                    word(b, "hint")
+                )
             })
             .collect();
         page.list(&hints);
@@ -264,12 +270,12 @@ mod tests {
         let page = html(
             "profile",
             &json!({"wall": 10.0, "bottlenecks": [{"kind": "phase", "name": "solve", "share": 0.5, "bound": "bytes",
-                "because": "it moves 3 GB.", "hint": "Try less."}],
+                "because": "it moves 3 GB", "hint": "less"}],
                 "spans": [{"path": "solve", "name": "solve", "mean": 5.0}, {"path": "solve/v", "name": "cycle", "mean": 4.0},
                     {"path": "solve/w", "name": "tiny", "mean": 0.001}],
                 "overhead": {"share": 0.001}}),
         );
-        for wanted in ["50.0 %", "phase solve: it moves 3 GB. Try less.", ">\u{2003}cycle<", "overhead"] {
+        for wanted in ["50.0 %", "phase solve: it moves 3 GB. To try: less.", ">\u{2003}cycle<", "overhead"] {
             assert!(page.contains(wanted), "{wanted} in {page}");
         }
         assert!(!page.contains("tiny"));

@@ -203,7 +203,7 @@ mod tests {
                 k % 40,
                 k * 10,
                 k % 7 + 1,
-                k % 200
+                k % 199
             )
         };
         let events: Vec<String> = (0..20_000).map(event).collect();

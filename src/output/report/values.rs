@@ -29,7 +29,7 @@ fn show_at(page: &mut Page, name: &str, value: &Value, depth: usize) {
         }
         Value::Object(map) => {
             let single: Vec<(String, String)> =
-                map.iter().filter(|(_, v)| is_single(v)).map(|(k, v)| (words(k), text(v))).collect();
+                map.iter().filter(|(_, v)| is_single(v)).map(|(k, v)| (words(k), text_of(k, v))).collect();
             if !single.is_empty() {
                 page.pairs(&single);
             }
@@ -100,7 +100,7 @@ fn table(page: &mut Page, caption: &str, rows: &[(String, &Map<String, Value>)])
     head.extend(columns.iter().map(|key| words(key)));
     let cells = rows.iter().take(MOST_ROWS).map(|(name, row)| {
         let mut cells: Vec<String> = if named { vec![name.clone()] } else { Vec::new() };
-        cells.extend(columns.iter().map(|key| row.get(*key).map(text).unwrap_or_default()));
+        cells.extend(columns.iter().map(|key| row.get(*key).map(|v| text_of(key, v)).unwrap_or_default()));
         cells
     });
     let cells: Vec<Vec<String>> = cells.collect();
@@ -121,6 +121,14 @@ pub(super) fn more(page: &mut Page, n: usize, file: &str) {
 /// A key as words.
 pub(super) fn words(key: &str) -> String {
     key.replace('_', " ")
+}
+
+/// A value in a cell, by its key: amounts of memory are given in bytes.
+fn text_of(key: &str, value: &Value) -> String {
+    match value.as_f64().filter(|bytes| key.contains("memory") && !key.ends_with("_mb") && *bytes >= 1e6) {
+        Some(bytes) => format!("{} MiB", grouped((bytes / f64::from(1u32 << 20)).round() as u64)),
+        None => text(value),
+    }
 }
 
 /// A value in a cell.
@@ -161,14 +169,15 @@ mod tests {
     #[test]
     fn any_form_of_value_is_shown_in_full() {
         let page = html(&json!({
-            "cores": 16, "bound": true, "none": null, "ratio": 0.25, "small": [1, 2, 3],
+            "memory_limit": 25_276_510_208u64, "cores": 16, "bound": true, "none": null, "ratio": 0.25, "small": [1, 2, 3],
             "by_phase": {"mesh": {"bytes": 1234567, "time": 0.5}, "solve": {"bytes": 2, "calls": 7}},
             "list": [{"a": 1, "name": "x<y"}, {"b": {"deep": [1, {"c": 2}]}}],
             "nested": {"deeper": {"deepest": {"end": {"at_last": 42}}}},
-            "notes": ["one", "two"],
+            "notes": ["one", "two", "three ".repeat(20)], "short": ["four", "five"],
         }));
         for wanted in [
             "<dd>16</dd>",
+            "24,106 MiB",
             "yes",
             "0.25",
             "1, 2, 3",
@@ -179,6 +188,7 @@ mod tests {
             "at last",
             "42",
             "<li>two</li>",
+            "<dd>four, five</dd>",
         ] {
             assert!(page.contains(wanted), "{wanted} in {page}");
         }
