@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+/// Corners on the lattice.
+type Places = Vec<[usize; 3]>;
+
 /// A shape's Gmsh type, its cells in a cube (corners by the bits z y x), its facets, and their Gmsh type.
 struct Recipe {
     kind: usize,
@@ -115,9 +118,9 @@ pub fn notched(shape: &str, n: usize) -> String {
     let cells: [usize; 3] = std::array::from_fn(|d| if d < dim { 2 * n } else { 1 });
     let mut text = String::from("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$PhysicalNames\n2\n");
     let _ = writeln!(text, "{} 1 \"wall\"\n{dim} 2 \"body\"\n$EndPhysicalNames\n$Nodes", dim - 1);
-    let mut bodies: Vec<Vec<[usize; 3]>> = Vec::new();
+    let mut bodies: Vec<Places> = Vec::new();
     // By its places, ascending: how many cells have a facet, and the facet as one of them lists it.
-    let mut facets: BTreeMap<Vec<[usize; 3]>, (usize, Vec<[usize; 3]>)> = BTreeMap::new();
+    let mut facets: BTreeMap<Places, (usize, Places)> = BTreeMap::new();
     for_each(cells, |at| {
         if (0..dim).all(|d| at[d] >= n) {
             return;
