@@ -5,7 +5,7 @@
 //! requests, [`batch_time_left`] asks the scheduler how long the job may run.
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a job should stop.
@@ -75,9 +75,24 @@ pub fn forget() {
 /// Signals that ask a process to stop in good order.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGUSR1];
 
-/// The first of a kind asks, the second ends the process as if there were no handler.
+/// Seconds after the first signal in which others are the same one: launchers and schedulers send it to a process
+/// each, and pass it on to each other's.
+const SAME: i64 = 5;
+
+/// When the first signal came, in seconds of the monotonic clock and 1; 0 before.
+static FIRST: AtomicI64 = AtomicI64::new(0);
+
+/// The first asks; another of its kind, some seconds later, ends the process as if there were no handler.
 extern "C" fn on_signal(signal: libc::c_int) {
-    let again = requested() == Some(Reason::Signal(signal));
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the record; allowed in a handler.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    let now = now.tv_sec as i64 + 1;
+    let known = requested() == Some(Reason::Signal(signal));
+    let again = known && now - FIRST.load(Ordering::SeqCst) >= SAME;
+    if !known {
+        FIRST.store(now, Ordering::SeqCst);
+    }
     request(Reason::Signal(signal));
     if again {
         // SAFETY: both calls are allowed in a handler; the signal is delivered when this returns.
@@ -89,7 +104,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
 }
 
 /// Has SIGTERM and SIGUSR1 ask this process to stop instead of ending it. What was ignored stays ignored. A
-/// second signal of the same kind ends the process at once.
+/// second signal of the same kind, five seconds later or more, ends the process at once.
 pub fn install() {
     for signal in SIGNALS {
         // SAFETY: the records are all zeros but for the handler, which makes only calls that are allowed in one,

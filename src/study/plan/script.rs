@@ -66,6 +66,9 @@ pub struct Job {
 /// Seconds between the warning and the end of a job: for a checkpoint.
 pub const WARNING: u64 = 180;
 
+/// How often a job is put back into the queue.
+const MOST_STARTS: u32 = 50;
+
 impl Job {
     /// Minutes to ask for: the expected time at its worst, time for a checkpoint, and some more.
     pub fn minutes(&self) -> u64 {
@@ -150,16 +153,28 @@ impl Job {
              # SLURM signals this shell {WARNING} s before the limit; the ranks write a checkpoint and end with exit code 4.\n\
              {start}\"${{command[@]}}\" &\n\
              ranks=$!\n\
-             signalled=0\n\
-             trap 'signalled=1; kill -USR1 \"$ranks\" 2>/dev/null || true' USR1 TERM\n\
+             asked=\n\
+             interrupted=no\n\
+             # One signal is passed on; USR1 comes before the limit, TERM from a user.\n\
+             ask() {{\n    \
+                 interrupted=yes\n    \
+                 if [ -z \"$asked\" ]; then\n        \
+                     asked=$1\n        \
+                     kill -USR1 \"$ranks\" 2>/dev/null || true\n    \
+                 fi\n\
+             }}\n\
+             trap 'ask USR1' USR1\n\
+             trap 'ask TERM' TERM\n\
              # A signal ends `wait` early: go on until the ranks have ended.\n\
-             while :; do\n    \
-                 signalled=0\n    \
+             while true; do\n    \
                  code=0\n    \
                  wait \"$ranks\" || code=$?\n    \
-                 if [ \"$signalled\" -eq 0 ] || [ \"$code\" -le 128 ]; then break; fi\n\
+                 if [ \"$interrupted\" = no ] || [ \"$code\" -le 128 ]; then break; fi\n    \
+                 interrupted=no\n\
              done\n\
-             if [ \"$code\" -eq 4 ] && [ -n \"${{SLURM_JOB_ID:-}}\" ]; then\n    \
+             # Stopped with a checkpoint, and not by a user: another turn. slurm/long.sbatch also looks at progress.\n\
+             if [ \"$code\" -eq 4 ] && [ \"$asked\" != TERM ] && [ -n \"${{SLURM_JOB_ID:-}}\" ] && \\\n    \
+                 [ \"${{SLURM_RESTART_COUNT:-0}}\" -lt {MOST_STARTS} ]; then\n    \
                  scontrol requeue \"$SLURM_JOB_ID\"\n\
              fi\n\
              exit \"$code\"\n"
