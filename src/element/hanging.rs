@@ -89,7 +89,7 @@ impl Hang {
 
     /// Whether facet `i` hangs.
     pub fn has_facet(self, shape: Shape, i: usize) -> bool {
-        (0..shape.dim()).any(|a| self.facets() >> a & 1 != 0 && facet_at(shape, self.child(), a) == i)
+        self.is_some() && self.entities(shape, shape.dim() - 1) >> i & 1 != 0
     }
 }
 

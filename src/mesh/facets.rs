@@ -7,7 +7,7 @@
 //! Facets alike are kept together, so that loops over them compute eight at once with one table a side.
 //! No communication: the layer of ghost cells holds every neighbour of an owned cell.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
@@ -217,8 +217,54 @@ impl Matcher {
 
 /// What one task finds.
 struct Found {
-    pairs: Vec<(Kind, [u32; 2])>,
+    /// By kind, ascending: the pairs of cells, ascending.
+    pairs: Vec<(Kind, Vec<[u32; 2]>)>,
     outer: Vec<Outer>,
+}
+
+/// Pairs of cells by kind. There are few kinds, so that a table of those met last answers nearly always.
+struct Pairs {
+    numbers: BTreeMap<Kind, u32>,
+    kinds: Vec<Kind>,
+    /// Of each kind: two cells in a word, the first in the upper half.
+    cells: Vec<Vec<u64>>,
+    last: Vec<u32>,
+}
+
+impl Pairs {
+    /// Places in the table of kinds met last.
+    const PLACES: usize = 1 << 11;
+
+    fn new() -> Pairs {
+        Pairs { numbers: BTreeMap::new(), kinds: Vec::new(), cells: Vec::new(), last: vec![0; Pairs::PLACES] }
+    }
+
+    #[inline]
+    fn push(&mut self, kind: Kind, cells: [u32; 2]) {
+        let [f, g] = kind.facets.map(usize::from);
+        let place = (((f * 6 + g) * 8 + kind.turn as usize) * 5 + kind.part as usize) % Pairs::PLACES;
+        let mut number = self.last[place];
+        if self.kinds.get(number as usize) != Some(&kind) {
+            let new = self.kinds.len() as u32;
+            number = *self.numbers.entry(kind).or_insert(new);
+            if number == new {
+                self.kinds.push(kind);
+                self.cells.push(Vec::new());
+            }
+            self.last[place] = number;
+        }
+        self.cells[number as usize].push(u64::from(cells[0]) << 32 | u64::from(cells[1]));
+    }
+
+    fn sorted(mut self) -> Vec<(Kind, Vec<[u32; 2]>)> {
+        let numbers = std::mem::take(&mut self.numbers);
+        let of = |(kind, number): (Kind, u32)| {
+            let mut words = std::mem::take(&mut self.cells[number as usize]);
+            words.sort_unstable();
+            (kind, words.iter().map(|&w| [(w >> 32) as u32, w as u32]).collect())
+        };
+        numbers.into_iter().map(of).collect()
+    }
 }
 
 /// How `second` lists the vertices that `first` lists.
@@ -262,10 +308,10 @@ impl Facets {
             .collect();
         let mut facets = Facets::default();
         for found in &found {
-            for run in found.pairs.chunk_by(|a, b| a.0 == b.0) {
+            for (kind, cells) in &found.pairs {
                 let begin = facets.cells.len();
-                facets.cells.extend(run.iter().map(|pair| pair.1));
-                facets.runs.push(Run { kind: run[0].0, begin, end: facets.cells.len() });
+                facets.cells.extend(cells);
+                facets.runs.push(Run { kind: *kind, begin, end: facets.cells.len() });
             }
             facets.outer.extend(&found.outer);
         }
@@ -306,7 +352,7 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
         free: END,
         hubs: HashMap::new(),
     };
-    let mut pairs = Vec::new();
+    let mut pairs = Pairs::new();
     // Facets that are parts of coarser cells' facets.
     let mut parts: Vec<(u32, [u32; 3], Outer)> = Vec::new();
     for (b, block) in mesh.blocks.iter().enumerate() {
@@ -329,7 +375,9 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
                     }
                     let Some(other) = matcher.meet(top, rest, side) else { continue };
                     let listed = mesh.blocks[other.block as usize].vertices(other.cell as usize);
-                    pairs.extend(pair(mesh, other, side, listed, 0));
+                    if let Some((kind, cells)) = pair(mesh, other, side, listed, 0) {
+                        pairs.push(kind, cells);
+                    }
                 }
             }
         }
@@ -349,15 +397,16 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
         let vertices = of_other.vertices(other.cell as usize);
         let place = on_other.iter().position(|&k| vertices[k as usize] == corner);
         let part = 1 + place.expect("the same vertices") as u8;
-        pairs.extend(pair(mesh, side, other, parents, part));
+        if let Some((kind, cells)) = pair(mesh, side, other, parents, part) {
+            pairs.push(kind, cells);
+        }
         coarse.push(other);
     }
     coarse.sort_unstable();
-    pairs.sort_unstable();
     let is_owned = |o: &Outer| (o.cell as usize) < mesh.blocks[o.block as usize].n_owned;
     let alone = |o: &Outer| coarse.binary_search(o).is_err();
     let outer = matcher.left().filter(|o| is_owned(o) && alone(o)).collect();
-    Found { pairs, outer }
+    Found { pairs: pairs.sorted(), outer }
 }
 
 #[cfg(test)]
