@@ -1,16 +1,16 @@
-//! What cells weigh on their way between ranks, and moves that do not pay.
+//! What cells weigh on their way between ranks, moves that do not pay, and that nothing is lost on the way.
 
 use cluster::Comm;
 use partition::{Method, StealOptions};
 
 use super::balance::{self, Price};
-use crate::element::{GeometryKind, Shape};
-use crate::mesh::Mesh;
+use crate::element::{GeometryKind, Quadrature, Shape};
 use crate::mesh::boxes::BoxSpec;
 use crate::mesh::bricks::Plan;
 use crate::mesh::facets::Facets;
-use crate::mesh::forest::{Carried, Forest, Mark, Merge};
+use crate::mesh::forest::{Carried, Forest, Key, Mark, Merge};
 use crate::mesh::trees::{Trees, under_mpi};
+use crate::mesh::{Mesh, check_mesh, geometry};
 use crate::space::{Order, Space};
 
 fn mesh(comm: &Comm, shape: Shape) -> Mesh {
@@ -73,4 +73,137 @@ fn moves_that_do_not_pay_are_declined() {
         }
         Vec::new()
     });
+}
+
+fn hash(key: &Key, seed: u64) -> u64 {
+    let words = [key.root, key.path as u64, (key.path >> 64) as u64, u64::from(key.level), seed];
+    words.iter().fold(0x9e37_79b9_7f4a_7c15, |h: u64, &w| {
+        let h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        h ^ h >> 32
+    })
+}
+
+/// Volume, volume of each set of groups, measure of each group of sides: of straight cells.
+fn measures(mesh: &Mesh) -> Vec<f64> {
+    let mut sums = vec![geometry::volume(mesh)];
+    let mut of_sets = vec![0.0; mesh.sets.len() + mesh.groups.len()];
+    let mut x = Vec::new();
+    for (b, block) in mesh.blocks.iter().enumerate() {
+        let rule = Quadrature::new(block.shape, 3).expect("a rule");
+        let table = geometry::basis(block).tabulate(&rule.points, 1);
+        for cell in 0..block.n_owned {
+            x.clear();
+            mesh.cell_coordinates(block, cell, &mut x);
+            for (q, w) in rule.weights.iter().enumerate() {
+                let det = geometry::determinant(&geometry::jacobian(&table, q, &x), mesh.dim);
+                of_sets[block.sets[cell] as usize] += w * det;
+            }
+        }
+        for t in mesh.tags.iter().filter(|t| t.block as usize == b && (t.cell as usize) < block.n_owned) {
+            if t.dim as usize + 1 != mesh.dim {
+                continue;
+            }
+            let nodes = block.nodes(t.cell as usize);
+            let listed = block.shape.facet_vertices(t.local as usize);
+            let at = |k: usize| mesh.nodes[nodes[listed[k] as usize] as usize];
+            let along = |i: usize, j: usize| -> [f64; 3] { std::array::from_fn(|d| at(j)[d] - at(i)[d]) };
+            let cross = |a: [f64; 3], b: [f64; 3]| {
+                let c = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+                0.5 * c.iter().map(|c| c * c).sum::<f64>().sqrt()
+            };
+            of_sets[mesh.sets.len() + t.group as usize] += match listed.len() {
+                2 => along(0, 1).iter().map(|c| c * c).sum::<f64>().sqrt(),
+                3 => cross(along(0, 1), along(0, 2)),
+                _ => cross(along(0, 2), along(1, 3)),
+            };
+        }
+    }
+    mesh.comm.sum_slice(&mut of_sets);
+    sums.extend(of_sets);
+    sums
+}
+
+/// Cells, and the sum of what their keys and payloads are hashed to.
+fn contents(comm: &Comm, forest: &Forest, payload: &[f64]) -> [u64; 2] {
+    let words = forest.keys().zip(payload.chunks_exact(2));
+    let mut sums = [0, 0];
+    for (key, of_cell) in words {
+        sums[0] += 1;
+        sums[1] += of_cell.iter().fold(hash(&key, 7), |h, x| hash(&key, h ^ x.to_bits())) >> 24;
+    }
+    comm.sum_slice(&mut sums);
+    sums
+}
+
+/// Refine and coarsen by chance, let ranks steal by weights of chance, move cells: as the adaptive driver does, from a
+/// mesh that one rank has all of. No cell, no payload, no volume, no side is lost on the way, whatever the number of
+/// ranks, and ranks without cells steal back.
+#[test]
+fn nothing_is_lost_between_thieves() {
+    let all = under_mpi("adapt::balance_tests::nothing_is_lost_between_thieves", &[1, 2, 3, 5, 8], |comm| {
+        let mut figures = Vec::new();
+        for shape in [Shape::Triangle, Shape::Tetrahedron, Shape::Quadrilateral, Shape::Hexahedron] {
+            let (size, cells) = if shape.dim() == 2 {
+                (vec![2.0, 1.0], vec![8, 5])
+            } else {
+                (vec![2.0, 1.0, 1.0], vec![4, 2, 3])
+            };
+            let spec = BoxSpec { size, cells, shape, origin: [0.0; 3] };
+            let initial = Plan::new(&spec).expect("a box").build(comm).expect("it fits").0;
+            let expected = measures(&initial);
+            let mut forest = Forest::new(&initial).expect("a forest");
+            drop(initial);
+            let mut carried = Carried::new();
+            // Whole numbers and halves: exact when children become one.
+            let payload = forest.keys().flat_map(|k| [k.root as f64, 0.5 - k.root as f64]).collect();
+            let payload = carried.add_cell(2, Merge::Mean, payload);
+            let mut empty = 0;
+            for step in 0..5u64 {
+                let what = format!("{shape} on {} ranks, step {step}", comm.size());
+                if step % 3 == 0 {
+                    let before = contents(comm, &forest, carried.values(payload));
+                    let to = (step as usize % comm.size()) as u32;
+                    forest.migrate(&vec![to; forest.n_leaves()], &mut carried).expect("a rank");
+                    empty += comm.sum(u64::from(forest.n_leaves() == 0));
+                    assert_eq!(contents(comm, &forest, carried.values(payload)), before, "{what}");
+                }
+                let marks: Vec<Mark> = forest
+                    .keys()
+                    .map(|key| match hash(&key, step) >> 20 & 127 {
+                        k if k < 25 && key.level < 9 => Mark::Refine,
+                        k if k > 90 => Mark::Coarsen,
+                        _ => Mark::Keep,
+                    })
+                    .collect();
+                forest.adapt(&marks, &mut carried).expect("room");
+                let mesh = forest.mesh().expect("a mesh");
+                check_mesh(&mesh).expect("a valid mesh");
+                let weights: Vec<f64> =
+                    forest.keys().map(|key| 1.0 + (hash(&key, step + 50) >> 20 & 3) as f64).collect();
+                let graph = balance::graph(&mesh, &Facets::new(&mesh), &weights).expect("a graph");
+                let options = StealOptions { least_vertices: 0, ..StealOptions::default() };
+                let bytes = forest.leaf_bytes(&carried);
+                let found = partition::rebalance(comm, &graph, &bytes, None, None, &options).expect("owners");
+                let before = contents(comm, &forest, carried.values(payload));
+                let moved = forest.migrate(&found.owner, &mut carried).expect("ranks");
+                assert_eq!(moved.cells, found.report.moved_vertices, "{what}");
+                assert_eq!(contents(comm, &forest, carried.values(payload)), before, "{what}");
+                for (key, of_cell) in forest.keys().zip(carried.values(payload).chunks_exact(2)) {
+                    assert_eq!(of_cell, [key.root as f64, 0.5 - key.root as f64], "{what}: {key:?}");
+                }
+                let mesh = forest.mesh().expect("a mesh");
+                check_mesh(&mesh).expect("a valid mesh");
+                for (now, then) in measures(&mesh).iter().zip(&expected) {
+                    assert!((now - then).abs() < 1e-11 * (1.0 + then), "{what}: {now}, not {then}");
+                }
+                // Nobody is left without cells where there are enough for all.
+                let fewest = -comm.max(-(forest.n_leaves() as f64));
+                assert!(fewest > 0.0, "{what}: a rank has nothing");
+                figures.extend(before.map(|x| x as f64));
+            }
+            assert_eq!(empty > 0, comm.size() > 1);
+        }
+        figures
+    });
+    assert!(all.iter().all(|figures| *figures == all[0]), "{all:?}");
 }
