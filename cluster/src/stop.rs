@@ -87,7 +87,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the record; allowed in a handler.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    let now = now.tv_sec as i64 + 1;
+    let now = now.tv_sec + 1;
     let known = requested() == Some(Reason::Signal(signal));
     let again = known && now - FIRST.load(Ordering::SeqCst) >= SAME;
     if !known {

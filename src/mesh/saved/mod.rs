@@ -199,15 +199,14 @@ impl Loading {
     /// there: what a writer's local number of the other array means.
     pub(super) fn bases(&self, name: &str, n: usize, other: &str) -> Result<Vec<(u64, u64)>, MeshError> {
         let (firsts, others) = (self.firsts(name)?, self.firsts(other)?);
-        let mut row = self.first_row(name)?;
-        let mut writer = firsts.partition_point(|&first| first <= row).saturating_sub(1);
+        let first = self.first_row(name)?;
+        let mut writer = firsts.partition_point(|&begin| begin <= first).saturating_sub(1);
         let mut bases = Vec::with_capacity(n);
-        for _ in 0..n {
+        for row in first..first + n as u64 {
             while writer + 2 < firsts.len() && firsts[writer + 1] <= row {
                 writer += 1;
             }
             bases.push((others[writer], others[writer + 1] - others[writer]));
-            row += 1;
         }
         Ok(bases)
     }

@@ -138,7 +138,7 @@ fn profile(page: &mut Page, map: &mut Map<String, Value>) {
     let rows: Vec<Vec<String>> = spans
         .iter()
         // Written so that a run without a length shows all.
-        .filter(|s| !(of(s, "mean") < LEAST_SHARE * wall))
+        .filter(|s| wall.is_nan() || of(s, "mean") >= LEAST_SHARE * wall)
         .take(values::MOST_ROWS)
         .map(|s| {
             let depth = word(s, "path").matches('/').count();

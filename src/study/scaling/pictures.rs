@@ -307,7 +307,8 @@ pub fn page_of(study: &Study) -> Page {
     page.section("Communication");
     show(&mut page, "messages");
     show(&mut page, "bytes");
-    let by_count: [(&str, fn(&Phase) -> u64); 4] = [
+    type Count = fn(&Phase) -> u64;
+    let by_count: [(&str, Count); 4] = [
         ("Messages of the busiest rank", |p| p.counters.messages),
         ("Bytes sent by the busiest rank", |p| p.counters.bytes),
         ("Collective calls", |p| p.counters.collectives),

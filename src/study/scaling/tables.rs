@@ -9,7 +9,7 @@ use super::{Growth, State, Step, Study};
 pub fn short(x: f64) -> String {
     match x.abs() {
         0.0 => "0".into(),
-        a if a >= 1e6 || a < 1e-3 => format!("{x:.2e}"),
+        a if !(1e-3..1e6).contains(&a) => format!("{x:.2e}"),
         a if a >= 100.0 => format!("{x:.0}"),
         a if a >= 10.0 => format!("{x:.1}"),
         a if a >= 1.0 => format!("{x:.2}"),
