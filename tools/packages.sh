@@ -18,11 +18,13 @@ packages=(
     libmetis-dev
     libhdf5-openmpi-dev
     libopenblas0        # Debian's default BLAS is the reference one, several times slower in MUMPS
-    chromium            # ./test looks at the reports
-    valgrind            # ./test counts the instructions of the kernels
     python3
     python3-venv        # ./test reads the output back with VTK
     ca-certificates     # cargo and pip
+)
+test_packages=(
+    chromium            # reports are looked at
+    valgrind            # the instructions of the kernels are counted
 )
 slurm_packages=(
     slurm-wlm           # ./test runs jobs in a SLURM of its own; FEMDD_SLURM=off goes without
