@@ -2,6 +2,7 @@
 
 use std::os::raw::c_int;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytemuck::Pod;
 use mpi::ffi;
@@ -49,7 +50,12 @@ struct Handle {
     owned: bool,
     /// Shared with duplicates.
     tally: Arc<Tally>,
+    /// Exchanges made so far: the ranks of a communicator make the same, those of another may have made more.
+    rounds: AtomicI32,
 }
+
+/// As `rounds`, for communicators that are not femdd's own: several handles may stand for one of them.
+static ROUNDS: AtomicI32 = AtomicI32::new(0);
 
 // SAFETY: the handle is a constant after construction. MPI is started FUNNELED, so all MPI calls are
 // made by the main thread; other threads may hold a `Comm` but the solver's loops never communicate.
@@ -123,7 +129,13 @@ impl Comm {
         }
         let (rank, size) = (rank as usize, size as usize);
         let tally = tally.unwrap_or_else(|| Arc::new(Tally::new(size)));
-        Comm(Arc::new(Handle { raw, rank, size, owned, tally }))
+        Comm(Arc::new(Handle { raw, rank, size, owned, tally, rounds: AtomicI32::new(0) }))
+    }
+
+    /// The number of the next exchange, the same on all ranks.
+    pub(crate) fn next_round(&self) -> i32 {
+        let rounds = if self.0.owned { &self.0.rounds } else { &ROUNDS };
+        rounds.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn tally(&self) -> &Tally {

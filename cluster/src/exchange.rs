@@ -7,7 +7,6 @@
 
 use std::mem::MaybeUninit;
 use std::os::raw::c_int;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytemuck::Pod;
 use mpi::ffi;
@@ -17,7 +16,6 @@ use crate::comm::{Comm, ItemType, address, count, waits};
 
 /// Successive exchanges use successive tags, so that a fast rank's next message is not taken for
 /// this round's. Two would do; the cycle is longer than any run-ahead the barrier allows.
-static ROUND: AtomicI32 = AtomicI32::new(0);
 const FIRST_TAG: c_int = 1000;
 const N_TAGS: c_int = 64;
 
@@ -27,7 +25,7 @@ impl Comm {
     /// Collective: ranks with nothing to send call it too. A bucket for this rank itself is allowed.
     pub fn exchange<T: Pod>(&self, send: &Buckets<T>) -> Buckets<T> {
         waits!(self, "exchange");
-        let tag = FIRST_TAG + ROUND.fetch_add(1, Ordering::Relaxed).rem_euclid(N_TAGS);
+        let tag = FIRST_TAG + self.next_round().rem_euclid(N_TAGS);
         let item = ItemType::of::<T>();
         let mut requests: Vec<ffi::MPI_Request> = Vec::with_capacity(send.len());
         let mut received = Arrivals { ranks: Vec::new(), offsets: vec![0], data: Vec::new() };

@@ -122,6 +122,22 @@ pub fn install() {
     }
 }
 
+/// Has SIGTERM and SIGUSR1 end this process again: when its work is done. A launcher sends SIGTERM to the ranks that
+/// are left when the first has ended with a code other than 0, and kills those that do not heed it, whose code would
+/// then be the job's.
+pub fn restore() {
+    for signal in SIGNALS {
+        // SAFETY: the record is only written, and read when the call succeeds; the default action is a constant.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            let known = libc::sigaction(signal, std::ptr::null(), &mut now) == 0;
+            if known && now.sa_sigaction == on_signal as *const () as libc::sighandler_t {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+    }
+}
+
 /// How long a scheduler may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 

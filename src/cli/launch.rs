@@ -250,6 +250,7 @@ pub fn on_ranks(work: impl FnOnce(&Comm) -> Result<i32, RunError>) -> i32 {
         }
         error.kind.exit_code()
     });
+    cluster::stop::restore();
     drop(comm);
     drop(session);
     code
