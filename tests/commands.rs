@@ -215,7 +215,7 @@ fn wrong_command_lines_say_what_is_right() {
         (&["run", "cub.toml"], &["does not exist", "cube.toml"]),
         (&["check", "cubes.toml"], &["did you mean `cube.toml`"]),
         (&["cub.toml"], &["cube.toml"]),
-        (&["run", "cube.toml", "--report"], &["--report is not supported yet"]),
+        (&["study", "cube.toml"], &["`femdd study` is not supported yet"]),
         (&["mesh", "info", "cub.msh"], &["does not exist"]),
         (&["mesh", "generate", "--size", "1,1", "--cells", "4,4", "a.msh"], &[".h5"]),
         (

@@ -124,7 +124,7 @@ fn close(a: &Value, b: &Value, pointer: &str, tolerance: f64) {
 fn adaptive(mesh: &str, law: &str, degree: usize, steps: usize) -> String {
     format!(
         "[case]\nformat = 1\n[mesh]\n{mesh}\n[space]\ndegree = {degree}\n{law}\n\
-         [solver]\ntolerance = 1e-12\n\
+         [solver]\ntolerance = 1e-12\nmethod = \"cg+pmg\"\n\
          [adapt]\nmarking = {{ fraction = 0.2 }}\nmax_steps = {steps}\ndeterministic = true\n\
          [output]\ncheckpoint = {{ every = 1, keep = 10 }}\n"
     )

@@ -336,6 +336,8 @@ fn differences(was: &str, now: &str) -> Vec<Value> {
     let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
     keys.sort();
     keys.dedup();
+    // Where the files go is nothing that was solved.
+    keys.retain(|key| *key != "case.output");
     let differs = keys.into_iter().filter(|&key| before.get(key) != after.get(key));
     differs.map(|key| json!({ "key": key, "was": before.get(key), "now": after.get(key) })).collect()
 }

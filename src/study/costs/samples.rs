@@ -81,10 +81,11 @@ fn case_text(mesh: &str, dim: usize, degree: usize, vector: bool, extras: &Extra
     // Writing to a string cannot fail.
     let _ = if vector {
         let load = if dim == 2 { "[0, -1]" } else { "[0, 0, -1]" };
+        let held = vec![0; dim];
         write!(
             text,
             "[physics]\nlaw = \"elasticity\"\nyoung = 1\npoisson_ratio = 0.3\nbody_force = {load}\n\
-             [boundary.clamp]\non = [\"x-min\"]\nvalue = 0\n"
+             [boundary.clamp]\non = [\"x-min\"]\nvalue = {held:?}\n"
         )
     } else {
         let sides = ["x-min", "x-max", "y-min", "y-max", "z-min", "z-max"];
