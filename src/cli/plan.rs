@@ -83,10 +83,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE.json")]
     network: Option<PathBuf>,
     /// Latency of messages between nodes, in microseconds.
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     latency: Option<f64>,
     /// Bandwidth between nodes, in units of 1e9 bytes a second.
-    #[arg(long, value_name = "GB/S")]
+    #[arg(long, value_name = "GB/S", allow_negative_numbers = true)]
     bandwidth: Option<f64>,
     /// Print the plan as JSON.
     #[arg(long)]

@@ -201,6 +201,20 @@ impl Chart {
     }
 }
 
+fn label_width(label: &Label) -> f64 {
+    match label {
+        Label::None => 0.0,
+        Label::Plain(text) => width(text, TEXT),
+        Label::Power(p) => width("10", TEXT) + width(&p.to_string(), 10.0),
+    }
+}
+
+/// The room that labels of a horizontal axis need beyond its end: half of one that stands there.
+fn beyond(scale: &Scale) -> f64 {
+    let at_end = scale.ticks.iter().filter(|t| scale.place(t.at).is_some_and(|at| at > 0.9));
+    at_end.map(|t| label_width(&t.label) / 2.0 + 2.0).fold(20.0, f64::max)
+}
+
 /// Where the plot lies.
 struct Frame {
     left: f64,
@@ -211,14 +225,9 @@ struct Frame {
 impl Frame {
     /// Draws grid, ticks and labels.
     fn draw(drawing: &mut Drawing, x: &Scale, y: &Scale, x_label: &str, y_label: &str) -> Frame {
-        let label_width = |label: &Label| match label {
-            Label::None => 0.0,
-            Label::Plain(text) => width(text, TEXT),
-            Label::Power(p) => width("10", TEXT) + width(&p.to_string(), 10.0),
-        };
         let labels = y.ticks.iter().map(|t| label_width(&t.label)).fold(0.0, f64::max);
         let left = labels + if y_label.is_empty() { 18.0 } else { 36.0 };
-        let frame = Frame { left, top: drawing.y + 8.0, wide: WIDTH - left - 20.0 };
+        let frame = Frame { left, top: drawing.y + 8.0, wide: WIDTH - left - beyond(x) };
         let (right, bottom) = (left + frame.wide, frame.top + HEIGHT);
         for (minor, class) in [(true, "minor"), (false, "grid")] {
             for tick in x.ticks.iter().filter(|t| (t.label == Label::None) == minor) {

@@ -15,6 +15,7 @@ mod report;
 mod series;
 mod watchdog;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -202,12 +203,15 @@ impl Shared {
 
     fn ask_to_stop(&self, room: &Room, own: u64) {
         stop::request(Reason::Memory);
-        eprintln!("warning: memory runs out: {}; asked to stop. {HELP}", self.what(room, own));
+        say(&format!("warning: memory runs out: {}; asked to stop. {HELP}\n", self.what(room, own)));
     }
 
     /// Ends the job before the system ends a part of it.
     fn end(&self, room: &Room, own: u64) -> ! {
-        eprintln!("error: out of memory: {}; ended before the system kills it. {HELP}", self.what(room, own));
+        say(&format!(
+            "error: out of memory: {}; ended before the system kills it. {HELP}\n",
+            self.what(room, own)
+        ));
         self.comm.abort(NO_MEMORY)
     }
 
@@ -277,4 +281,9 @@ pub fn gather(comm: &Comm) -> Option<Report> {
     };
     shared.write_metrics(false, Some(totals));
     Some(report)
+}
+/// Prints in one piece: several ranks may have the same to say at once.
+fn say(line: &str) {
+    // What cannot be said is in run.json.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

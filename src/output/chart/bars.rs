@@ -84,7 +84,7 @@ impl Rows {
         let high = row_height(names.len());
         let longest = names.iter().map(|n| width(n, TEXT)).fold(0.0, f64::max).min(150.0);
         let left = longest + 16.0;
-        let rows = Rows { left, top: drawing.y + 6.0, wide: WIDTH - left - 20.0, high };
+        let rows = Rows { left, top: drawing.y + 6.0, wide: WIDTH - left - super::beyond(scale), high };
         let bottom = rows.top + high * names.len() as f64;
         for tick in scale.ticks.iter().filter(|t| t.label != Label::None) {
             let x = rows.x(scale, tick.at);
