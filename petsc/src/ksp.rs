@@ -91,9 +91,10 @@ unsafe extern "C" fn monitor(
         };
         if watch(it as u32, norm, &mut make) && !*stopped {
             *stopped = true;
-            // Any residual is small enough from here on: the method ends in order, with its solution made.
+            // No more iterations are allowed: the method ends in order, with its solution made. PETSc looks at the
+            // other tolerances in the first iteration only.
             // SAFETY: the live solver that is calling; negative numbers keep what is set.
-            check(unsafe { sys::KSPSetTolerances(ksp, -2.0, f64::MAX, -2.0, -2) })?;
+            check(unsafe { sys::KSPSetTolerances(ksp, -2.0, -2.0, -2.0, it.max(1)) })?;
         }
         std::mem::replace(failed, Ok(()))
     })
