@@ -216,7 +216,7 @@ fn every_page_looks_right() {
         failed.report()["error"]["message"].as_str().expect("a message").lines().next().expect("a line"),
     );
     has("stuck", "Not converged");
-    assert_eq!(of("stuck")["images"], 1, "what was reached is drawn");
+    assert_eq!(of("stuck")["images"], 2, "what was reached is drawn: field and flux");
     has("begun", "This run has not ended");
     has("begun", "The solution could not be drawn");
     charts("begun", &["Timeline"]);

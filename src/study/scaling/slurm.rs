@@ -1,6 +1,6 @@
 //! A study through SLURM: one array job for each number of nodes, whose tasks are runs.
 //!
-//! Imports `study::shell`. Start at [`script`] and [`submit`]. Nothing from a case or a name reaches a shell unquoted, and
+//! Imports `study::shell`. Start at `script` and `submit`. Nothing from a case or a name reaches a shell unquoted, and
 //! directives take plain words only.
 
 use std::collections::{BTreeMap, BTreeSet};
