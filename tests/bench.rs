@@ -6,24 +6,11 @@
 mod common;
 
 use std::path::Path;
-use std::time::Duration;
 
-use common::{Ended, Scratch, femdd, finish};
-use serde_json::Value;
+use common::{Ended, Scratch, femdd, json, run_in, succeeds};
 
 fn bench(folder: &Path, arguments: &[&str]) -> Ended {
-    let mut command = femdd();
-    // No machine.json of whoever runs this.
-    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).arg("bench").args(arguments);
-    let ended = finish(command, Duration::from_secs(120));
-    assert!(!ended.timed_out, "{arguments:?} hangs:\n{}", ended.text());
-    ended
-}
-
-#[track_caller]
-fn succeeds(ended: Ended) -> Ended {
-    assert_eq!(ended.code(), 0, "{}", ended.text());
-    ended
+    run_in(folder, &[&["bench"], arguments].concat())
 }
 
 fn case(scratch: &Scratch) {
@@ -32,10 +19,6 @@ fn case(scratch: &Scratch) {
         "[case]\nformat = 1\n[mesh]\nbox = { size = [1, 1, 1], cells = [4, 4, 4] }\n[physics]\nlaw = \"poisson\"\n\
          [boundary.walls]\non = [\"x-min\"]\nvalue = \"x\"\n[exact]\nvalue = 0\n",
     );
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
 #[test]

@@ -5,27 +5,10 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use common::{Ended, Scratch, femdd, finish};
+use common::{Scratch, femdd, finish, json, run_in as run, succeeds};
 use serde_json::Value;
-
-fn run(folder: &Path, arguments: &[&str]) -> Ended {
-    let mut command = femdd();
-    // No machine.json of whoever runs this; a sbatch only where a test puts one.
-    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
-    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).env("PATH", path).args(arguments);
-    let ended = finish(command, Duration::from_secs(240));
-    assert!(!ended.timed_out, "{arguments:?} hangs:\n{}", ended.text());
-    ended
-}
-
-#[track_caller]
-fn succeeds(ended: Ended) -> Ended {
-    assert_eq!(ended.code(), 0, "{}", ended.text());
-    ended
-}
 
 fn case(scratch: &Scratch, name: &str, n: usize, rest: &str) {
     scratch.write(
@@ -35,10 +18,6 @@ fn case(scratch: &Scratch, name: &str, n: usize, rest: &str) {
              law = \"poisson\"\nsource = \"x*y\"\n[boundary.walls]\non = [\"x-min\"]\nvalue = 0\n{rest}"
         ),
     );
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
 fn calibrated() -> Scratch {

@@ -8,27 +8,11 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Ended, Scratch, femdd, finish};
+use common::{Ended, Scratch, finish, json, run_in, succeeds};
 use serde_json::Value;
 
 fn scale(folder: &Path, arguments: &[&str]) -> Ended {
-    let mut command = femdd();
-    // No machine.json of whoever runs this.
-    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).arg("scale").args(arguments);
-    // No batch system either, unless a test puts its own there.
-    command.env(
-        "PATH",
-        format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap_or_default()),
-    );
-    let ended = finish(command, Duration::from_secs(240));
-    assert!(!ended.timed_out, "{arguments:?} hangs:\n{}", ended.text());
-    ended
-}
-
-#[track_caller]
-fn succeeds(ended: Ended) -> Ended {
-    assert_eq!(ended.code(), 0, "{}", ended.text());
-    ended
+    run_in(folder, &[&["scale"], arguments].concat())
 }
 
 const NETWORK: [&str; 4] = ["--latency", "2e-6", "--bandwidth", "1e10"];
@@ -39,11 +23,6 @@ fn case(scratch: &Scratch) {
         "[case]\nformat = 1\n[mesh]\nbox = { size = [1, 1, 1], cells = [6, 6, 6] }\n[physics]\nlaw = \"poisson\"\n\
          source = 1\n[boundary.walls]\non = [\"x-min\"]\nvalue = \"x\"\n[solver]\nmethod = \"cg+amg\"\n",
     );
-}
-
-fn json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).expect("JSON")
 }
 
 fn study(scratch: &Scratch) -> Value {

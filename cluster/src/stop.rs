@@ -1,12 +1,14 @@
 //! Asking a job to stop in good order: by a signal, at a time limit, before memory runs out.
 //!
-//! Imports nothing of femdd. Start at [`request`] and [`requested`]. A request belongs to one rank's process;
+//! Imports `place`. Start at [`request`] and [`requested`]. A request belongs to one rank's process;
 //! whether the job stops is for all ranks to agree on, at a place where they can. [`install`] turns signals into
 //! requests, [`batch_time_left`] asks the scheduler how long the job may run.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::place::{Here, Scheduler};
 
 /// Why a job should stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,14 +147,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `SLURM_JOB_END_TIME` or by asking `squeue`. `None` outside a job, and in one without a limit. One rank calls
 /// this: it may start a program.
 pub fn batch_time_left() -> Option<Duration> {
-    let job = std::env::var("SLURM_JOB_ID").ok()?;
+    let scheduler = Scheduler::find(&Here).filter(|scheduler| scheduler.kind == "slurm")?;
     // It goes into a command line: nothing but a number.
-    let job: u64 = job.parse().ok()?;
-    if let Ok(end) = std::env::var("SLURM_JOB_END_TIME")
-        && let Ok(end) = end.parse::<u64>()
-    {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        return Some(Duration::from_secs(end).saturating_sub(now));
+    let job: u64 = scheduler.job.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    if let Some(left) = scheduler.left(now) {
+        return Some(Duration::from_secs(left));
     }
     let mut child = Command::new("squeue")
         .args(["-h", "-o", "%L", "-j", &job.to_string()])

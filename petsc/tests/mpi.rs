@@ -146,6 +146,15 @@ fn laplacian_row(m: usize, i: usize) -> Vec<(usize, f64)> {
     row
 }
 
+/// That Laplacian, a solution and its right-hand side.
+fn poisson(ranks: &Ranks, m: usize) -> (Mat, PetscVec, PetscVec) {
+    let a = laplacian(ranks, m);
+    let x_exact = vector(ranks, m * m, wave);
+    let mut b = vector(ranks, m * m, |_| 0.0);
+    a.mult(&x_exact, &mut b).unwrap();
+    (a, x_exact, b)
+}
+
 fn laplacian(ranks: &Ranks, m: usize) -> Mat {
     let range = ranks.range(m * m);
     let (diag, off) = split(range.clone(), |i| laplacian_row(m, i));
@@ -217,9 +226,7 @@ fn reassembly(ranks: &Ranks) {
     let mut a = laplacian(ranks, m);
     let b = vector(ranks, m * m, wave);
     let mut x = vector(ranks, m * m, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("cg").unwrap();
+    let mut ksp = solver(ranks, &a, "cg");
     ksp.pc().unwrap().set_type("bjacobi").unwrap();
     ksp.set_tolerances(1e-12, 1e-50, 1e5, 1000).unwrap();
     let first = ksp.solve(&b, &mut x).unwrap();
@@ -252,16 +259,19 @@ fn bad_rows_are_refused_on_all_ranks(ranks: &Ranks) {
     }
 }
 
+/// A solver of that method for a matrix.
+fn solver(ranks: &Ranks, a: &Mat, method: &str) -> Ksp {
+    let mut ksp = Ksp::new(ranks.comm).unwrap();
+    ksp.set_operators(a, a).unwrap();
+    ksp.set_type(method).unwrap();
+    ksp
+}
+
 fn conjugate_gradients(ranks: &Ranks, pc: &str) {
     let m = 60;
-    let a = laplacian(ranks, m);
-    let x_exact = vector(ranks, m * m, wave);
-    let mut b = vector(ranks, m * m, |_| 0.0);
-    a.mult(&x_exact, &mut b).unwrap();
+    let (a, x_exact, b) = poisson(ranks, m);
     let mut x = vector(ranks, m * m, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("cg").unwrap();
+    let mut ksp = solver(ranks, &a, "cg");
     ksp.set_norm(Norm::Unpreconditioned).unwrap();
     ksp.pc().unwrap().set_type(pc).unwrap();
     ksp.set_tolerances(1e-10, 1e-50, 1e5, 500).unwrap();
@@ -285,14 +295,9 @@ fn conjugate_gradients(ranks: &Ranks, pc: &str) {
 /// A method that is stopped ends with the iterate that its watcher saw, from which the next solve goes on.
 fn stopped(ranks: &Ranks, method: &str, side: Side) {
     let m = 60;
-    let a = laplacian(ranks, m);
-    let x_exact = vector(ranks, m * m, wave);
-    let mut b = vector(ranks, m * m, |_| 0.0);
-    a.mult(&x_exact, &mut b).unwrap();
+    let (a, x_exact, b) = poisson(ranks, m);
     let mut x = vector(ranks, m * m, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type(method).unwrap();
+    let mut ksp = solver(ranks, &a, method);
     ksp.set_side(side).unwrap();
     ksp.pc().unwrap().set_type("jacobi").unwrap();
     ksp.set_initial_guess_nonzero(true).unwrap();
@@ -324,15 +329,10 @@ fn stopped(ranks: &Ranks, method: &str, side: Side) {
 
 fn mumps(ranks: &Ranks) {
     let m = 20;
-    let a = laplacian(ranks, m);
-    let x_exact = vector(ranks, m * m, wave);
-    let mut b = vector(ranks, m * m, |_| 0.0);
-    a.mult(&x_exact, &mut b).unwrap();
+    let (a, _, b) = poisson(ranks, m);
     for factor in ["lu", "cholesky"] {
         let mut x = vector(ranks, m * m, |_| 0.0);
-        let mut ksp = Ksp::new(ranks.comm).unwrap();
-        ksp.set_operators(&a, &a).unwrap();
-        ksp.set_type("preonly").unwrap();
+        let mut ksp = solver(ranks, &a, "preonly");
         let mut pc = ksp.pc().unwrap();
         pc.set_type(factor).unwrap();
         pc.set_factor_package("mumps").unwrap();
@@ -364,9 +364,7 @@ fn near_null_space(ranks: &Ranks) {
     drop((space, modes));
     let b = local(&wave);
     let mut x = local(&|_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("cg").unwrap();
+    let mut ksp = solver(ranks, &a, "cg");
     ksp.pc().unwrap().set_type("gamg").unwrap();
     ksp.set_tolerances(1e-8, 1e-50, 1e5, 100).unwrap();
     let outcome = ksp.solve(&b, &mut x).unwrap();
@@ -387,9 +385,7 @@ fn neumann_null_space(ranks: &Ranks) {
     space.remove(&mut b).unwrap();
     assert!(b.dot(&vector(ranks, n, |_| 1.0)).unwrap().abs() < 1e-12);
     let mut x = vector(ranks, n, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("gmres").unwrap();
+    let mut ksp = solver(ranks, &a, "gmres");
     ksp.set_side(Side::Right).unwrap();
     ksp.pc().unwrap().set_type("none").unwrap();
     ksp.set_tolerances(1e-10, 1e-50, 1e5, 200).unwrap();
@@ -557,9 +553,7 @@ fn failures_are_outcomes(ranks: &Ranks) {
     let a = Mat::from_split_csr(ranks.comm, range.len(), n as u64, 1, diag, off).unwrap();
     let b = vector(ranks, n, |_| 1.0);
     let mut x = vector(ranks, n, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("cg").unwrap();
+    let mut ksp = solver(ranks, &a, "cg");
     ksp.pc().unwrap().set_type("none").unwrap();
     let outcome = ksp.solve(&b, &mut x).unwrap();
     assert_eq!(outcome.reason, Reason::DivergedIndefiniteMatrix);
@@ -568,9 +562,7 @@ fn failures_are_outcomes(ranks: &Ranks) {
     // A zero pivot.
     let (diag, off) = split(range.clone(), |i| vec![(i, if i == 0 { 0.0 } else { 1.0 })]);
     let singular = Mat::from_split_csr(ranks.comm, range.len(), n as u64, 1, diag, off).unwrap();
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&singular, &singular).unwrap();
-    ksp.set_type("gmres").unwrap();
+    let mut ksp = solver(ranks, &singular, "gmres");
     let mut pc = ksp.pc().unwrap();
     pc.set_type("lu").unwrap();
     if petsc::packages().contains(&"mumps") {
@@ -585,9 +577,7 @@ fn failures_are_outcomes(ranks: &Ranks) {
     let a = laplacian(ranks, 40);
     let b = vector(ranks, 1600, wave);
     let mut x = vector(ranks, 1600, |_| 0.0);
-    let mut ksp = Ksp::new(ranks.comm).unwrap();
-    ksp.set_operators(&a, &a).unwrap();
-    ksp.set_type("cg").unwrap();
+    let mut ksp = solver(ranks, &a, "cg");
     ksp.set_tolerances(1e-12, 1e-50, 1e5, 2).unwrap();
     let outcome = ksp.solve(&b, &mut x).unwrap();
     assert_eq!((outcome.reason, outcome.iterations), (Reason::DivergedIterations, 2));

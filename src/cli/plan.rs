@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use cluster::place::{self, Place};
 use serde_json::json;
 
 use super::calibrate::machine_path;
 use super::slurm::Allocation;
 use super::{check_exists, launch};
-use crate::case::{Case, Level, MeshSource};
+use crate::case::{self, Case, Level, MeshSource};
 use crate::output::events::Event;
 use crate::output::run_json::{self, RunReport};
 use crate::output::terminal::grouped;
@@ -109,43 +110,22 @@ fn wrong(message: impl Into<String>) -> RunError {
     RunError::new(Kind::Input, "command", message)
 }
 
-/// A number with a unit behind it.
-fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
-    let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let number: f64 = text[..end].parse().ok()?;
-    let unit = text[end..].trim();
-    let factor = units.iter().find(|known| known.0.eq_ignore_ascii_case(unit))?.1;
-    (number > 0.0 && number.is_finite()).then_some(number * factor)
-}
-
 fn duration(text: &str) -> Result<f64, RunError> {
-    const UNITS: [(&str, f64); 7] =
-        [("s", 1.0), ("min", 60.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0), ("sec", 1.0), ("", 1.0)];
-    with_unit(text, &UNITS).ok_or_else(|| wrong(format!("`{text}` is no time: write 90s, 10min, 1.5h or 2d")))
+    case::seconds(text).ok_or_else(|| wrong(format!("`{text}` is no time: write 90s, 10min, 1.5h or 2d")))
 }
 
 fn size(text: &str) -> Result<f64, RunError> {
-    const UNITS: [(&str, f64); 9] = [
-        ("GiB", 1073741824.0),
-        ("G", 1073741824.0),
-        ("MiB", 1048576.0),
-        ("M", 1048576.0),
-        ("TiB", 1099511627776.0),
-        ("T", 1099511627776.0),
-        ("GB", 1e9),
-        ("MB", 1e6),
-        ("TB", 1e12),
-    ];
-    with_unit(text, &UNITS).ok_or_else(|| wrong(format!("`{text}` is no size: write 192GiB or 200GB")))
+    let has_unit = text.trim().ends_with(char::is_alphabetic);
+    let bytes = place::parse_bytes(text).filter(|_| has_unit);
+    bytes.map(|n| n as f64).ok_or_else(|| wrong(format!("`{text}` is no size: write 192GiB or 200GB")))
 }
 
-/// The memory of this machine.
+/// The memory that a job may take here.
 fn memory_here() -> f64 {
-    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = table.lines().find(|line| line.starts_with("MemTotal:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    1024.0 * kib.unwrap_or(4.0 * 1048576.0)
+    match Place::find().memory.on_host() {
+        0 => 4.0 * (1u64 << 30) as f64,
+        bytes => bytes as f64,
+    }
 }
 
 /// Does what the command line says; the exit code.

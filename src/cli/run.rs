@@ -187,7 +187,7 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         if outcome.failure.is_none() {
             compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
         }
-        profile = crate::study::bottlenecks::add(&case, &mut outcome.report, None);
+        profile = crate::study::bottlenecks::add(&case, &mut outcome.report);
         if compared.is_some() || profile.is_some() {
             written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
         }

@@ -419,9 +419,14 @@ impl Pending {
     }
 
     fn complete(&self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
-        self.comm.agree(mine).inspect_err(|_| self.discard())?;
+        let tidy = |_: &OutputError| {
+            self.discard();
+            // No rank goes on before the partial file is gone.
+            self.comm.barrier();
+        };
+        self.comm.agree(mine).inspect_err(tidy)?;
         let named = if self.comm.is_root() { self.rename() } else { Ok(()) };
-        self.comm.agree(named).inspect_err(|_| self.discard())
+        self.comm.agree(named).inspect_err(tidy)
     }
 
     fn join(&mut self) -> Result<(), OutputError> {

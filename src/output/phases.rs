@@ -148,17 +148,12 @@ pub mod resident_memory {
         // Where it is refused, the peak is that of the whole run: too much rather than too little.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        super::parse_kib(&status, "VmRSS:").unwrap_or(0)
+        cluster::place::kibibytes(&status, "VmRSS").unwrap_or(0)
     }
 }
 
 fn parse_peak(status: &str) -> Option<u64> {
-    parse_kib(status, "VmHWM:")
-}
-
-fn parse_kib(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    cluster::place::kibibytes(status, "VmHWM")
 }
 
 /// Peak resident memory over the ranks. Collective.

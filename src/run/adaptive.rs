@@ -239,7 +239,6 @@ impl Driver<'_> {
     }
 
     /// Estimates the error of a solve, reports it, and says why the loop ends, if it does. Collective.
-    #[allow(clippy::too_many_arguments)]
     fn step(
         &mut self,
         stage: &mut Stage,

@@ -48,7 +48,6 @@ pub(super) type Precondition<'a> = dyn FnMut(&[f64], f64, &mut [f64]) + 'a;
 
 /// Improves `x` until the norm of the residual is at most `target`; `work.r` is the residual of `x`, of norm
 /// `norm`. `null` is an orthonormal basis of the null space; the iteration stays out of it. Collective.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn iterate(
     operator: &mut Operator,
     precondition: &mut Precondition,

@@ -118,7 +118,6 @@ struct System<'a> {
 ///
 /// # Errors
 /// A method that does not exist, is not supported yet or does not suit the matrix; a failing PETSc call.
-#[allow(clippy::too_many_arguments)]
 pub fn solve(
     comm: &Comm,
     (map, halo): (&IndexMap, &Halo),

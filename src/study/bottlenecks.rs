@@ -2,8 +2,6 @@
 //!
 //! Imports `output`, `case` and its siblings. Start at [`add`].
 
-use std::path::Path;
-
 use crate::case::Case;
 use crate::output::bottlenecks::{self, Facts, Least};
 use crate::output::profile::Profile;
@@ -43,7 +41,7 @@ fn floors_of(case: &Case, report: &RunReport) -> Result<Vec<Floor>, &'static str
 
 /// Adds `bottlenecks` to the profile of a report, if it has one, and writes the report again if it lies at `path`.
 /// Returns the profile. Not collective: for one rank.
-pub fn add(case: &Case, report: &mut RunReport, path: Option<&Path>) -> Option<Profile> {
+pub fn add(case: &Case, report: &mut RunReport) -> Option<Profile> {
     let mut profile: Profile = serde_json::from_value(report.extra.get("profile")?.clone()).ok()?;
     let floors = floors_of(case, report);
     let least = |phase: &str| {
@@ -58,9 +56,5 @@ pub fn add(case: &Case, report: &mut RunReport, path: Option<&Path>) -> Option<P
     };
     profile.bottlenecks = bottlenecks::find(&profile, &facts);
     report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
-    if let Some(path) = path.filter(|path| path.exists()) {
-        // The report is there without them.
-        let _ = report.write_atomic(path);
-    }
     Some(profile)
 }

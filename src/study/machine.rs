@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cluster::Comm;
+use cluster::place::Place;
 use serde::{Deserialize, Serialize};
 
 use crate::output::run_json;
@@ -90,10 +91,10 @@ fn last_cache() -> usize {
 
 /// Bytes that may be taken for arrays: a quarter of what is available.
 fn spare_memory() -> usize {
-    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = table.lines().find(|line| line.starts_with("MemAvailable:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
-    kib.map_or(256 << 20, |kib| (kib << 10) / 4)
+    match Place::find().memory.available {
+        0 => 256 << 20,
+        bytes => (bytes / 4) as usize,
+    }
 }
 
 /// Entries of each of three arrays, so that all ranks' together are several times the cache.

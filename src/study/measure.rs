@@ -111,9 +111,7 @@ impl Drop for Scratch {
 
 /// The processor's name, as the system gives it.
 pub fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    name.unwrap_or("unknown").to_owned()
+    cluster::place::processor().unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Processor time of all processes that this one has waited for.

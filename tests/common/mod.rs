@@ -21,6 +21,34 @@ pub fn femdd() -> Command {
     command
 }
 
+/// The command in a folder, where it finds no `machine.json` of whoever runs the tests, and the programs of `bin` there
+/// before all others.
+///
+/// # Panics
+/// When it has not ended after four minutes.
+#[track_caller]
+pub fn run_in(folder: &Path, arguments: &[&str]) -> Ended {
+    let mut command = femdd();
+    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).env("PATH", path).args(arguments);
+    let ended = finish(command, Duration::from_secs(240));
+    assert!(!ended.timed_out, "{arguments:?} hangs:\n{}", ended.text());
+    ended
+}
+
+/// What ended with code 0.
+#[track_caller]
+pub fn succeeds(ended: Ended) -> Ended {
+    assert_eq!(ended.code(), 0, "{}", ended.text());
+    ended
+}
+
+/// A file of JSON.
+pub fn json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{} is not JSON: {e}\n{text}", path.display()))
+}
+
 /// A case about to be run.
 pub struct Case {
     scratch: Scratch,

@@ -73,6 +73,11 @@ fn model(text: &str) -> Option<String> {
     })
 }
 
+/// The processor's name.
+pub(super) fn name(source: &dyn Source) -> Option<String> {
+    source.head("/proc/cpuinfo").as_deref().and_then(model)
+}
+
 impl Cpus {
     /// The processors of this process.
     pub fn find(source: &dyn Source, groups: &Cgroups) -> Cpus {
@@ -95,7 +100,7 @@ impl Cpus {
         let numa = source.names("/sys/devices/system/node");
         let numa = numa.iter().filter(|n| n.strip_prefix("node").is_some_and(|k| k.parse::<u32>().is_ok()));
         Cpus {
-            model: source.head("/proc/cpuinfo").as_deref().and_then(model).unwrap_or_default(),
+            model: name(source).unwrap_or_default(),
             host_cores: distinct(&online).len(),
             host_threads: online.len(),
             numa_nodes: numa.count().max(1),

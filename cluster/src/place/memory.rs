@@ -24,8 +24,8 @@ pub struct Memory {
     pub address_space: Option<u64>,
 }
 
-/// Bytes of a line "MemTotal:  123 kB".
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
+/// Bytes of a line "MemTotal:  123 kB" of a table of the system, by the name in it.
+pub fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -20,7 +20,7 @@ pub use cpus::{Cpus, parse_list};
 pub use gpus::Gpus;
 pub use launcher::{Launcher, Network};
 pub use machine::{Extent, HOSTS_LISTED, Host, Machine};
-pub use memory::Memory;
+pub use memory::{Memory, kibibytes};
 pub use scheduler::Scheduler;
 pub use source::{Here, Source};
 
@@ -70,6 +70,11 @@ impl Place {
 /// The physical cores that this process alone could keep busy. Not collective.
 pub fn usable_cores() -> usize {
     Cpus::find(&Here, &Cgroups::find(&Here)).usable()
+}
+
+/// The processor's name. Not collective.
+pub fn processor() -> Option<String> {
+    cpus::name(&Here)
 }
 
 /// Memory in a unit that reads well.

@@ -3,22 +3,7 @@
 //! Imports nothing but its siblings' types. Start at [`Job`].
 
 use super::model::Layout;
-
-/// One word of a POSIX shell, whatever it contains: in single quotes, with each quote in it written as `'\''`.
-///
-/// NUL cannot stand in a word of any program and is left out.
-pub fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('\'');
-    for c in text.chars().filter(|&c| c != '\0') {
-        match c {
-            '\'' => quoted.push_str("'\\''"),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('\'');
-    quoted
-}
+use crate::study::shell::quote;
 
 /// A name for `#SBATCH` lines, which no shell reads and no quotes protect: letters, digits, `.`, `_` and `-`; other
 /// runs of characters become one `_`; never empty, never an option, at most 64 characters.

@@ -6,7 +6,7 @@ use cluster::model::{Load, Network};
 use super::*;
 use crate::output::phases::PhaseRow;
 use crate::output::run_json::{RunReport, SolverReport, Status};
-use crate::study::scaling::{Question, Rung as LadderRung, results};
+use crate::study::scaling::{Rung as LadderRung, results};
 
 const NETWORK: Network = Network {
     messages: cluster::model::Messages::Hockney { latency: 2e-6, bandwidth: 1e9 },
@@ -33,15 +33,6 @@ fn truth(strong: bool, p: f64, work: f64, bytes: f64) -> (f64, Counters) {
 }
 
 fn study(growth: Growth, ladder: &[usize], cores: usize, work: f64, bytes: f64) -> Study {
-    let question = Question {
-        growth,
-        file: "cube.toml".into(),
-        case: "cube".into(),
-        sets: Vec::new(),
-        threads: 1,
-        hash: String::new(),
-        dimension: 3,
-    };
     let strong = growth == Growth::Strong;
     let rung = |&ranks: &usize| LadderRung {
         name: format!("{ranks}-ranks"),
@@ -50,7 +41,7 @@ fn study(growth: Growth, ladder: &[usize], cores: usize, work: f64, bytes: f64) 
         actual: if strong { 1.0 } else { ranks as f64 },
         sets: Vec::new(),
     };
-    let mut study = Study::new(question, ladder.iter().map(rung).collect(), 1, cores);
+    let mut study = Study::new(results::tests::question(growth), ladder.iter().map(rung).collect(), 1, cores);
     for step in &mut study.steps {
         let ranks = step.rung.ranks;
         let (seconds, counters) = truth(strong, ranks as f64, work, bytes);

@@ -357,7 +357,7 @@ pub fn warnings(study: &Study) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::output::phases::PhaseRow;
     use crate::study::scaling::{Question, Rung};
@@ -373,8 +373,9 @@ mod tests {
         report
     }
 
-    pub(in super::super) fn study(growth: Growth, ladder: &[(usize, u64, f64)], cores: usize) -> Study {
-        let question = Question {
+    /// A study of a cube.
+    pub(in super::super) fn question(growth: Growth) -> Question {
+        Question {
             growth,
             file: "cube.toml".into(),
             case: "cube".into(),
@@ -382,7 +383,10 @@ mod tests {
             threads: 1,
             hash: String::new(),
             dimension: 3,
-        };
+        }
+    }
+
+    pub(in super::super) fn study(growth: Growth, ladder: &[(usize, u64, f64)], cores: usize) -> Study {
         let rungs = ladder.iter().map(|&(ranks, cells, _)| Rung {
             name: format!("{ranks}-ranks-{cells}"),
             ranks,
@@ -390,7 +394,7 @@ mod tests {
             actual: 1.0,
             sets: Vec::new(),
         });
-        let mut study = Study::new(question, rungs.collect(), 3, cores);
+        let mut study = Study::new(question(growth), rungs.collect(), 3, cores);
         for (step, &(ranks, cells, solve)) in study.steps.iter_mut().zip(ladder) {
             let reports: Vec<RunReport> = [0.98, 1.0, 1.3].map(|f| report(ranks, cells, f * solve)).into();
             step.result = outcome(&reports);
