@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -304,9 +305,19 @@ fn signals_reach_all_ranks() {
         let mark = case.to_string_lossy().into_owned();
         let mut command = femdd();
         command.args(["run", &mark, "--quiet", "--ranks", "2"]).stdin(Stdio::null());
+        // SAFETY: between fork and exec only a system call is made. What a background job of a script ignores, femdd
+        // would ignore too.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            })
+        };
         let mut child: Child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
-        // mpirun and two ranks carry the case's name.
-        let started = wait_until(Duration::from_secs(30), || processes_with(&mark, child.id()).len() >= 3);
+        // mpirun and two ranks carry the case's name; they listen to signals before they make their folder.
+        let started = wait_until(Duration::from_secs(60), || {
+            processes_with(&mark, child.id()).len() >= 3 && scratch.path().join("long.out").exists()
+        });
         std::thread::sleep(Duration::from_millis(500));
         // SAFETY: signals our child, which has not been waited for.
         unsafe { libc::kill(child.id() as i32, signal) };

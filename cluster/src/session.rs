@@ -46,6 +46,24 @@ pub fn under_launcher() -> bool {
         .any(|name| std::env::var_os(name).is_some())
 }
 
+/// What Open MPI needs on one host. Told so it does not load the drivers of networks to find out that there is
+/// none, which takes longer than all else in starting it.
+pub const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
+
+/// Tells Open MPI that there is one host where its launcher says so and the user has nothing else in mind.
+fn expect_one_host() {
+    let size = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    let all = size("OMPI_COMM_WORLD_SIZE");
+    let chosen =
+        ["OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl"].iter().any(|n| std::env::var_os(n).is_some());
+    if all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all && !chosen {
+        for (name, value) in ONE_HOST {
+            // SAFETY: MPI starts before this program's own threads: nobody else looks at the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+}
+
 /// Starts MPI with threads beside the one that communicates, and makes a panic end the whole job.
 ///
 /// A rank that panics while others wait in a collective call would hang the job; the hook prints the
@@ -61,6 +79,7 @@ pub fn init() -> Result<Session, InitError> {
         if started != 0 {
             return Err(InitError::AlreadyStarted);
         }
+        expect_one_host();
         let wanted = ffi::MPI_THREAD_FUNNELED as c_int;
         ffi::MPI_Init_thread(std::ptr::null_mut(), std::ptr::null_mut(), wanted, &mut provided);
         wanted

@@ -12,5 +12,6 @@ pub mod estimate;
 pub mod goal;
 #[cfg(test)]
 mod hanging_tests;
+pub mod leap;
 pub mod mark;
 pub mod transfer;

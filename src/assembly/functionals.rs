@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::{self, FacetRule};
 use super::sampler::Sampler;
-use crate::element::Quadrature;
+use crate::element::{GeometryKind, Quadrature};
 use crate::law::{Law, Quantity};
 use crate::mesh::EntityTag;
 
@@ -27,8 +27,7 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
     let quantities = [quantity];
     let mut total = vec![0.0; width];
     for (b, block) in d.mesh.blocks.iter().enumerate() {
-        let curved = usize::from(block.geometry != crate::element::GeometryKind::Linear) * 2;
-        let degree = 2 * d.space.degree + 2 + curved;
+        let degree = degree(quantity.0, d, b);
         let rule = Quadrature::new(block.shape, degree).expect("rules exist for every degree asked for");
         // One sampler a thread, however many tasks.
         let n_tasks = block.n_owned.div_ceil(CELLS_PER_TASK);
@@ -69,6 +68,20 @@ pub(super) fn integrate_cells<L: Law<D, C>, const D: usize, const C: usize>(
         }
     }
     Ok(total)
+}
+
+/// Degree of the rule over cells of a block: exact for the solution and its derivatives, which are polynomials
+/// times the determinant of the cell's map; that of the coefficients beyond for what they enter.
+fn degree(quantity: Quantity, d: &Discretisation, block: usize) -> usize {
+    let (p, block) = (d.space.degree, &d.mesh.blocks[block]);
+    let curved = block.geometry != GeometryKind::Linear;
+    match quantity {
+        Quantity::Solution | Quantity::Gradient | Quantity::Strain => {
+            let (dim, geometry) = (block.shape.dim(), 1 + usize::from(curved));
+            p + if block.shape.is_simplex() { dim * (geometry - 1) } else { dim * geometry - 1 }
+        }
+        Quantity::Flux | Quantity::Stress | Quantity::VonMises => 2 * p + 2 + 2 * usize::from(curved),
+    }
 }
 
 /// What of a quantity is integrated over facets.

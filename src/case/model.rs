@@ -427,6 +427,8 @@ pub enum Estimator {
 /// Which cells are refined.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Marking {
+    /// Half of the sum in small steps, and large ones to the limit once the error is spread over the mesh.
+    Auto,
     /// The smallest set that holds this part of the sum of squared indicators.
     Dorfler(f64),
     /// This part of the cells.

@@ -218,6 +218,11 @@ fn check_method(reader: &Reader, method: &str, node: &Node) -> bool {
     false
 }
 
+/// Whether a value is the word `auto`.
+fn is_auto(entry: &Entry) -> bool {
+    matches!(&entry.node.raw, Raw::String(word) if word == "auto")
+}
+
 /// Reads `[adapt]`.
 pub(super) fn adapt(root: &Section) -> Option<Adapt> {
     let reader = root.reader;
@@ -245,15 +250,16 @@ pub(super) fn adapt(root: &Section) -> Option<Adapt> {
         }
         _ => {}
     }
-    let mut marking = Marking::Dorfler(0.5);
+    let mut marking = Marking::Auto;
     if let Some(e) = section.get("marking")
+        && !is_auto(e)
         && let Some(inner) = reader.section("adapt.marking", e)
     {
         let part = Bound::UpTo(0.0, 1.0);
         let dorfler = inner.number("dorfler", part);
         let fraction = inner.number("fraction", part);
         if inner.get("dorfler").is_some() == inner.get("fraction").is_some() {
-            let message = "`adapt.marking` should have one of `dorfler`, `fraction`";
+            let message = "`adapt.marking` should be \"auto\" or have one of `dorfler`, `fraction`";
             reader.error(e.node.place, "adapt.marking", message, None);
         }
         marking = dorfler.map(Marking::Dorfler).or(fraction.map(Marking::Fraction)).unwrap_or(marking);
@@ -346,7 +352,6 @@ pub(super) fn performance(root: &Section) -> Performance {
     };
     let section = root.get("performance").and_then(|e| reader.section("performance", e));
     let Some(section) = section else { return performance };
-    let is_auto = |e: &Entry| matches!(&e.node.raw, Raw::String(s) if s == "auto");
     performance.level = section.choice(
         "level",
         &[

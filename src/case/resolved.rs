@@ -239,6 +239,7 @@ fn write_adapt(adapt: &Adapt, out: &mut Writer) {
         out.line("goal", &quote(&goal.text));
     }
     let marking = match adapt.marking {
+        Marking::Auto => quote("auto"),
         Marking::Dorfler(part) => format!("{{ dorfler = {} }}", number(part)),
         Marking::Fraction(part) => format!("{{ fraction = {} }}", number(part)),
     };

@@ -4,7 +4,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use cluster::Comm;
+use cluster::{Comm, ONE_HOST};
 
 use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
@@ -65,10 +65,6 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("OMP_NUM_THREADS", "1"),
     ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
 ];
-
-/// What Open MPI needs on one host. Told so it does not load the drivers of networks to find out that there is
-/// none, which takes longer than all else in starting it.
-const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
 
 /// Variables of schedulers, and of Open MPI itself, that may give `mpirun` other hosts than this one.
 const HOSTS: [&str; 8] = [

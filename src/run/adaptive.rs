@@ -14,6 +14,7 @@ use super::materials::Materials;
 use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
+use crate::adapt::leap::{self, Outlook};
 use crate::adapt::mark::{self, Amount, Choice};
 use crate::adapt::transfer;
 use crate::assembly::Problem;
@@ -59,6 +60,8 @@ struct Remembered {
     reference: Option<Reference>,
     dealt: Dealt,
     price: Option<Price>,
+    closure: f64,
+    last: bool,
 }
 
 /// Solves on finer and finer meshes until a limit of the case is reached. Collective.
@@ -85,6 +88,9 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         },
         price: None,
         spent: 0.0,
+        closure: 1.0,
+        last: false,
+        sums: [0.0; 2],
     };
     if let Some(remembered) = remembered {
         driver.take_up(remembered, exact);
@@ -148,7 +154,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         let (indicators, mut values, field, costs) = next.expect("a step ends or goes on");
         let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
-            let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, dofs)?;
+            let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, case.degree, dofs)?;
             mesh = forest.mesh()?;
             Ok(changed)
         })?;
@@ -214,27 +220,37 @@ struct Driver<'a> {
     price: Option<Price>,
     /// Seconds in phases that are repeated, until the last time loads were looked at.
     spent: f64,
+    /// Cells that the last refinement added, over those that the marked cells alone would have added.
+    closure: f64,
+    /// Whether the mesh was made to have as many unknowns as are allowed.
+    last: bool,
+    /// Of the indicators: the sum, and what it is to come down to, if there is a tolerance.
+    sums: [f64; 2],
 }
 
 impl Driver<'_> {
     /// What a checkpoint keeps of the loop.
     fn remember(&self) -> serde_json::Value {
-        let Driver { report, reference, dealt, price, .. } = self;
-        let remembered =
-            Remembered { report: report.clone(), reference: *reference, dealt: dealt.clone(), price: *price };
+        let remembered = Remembered {
+            report: self.report.clone(),
+            reference: self.reference,
+            dealt: self.dealt.clone(),
+            price: self.price,
+            closure: self.closure,
+            last: self.last,
+        };
         serde_json::to_value(remembered).unwrap_or_default()
     }
 
     /// Goes on with what was kept; on other ranks than before the partition is a new one.
     fn take_up(&mut self, remembered: serde_json::Value, exact: bool) {
-        let Ok(Remembered { mut report, reference, dealt, price }) = serde_json::from_value(remembered)
-        else {
-            return;
-        };
-        report.stop_reason.clear();
-        self.report = report;
+        let Ok(mut remembered) = serde_json::from_value::<Remembered>(remembered) else { return };
+        remembered.report.stop_reason.clear();
+        self.report = remembered.report;
+        (self.closure, self.last) = (remembered.closure.max(1.0), remembered.last);
         if exact {
-            (self.reference, self.dealt, self.price) = (reference, dealt, price);
+            (self.reference, self.dealt, self.price) =
+                (remembered.reference, remembered.dealt, remembered.price);
         }
     }
 
@@ -317,10 +333,15 @@ impl Driver<'_> {
         }
         state.errors = errors;
         state.indicators = indicators;
-        let over = self.adapt.max_dofs.is_some_and(|most| dofs as f64 >= CLOSE * most as f64);
+        let allowed = self.adapt.tolerance.unwrap_or(0.0) * energy;
+        self.sums = match error_of_goal {
+            Some(_) => [total, allowed],
+            None => [total * total, allowed * allowed],
+        };
+        let over = self.last || self.adapt.max_dofs.is_some_and(|most| dofs as f64 >= CLOSE * most as f64);
         let reason = if state.failure.is_some() {
             Some("not_converged")
-        } else if self.adapt.tolerance.is_some_and(|tolerance| total <= tolerance * energy) {
+        } else if self.adapt.tolerance.is_some() && total <= allowed {
             Some("tolerance")
         } else if over {
             Some("max_dofs")
@@ -344,23 +365,45 @@ impl Driver<'_> {
         values: &mut Carried,
         mesh: &Mesh,
         indicators: &[f64],
+        degree: usize,
         dofs: u64,
     ) -> Result<Changed, MeshError> {
         let comm = &mesh.comm;
         let marks = |choice: &Choice| -> Vec<Mark> {
             choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect()
         };
-        let mut choice = mark::largest(
-            comm,
-            indicators,
-            match self.adapt.marking {
-                Marking::Dorfler(share) => Amount::Share(share),
-                Marking::Fraction(fraction) => Amount::Fraction(fraction),
-            },
-        );
         let cells = mesh.n_cells_global.max(1) as f64;
         let (dofs, per_cell) = (dofs as f64, dofs as f64 / cells);
         let most = self.adapt.max_dofs.map_or(f64::INFINITY, |most| most as f64);
+        let children = f64::from(1u32 << mesh.dim);
+        let mut choice = match self.adapt.marking {
+            Marking::Dorfler(share) => mark::largest(comm, indicators, Amount::Share(share)),
+            Marking::Fraction(fraction) => mark::largest(comm, indicators, Amount::Fraction(fraction)),
+            Marking::Auto => {
+                let usual = mark::largest(comm, indicators, Amount::Share(leap::SHARE));
+                let outlook = Outlook {
+                    dim: mesh.dim,
+                    degree,
+                    part: usual.n_global as f64 / cells,
+                    growth: most / dofs,
+                    allowed: self.adapt.tolerance.map(|_| self.sums[1] / self.sums[0]),
+                };
+                match outlook.step() {
+                    leap::Step::Mark(amount) if amount == Amount::Share(leap::SHARE) => usual,
+                    leap::Step::Mark(amount) => mark::largest(comm, indicators, amount),
+                    leap::Step::Fill(part) => {
+                        self.last = true;
+                        // The more cells are marked, the fewer are left to follow.
+                        let closure = 1.0 + (self.closure - 1.0) * (1.0 - part);
+                        mark::largest(
+                            comm,
+                            indicators,
+                            Amount::Fraction(CLOSE.midpoint(1.0) * part / closure),
+                        )
+                    }
+                }
+            }
+        };
         let mut tries = 0;
         let changed = loop {
             let marked = choice.n_global as f64;
@@ -382,6 +425,8 @@ impl Driver<'_> {
         if let Some(step) = self.report.steps.last_mut() {
             step.extra.insert("marked_cells".to_owned(), choice.n_global.into());
         }
+        let added = comm.sum(forest.n_leaves() as u64) as f64 - cells;
+        self.closure = (added / (choice.n_global.max(1) as f64 * (children - 1.0))).max(1.0);
         Ok(changed)
     }
 

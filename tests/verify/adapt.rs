@@ -104,6 +104,35 @@ fn a_tolerance_and_a_limit_of_steps_end_the_loop() {
     assert_eq!(steps(&ran).len(), 4);
 }
 
+/// The marking `auto` takes the last steps at once: fewer unknowns in all, for an error that is no larger.
+#[test]
+fn large_last_steps_cost_less_and_lose_nothing() {
+    for (shape, degree) in [("triangle", 1), ("quadrilateral", 1), ("quadrilateral", 2)] {
+        let [small, large] = ["{ dorfler = 0.5 }", "\"auto\""].map(|marking| {
+            let adapt = format!("marking = {marking}\nmax_dofs = 30000\nmax_steps = 60\n");
+            let ran = corner(shape, degree, &adapt).solve();
+            let steps = steps(&ran);
+            let all: f64 = steps.iter().map(|step| number(step, "dofs")).sum();
+            // On the optimal line this is a constant.
+            let n = number(steps.last().expect("a step"), "dofs");
+            (all, ran.h1() * n.powf(0.5 * degree as f64))
+        });
+        let (cost, loss) = (large.0 / small.0, large.1 / small.1);
+        println!("{shape} degree {degree}: unknowns of all solves {cost:.2}, error at as many {loss:.3}");
+        assert!(cost < 0.75 && loss < 1.05, "{shape} degree {degree}: {cost} {loss}");
+    }
+    let [small, large] = ["{ dorfler = 0.5 }", "\"auto\""].map(|marking| {
+        let adapt = format!("marking = {marking}\ntolerance = 2e-3\nmax_dofs = 10000000\nmax_steps = 60\n");
+        let ran = corner("triangle", 2, &adapt).solve();
+        assert_eq!(ran.report()["adapt"]["stop_reason"], "tolerance", "{marking}");
+        let dofs: Vec<f64> = steps(&ran).iter().map(|step| number(step, "dofs")).collect();
+        (dofs.iter().sum::<f64>(), *dofs.last().expect("a step"))
+    });
+    let (all, last) = (large.0 / small.0, large.1 / small.1);
+    println!("to a tolerance: unknowns of all solves {all:.2}, of the last {last:.2}");
+    assert!(all < 0.9 && last < 1.25, "{all} {last}");
+}
+
 /// The value at a point behind the corner: the estimate of its error is the error, and its sign.
 #[test]
 fn goals_are_met() {

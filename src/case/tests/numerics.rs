@@ -119,7 +119,13 @@ fn adapt_and_time() {
         "`adapt.marking.dorfler` must be greater than 0 and at most 1, not 2",
         "",
     );
-    check(&adapt("marking = {}"), 6, "{}", "`adapt.marking` should have one of `dorfler`, `fraction`", "");
+    check(
+        &adapt("marking = {}"),
+        6,
+        "{}",
+        "`adapt.marking` should be \"auto\" or have one of `dorfler`, `fraction`",
+        "",
+    );
     check(&adapt("imbalance = 0.9"), 6, "0.9", "`adapt.imbalance` must be at least 1, not 0.9", "");
     let time = |t: &str| poisson(&format!("[time]\n{t}"));
     check(&time("step = 1"), 5, "time", "`[time]` lacks `end`: the last time", "");

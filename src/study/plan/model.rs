@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Input, Problem, local_nodes};
+use crate::adapt::leap;
 use crate::element::{Quadrature, Shape};
 use crate::run::mesh_files::FileForm;
 use crate::study::costs::{Class, Costs, Found, PHASES, PhaseCost};
@@ -410,8 +411,9 @@ fn steps(problem: &Problem) -> Vec<f64> {
     let most = growth.max_dofs.map_or(f64::INFINITY, |most| most as f64 / problem.dofs().max(1) as f64);
     let mut factors = vec![1.0f64];
     while factors.len() <= growth.max_steps && factors.last().is_some_and(|&f| f < 0.97 * most) {
-        let next = factors.last().copied().unwrap_or(1.0) * growth.factor.max(1.001);
-        factors.push(next.min(most));
+        let last = factors.last().copied().unwrap_or(1.0);
+        let large = growth.large.then(|| leap::large(problem.counts.dim, most / last)).flatten();
+        factors.push((last * large.unwrap_or(growth.factor.max(1.001))).min(most));
     }
     factors
 }

@@ -36,6 +36,8 @@ pub enum Input {
 pub struct Growth {
     /// Cells of a mesh over those of the mesh before.
     pub factor: f64,
+    /// Whether the last steps are large ones.
+    pub large: bool,
     /// The unknowns it ends at, if a limit is given.
     pub max_dofs: Option<u64>,
     /// Most steps.
@@ -223,11 +225,12 @@ impl Problem {
         });
         let growth = case.adapt.as_ref().map(|adapt| {
             let marked = match adapt.marking {
-                Marking::Dorfler(_) => MARKED,
+                Marking::Auto | Marking::Dorfler(_) => MARKED,
                 Marking::Fraction(fraction) => fraction,
             };
             let factor = 1.0 + marked * ((1 << dim) - 1) as f64;
-            Growth { factor, max_dofs: adapt.max_dofs, max_steps: adapt.max_steps }
+            let large = adapt.marking == Marking::Auto;
+            Growth { factor, large, max_dofs: adapt.max_dofs, max_steps: adapt.max_steps }
         });
         let advective = case.physics.law == Law::ConvectionDiffusion;
         let symmetric = !advective && case.physics.coefficients.iter().all(|c| c.value.is_symmetric());
