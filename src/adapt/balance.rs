@@ -26,32 +26,48 @@ impl Times {
     }
 }
 
-/// What the last rebalance took: by it the next one is judged before anything moves.
+/// What rebalancing takes, from those there were: by it the next one is judged before anything moves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Price {
     /// To move a byte, on the rank that sends most.
     per_byte: f64,
     /// For each cell of the whole mesh, whatever moves: to decide, and to build the mesh again.
     per_cell: f64,
+    /// Cells of the mesh that was last measured on.
+    n_cells: u64,
 }
 
+/// On a mesh of so many times the cells of the last measurement nothing is known: what a rank waits for others on a
+/// small mesh would make every cell of a large one look dear.
+const KNOWN: u64 = 4;
+
 impl Price {
-    /// `moving` seconds took what this rank sent, of `bytes`, and `rest` all else, on a mesh of `n_cells`. Collective.
-    pub fn measured(comm: &Comm, moving: f64, bytes: u64, rest: f64, n_cells: u64) -> Price {
+    /// `moving` seconds took what this rank sent, of `bytes`, and `rest` all else, on a mesh of `n_cells`. Of `before`
+    /// the lesser rates stay: what does not grow with the mesh is in all of them. Collective.
+    pub fn measured(
+        comm: &Comm,
+        before: Option<Price>,
+        moving: f64,
+        bytes: u64,
+        rest: f64,
+        n_cells: u64,
+    ) -> Price {
         let mut most = [moving, bytes as f64, rest];
         comm.max_slice(&mut most);
-        Price { per_byte: most[0] / most[1].max(1.0), per_cell: most[2] / n_cells.max(1) as f64 }
+        let (per_byte, per_cell) = (most[0] / most[1].max(1.0), most[2] / n_cells.max(1) as f64);
+        let least = before.map_or([f64::INFINITY; 2], |price| [price.per_byte, price.per_cell]);
+        Price { per_byte: per_byte.min(least[0]), per_cell: per_cell.min(least[1]), n_cells }
     }
 
-    /// What there is to weigh before a step that will take `seconds` as loads are, on a mesh of `n_cells`.
-    /// A step more or less of an adaptive loop has new loads.
-    pub fn cost(&self, seconds: f64, n_cells: u64) -> Cost {
-        Cost {
+    /// What there is to weigh before a step that will take `seconds` as loads are, on a mesh of `n_cells`; nothing on
+    /// a mesh that is much larger than any before. A step more or less of an adaptive loop has new loads.
+    pub fn cost(&self, seconds: f64, n_cells: u64) -> Option<Cost> {
+        (n_cells <= KNOWN * self.n_cells).then_some(Cost {
             solve_seconds: seconds,
             solves: 1.0,
             seconds_per_byte: self.per_byte,
             fixed_seconds: self.per_cell * n_cells as f64,
-        }
+        })
     }
 }
 

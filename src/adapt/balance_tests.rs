@@ -46,19 +46,25 @@ fn moves_that_do_not_pay_are_declined() {
             let bytes = forest.leaf_bytes(&carried);
             let rebalance = |price: Price, seconds: f64| {
                 let cost = price.cost(seconds, mesh.n_cells_global);
-                partition::rebalance(comm, &graph, &bytes, None, Some(&cost), &StealOptions::default())
+                partition::rebalance(comm, &graph, &bytes, None, cost.as_ref(), &StealOptions::default())
                     .expect("owners")
             };
             // A step of 1 s gains some 0.3 s. To move a leaf takes 0.1 ms: little for a byte, too much for all that
             // have to go, of which there are hundreds.
             let sent = comm.max(bytes.iter().map(|&b| u64::from(b)).sum::<u64>());
             let n = comm.max(forest.n_leaves() as u64) as f64;
-            let dear = Price::measured(comm, 2.0, sent, 0.0, 1);
+            let dear = Price::measured(comm, None, 2.0, sent, 0.0, mesh.n_cells_global);
             assert!(2.0 / n < 0.1, "{n}");
             assert_eq!(rebalance(dear, 1.0).report.method, Method::None, "{shape}");
             // All that is not moved counts as well.
-            let slow = Price::measured(comm, 1e-6, sent, 10.0, mesh.n_cells_global);
+            let slow = Price::measured(comm, None, 1e-6, sent, 10.0, mesh.n_cells_global);
             assert_eq!(rebalance(slow, 1.0).report.method, Method::None, "{shape}");
+            // A small mesh says nothing about a large one; of two measurements the lesser rates count.
+            let small = Price::measured(comm, None, 2.0, sent, 10.0, mesh.n_cells_global / 5);
+            assert!(small.cost(1.0, mesh.n_cells_global).is_none());
+            assert_ne!(rebalance(small, 1.0).report.method, Method::None, "{shape}");
+            let least = Price::measured(comm, Some(dear), 1e-6, sent, 1e-6, mesh.n_cells_global);
+            assert_ne!(rebalance(least, 1.0).report.method, Method::None, "{shape}");
             // The same move pays for a longer step.
             let found = rebalance(dear, 100.0);
             assert_ne!(found.report.method, Method::None, "{shape}");

@@ -5,14 +5,16 @@
 
 use std::time::Instant;
 
-use partition::{Method, Reference, StealOptions};
+use cluster::Comm;
+use partition::Reference;
 use serde::{Deserialize, Serialize};
 
+use super::balancing::{Balancer, Dealt, Place};
 use super::checkpoint::{Due, Still, Structure};
-use super::error::{Kind, RunError};
+use super::error::RunError;
 use super::materials::Materials;
 use super::stage::{self, Run, Solution, Stage, State};
-use crate::adapt::balance::{self, Price, Times};
+use crate::adapt::balance::{self, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::leap::{self, Outlook};
 use crate::adapt::mark::{self, Amount, Choice};
@@ -57,9 +59,7 @@ pub(super) struct Begin {
 #[serde(default)]
 struct Remembered {
     report: AdaptReport,
-    reference: Option<Reference>,
-    dealt: Dealt,
-    price: Option<Price>,
+    balancer: Balancer,
     closure: f64,
     last: bool,
 }
@@ -78,15 +78,17 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
     let mut driver = Driver {
         adapt,
         report: AdaptReport::default(),
-        reference: (partition.edge_cut > 0)
-            .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
-        dealt: Dealt {
-            imbalance: [partition.imbalance; 2],
-            edge_cut: partition.edge_cut,
-            method: partition.method,
-            ..Dealt::default()
+        balancer: Balancer {
+            reference: (partition.edge_cut > 0)
+                .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+            dealt: Dealt {
+                imbalance: [partition.imbalance; 2],
+                edge_cut: partition.edge_cut,
+                method: partition.method,
+                ..Dealt::default()
+            },
+            price: None,
         },
-        price: None,
         spent: 0.0,
         closure: 1.0,
         last: false,
@@ -153,19 +155,49 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         }
         let (indicators, mut values, field, costs) = next.expect("a step ends or goes on");
         let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
+        let amount = driver.amount(&mesh, &indicators, case.degree, dofs);
+        // Cells move before they are cut: there are fewer of them, and the next mesh is built once, on its ranks.
+        let (begin, span) = (Instant::now(), phases::span("rebalance"));
+        let spent = repeated(run.phases);
+        let choice = mark::largest(run.comm, &indicators, amount);
+        let children = f64::from(1u32 << mesh.dim);
+        let cut = choice.chosen.iter().map(|&chosen| if chosen { children } else { 1.0 });
+        let loads: Vec<f64> = values.values(costs).iter().zip(cut).map(|(cost, n)| cost * n).collect();
+        // The next step is as long as this one was, but for its cells.
+        let growth = 1.0 + choice.n_global as f64 * (children - 1.0) / cells.max(1) as f64;
+        let step = (spent - driver.spent) * growth;
+        driver.spent = spent;
+        values.add_cell(1, Merge::Mean, indicators);
+        let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
+        let first =
+            driver.balancer.rebalance(run.comm, adapt, &mut forest, at, &mut values, step, |_| Ok(()))?;
+        let indicators = values.pop();
+        drop(span);
+        run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
-            let changed = driver.refine(&mut forest, &mut values, &mesh, &indicators, case.degree, dofs)?;
+            let changed = driver.refine(run.comm, &mut forest, &mut values, &indicators, amount, dofs)?;
             mesh = forest.mesh()?;
             Ok(changed)
         })?;
         tracing::info!(cells, now = mesh.n_cells_global, ?refined, "refined");
         facets = run.phases.time("estimate", || find(&mesh));
+        // What followed the marked cells may have made the ranks uneven again.
         let (begin, span) = (Instant::now(), phases::span("rebalance"));
-        // The next step is as long as this one was, but for its cells.
-        let spent = repeated(run.phases);
-        let step = (spent - driver.spent) * mesh.n_cells_global as f64 / cells.max(1) as f64;
-        driver.spent = spent;
-        let dealt = driver.rebalance(run, &mut forest, &mut mesh, &mut facets, &mut values, costs, step)?;
+        let loads = values.values(costs).to_vec();
+        let mut rebuilt = None;
+        let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
+        let second =
+            driver.balancer.rebalance(run.comm, adapt, &mut forest, at, &mut values, step, |forest| {
+                let mesh = forest.mesh()?;
+                let facets = find(&mesh);
+                rebuilt = Some((mesh, facets));
+                Ok(())
+            })?;
+        if let Some(rebuilt) = rebuilt {
+            (mesh, facets) = rebuilt;
+        }
+        let edge_cut = if run.comm.size() > 1 { balance::edge_cut(&mesh, &facets) } else { 0 };
+        let dealt = first.then(second, edge_cut);
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
@@ -175,7 +207,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
             edge_cut: dealt.edge_cut,
             method: dealt.method.clone(),
         });
-        driver.dealt = dealt;
+        driver.balancer.dealt = dealt;
         carried = Some((values, field));
     }
 }
@@ -192,32 +224,11 @@ fn repeated(phases: &Phases) -> f64 {
     seconds(phases).total() + rest
 }
 
-/// How the cells of a mesh came to their ranks.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Dealt {
-    /// Before and after cells were moved.
-    imbalance: [f64; 2],
-    edge_cut: u64,
-    moved_cells: u64,
-    method: String,
-    /// Of the rebalance, where one took place.
-    rounds: u64,
-    claims: u64,
-    moved_bytes: u64,
-    flow_l1: f64,
-    fallback: Option<String>,
-}
-
 /// What the loop remembers.
 struct Driver<'a> {
     adapt: &'a Adapt,
     report: AdaptReport,
-    /// What a partition from scratch cut.
-    reference: Option<Reference>,
-    dealt: Dealt,
-    /// What the last rebalance took.
-    price: Option<Price>,
+    balancer: Balancer,
     /// Seconds in phases that are repeated, until the last time loads were looked at.
     spent: f64,
     /// Cells that the last refinement added, over those that the marked cells alone would have added.
@@ -233,9 +244,7 @@ impl Driver<'_> {
     fn remember(&self) -> serde_json::Value {
         let remembered = Remembered {
             report: self.report.clone(),
-            reference: self.reference,
-            dealt: self.dealt.clone(),
-            price: self.price,
+            balancer: self.balancer.clone(),
             closure: self.closure,
             last: self.last,
         };
@@ -249,8 +258,7 @@ impl Driver<'_> {
         self.report = remembered.report;
         (self.closure, self.last) = (remembered.closure.max(1.0), remembered.last);
         if exact {
-            (self.reference, self.dealt, self.price) =
-                (remembered.reference, remembered.dealt, remembered.price);
+            self.balancer = remembered.balancer;
         }
     }
 
@@ -299,10 +307,10 @@ impl Driver<'_> {
             estimate: total,
             l2: errors.as_ref().map(|e| e.l2),
             h1: errors.as_ref().map(|e| e.h1),
-            imbalance_before: self.dealt.imbalance[0],
-            imbalance_after: self.dealt.imbalance[1],
-            moved_cells: self.dealt.moved_cells,
-            edge_cut: self.dealt.edge_cut,
+            imbalance_before: self.balancer.dealt.imbalance[0],
+            imbalance_after: self.balancer.dealt.imbalance[1],
+            moved_cells: self.balancer.dealt.moved_cells,
+            edge_cut: self.balancer.dealt.edge_cut,
             extra: Default::default(),
         };
         let mut note = |key: &str, value: serde_json::Value| {
@@ -321,13 +329,13 @@ impl Driver<'_> {
                 note("efficiency", (total / error).into());
             }
         }
-        if self.dealt.moved_cells > 0 {
-            note("rebalanced_by", self.dealt.method.clone().into());
-            note("rounds", self.dealt.rounds.into());
-            note("claims", self.dealt.claims.into());
-            note("moved_bytes", self.dealt.moved_bytes.into());
-            note("least_flow", self.dealt.flow_l1.into());
-            if let Some(fallback) = &self.dealt.fallback {
+        if self.balancer.dealt.moved_cells > 0 {
+            note("rebalanced_by", self.balancer.dealt.method.clone().into());
+            note("rounds", self.balancer.dealt.rounds.into());
+            note("claims", self.balancer.dealt.claims.into());
+            note("moved_bytes", self.balancer.dealt.moved_bytes.into());
+            note("least_flow", self.balancer.dealt.flow_l1.into());
+            if let Some(fallback) = &self.balancer.dealt.fallback {
                 note("fallback", fallback.clone().into());
             }
         }
@@ -357,57 +365,61 @@ impl Driver<'_> {
         Ok(reason)
     }
 
-    /// Refines the cells of the largest indicators: as many as the case says, or fewer where the mesh would have
-    /// more unknowns than it allows. Collective.
-    fn refine(
-        &mut self,
-        forest: &mut Forest,
-        values: &mut Carried,
-        mesh: &Mesh,
-        indicators: &[f64],
-        degree: usize,
-        dofs: u64,
-    ) -> Result<Changed, MeshError> {
-        let comm = &mesh.comm;
-        let marks = |choice: &Choice| -> Vec<Mark> {
-            choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect()
-        };
-        let cells = mesh.n_cells_global.max(1) as f64;
-        let (dofs, per_cell) = (dofs as f64, dofs as f64 / cells);
-        let most = self.adapt.max_dofs.map_or(f64::INFINITY, |most| most as f64);
-        let children = f64::from(1u32 << mesh.dim);
-        let mut choice = match self.adapt.marking {
-            Marking::Dorfler(share) => mark::largest(comm, indicators, Amount::Share(share)),
-            Marking::Fraction(fraction) => mark::largest(comm, indicators, Amount::Fraction(fraction)),
+    /// How many cells are marked. Collective.
+    fn amount(&mut self, mesh: &Mesh, indicators: &[f64], degree: usize, dofs: u64) -> Amount {
+        match self.adapt.marking {
+            Marking::Dorfler(share) => Amount::Share(share),
+            Marking::Fraction(fraction) => Amount::Fraction(fraction),
             Marking::Auto => {
-                let usual = mark::largest(comm, indicators, Amount::Share(leap::SHARE));
+                let usual = mark::largest(&mesh.comm, indicators, Amount::Share(leap::SHARE));
                 let outlook = Outlook {
                     dim: mesh.dim,
                     degree,
-                    part: usual.n_global as f64 / cells,
-                    growth: most / dofs,
+                    part: usual.n_global as f64 / mesh.n_cells_global.max(1) as f64,
+                    growth: self.most() / dofs as f64,
                     allowed: self.adapt.tolerance.map(|_| self.sums[1] / self.sums[0]),
                 };
                 match outlook.step() {
-                    leap::Step::Mark(amount) if amount == Amount::Share(leap::SHARE) => usual,
-                    leap::Step::Mark(amount) => mark::largest(comm, indicators, amount),
+                    leap::Step::Mark(amount) => amount,
                     leap::Step::Fill(part) => {
                         self.last = true;
                         // The more cells are marked, the fewer are left to follow.
                         let closure = 1.0 + (self.closure - 1.0) * (1.0 - part);
-                        mark::largest(
-                            comm,
-                            indicators,
-                            Amount::Fraction(CLOSE.midpoint(1.0) * part / closure),
-                        )
+                        Amount::Fraction(CLOSE.midpoint(1.0) * part / closure)
                     }
                 }
             }
+        }
+    }
+
+    /// The most unknowns that are allowed.
+    fn most(&self) -> f64 {
+        self.adapt.max_dofs.map_or(f64::INFINITY, |most| most as f64)
+    }
+
+    /// Refines the cells of the largest indicators: as many as are to be marked, or fewer where the mesh would have
+    /// more unknowns than the case allows. Collective.
+    fn refine(
+        &mut self,
+        comm: &Comm,
+        forest: &mut Forest,
+        values: &mut Carried,
+        indicators: &[f64],
+        amount: Amount,
+        dofs: u64,
+    ) -> Result<Changed, MeshError> {
+        let marks = |choice: &Choice| -> Vec<Mark> {
+            choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect()
         };
+        let mut choice = mark::largest(comm, indicators, amount);
+        let cells = comm.sum(indicators.len() as u64).max(1) as f64;
+        let (dofs, per_cell) = (dofs as f64, dofs as f64 / cells);
+        let most = self.most();
+        let dim = forest.dim();
         let mut tries = 0;
         let changed = loop {
             let marked = choice.n_global as f64;
-            if dofs + marked * per_cell * f64::from(MOST_CHILDREN << mesh.dim) <= most {
+            if dofs + marked * per_cell * f64::from(MOST_CHILDREN << dim) <= most {
                 break forest.adapt(&marks(&choice), values)?;
             }
             // How far the closure reaches is known when it is done: on a copy, as the mesh may be too large.
@@ -426,7 +438,8 @@ impl Driver<'_> {
             step.extra.insert("marked_cells".to_owned(), choice.n_global.into());
         }
         let added = comm.sum(forest.n_leaves() as u64) as f64 - cells;
-        self.closure = (added / (choice.n_global.max(1) as f64 * (children - 1.0))).max(1.0);
+        let alone = choice.n_global.max(1) as f64 * (f64::from(1u32 << dim) - 1.0);
+        self.closure = (added / alone).max(1.0);
         Ok(changed)
     }
 
@@ -451,78 +464,6 @@ impl Driver<'_> {
         }
         run.report.event(event);
     }
-
-    /// Moves cells between ranks where their loads have become uneven and that pays for a step of so many seconds.
-    /// Collective.
-    fn rebalance(
-        &mut self,
-        run: &mut Run,
-        forest: &mut Forest,
-        mesh: &mut Mesh,
-        facets: &mut Facets,
-        values: &mut Carried,
-        costs: usize,
-        step: f64,
-    ) -> Result<Dealt, RunError> {
-        let comm = run.comm;
-        if comm.size() == 1 {
-            return Ok(Dealt { imbalance: [1.0; 2], method: "none".into(), ..Dealt::default() });
-        }
-        let begin = Instant::now();
-        let imbalance = balance::imbalance(comm, values.values(costs));
-        if imbalance <= self.adapt.imbalance || self.adapt.rebalance == Rebalance::None {
-            let edge_cut = balance::edge_cut(mesh, facets);
-            let method = self.dealt.method.clone();
-            return Ok(Dealt { imbalance: [imbalance; 2], edge_cut, method, ..Dealt::default() });
-        }
-        let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
-        let graph = balance::graph(mesh, facets, values.values(costs)).map_err(fail)?;
-        let options = StealOptions {
-            method: match self.adapt.rebalance {
-                Rebalance::Steal => Method::Steal,
-                Rebalance::Metis => Method::Metis,
-                Rebalance::None => Method::None,
-            },
-            trigger: self.adapt.imbalance,
-            target: self.adapt.imbalance.min(1.03),
-            deterministic: self.adapt.deterministic,
-            dimensions: mesh.dim as u32,
-            ..StealOptions::default()
-        };
-        let cost = self.price.map(|price| price.cost(step, mesh.n_cells_global));
-        let bytes = forest.leaf_bytes(values);
-        let found = partition::rebalance(comm, &graph, &bytes, self.reference, cost.as_ref(), &options)
-            .map_err(fail)?;
-        self.reference = found.reference;
-        let report = found.report;
-        let mut dealt = Dealt {
-            imbalance: [report.imbalance_before, report.imbalance_after],
-            edge_cut: report.edge_cut_after,
-            moved_cells: report.moved_vertices,
-            method: serde_word(&report.method),
-            rounds: report.rounds,
-            claims: report.claims,
-            moved_bytes: 0,
-            flow_l1: report.flow_l1,
-            fallback: report.fallback.as_ref().map(serde_word),
-        };
-        if report.moved_vertices > 0 {
-            let before = Instant::now();
-            let moved = forest.migrate(&found.owner, values)?;
-            let moving = before.elapsed().as_secs_f64();
-            *mesh = forest.mesh()?;
-            *facets = Facets::new(mesh);
-            dealt.moved_bytes = comm.sum(moved.bytes);
-            let rest = begin.elapsed().as_secs_f64() - moving;
-            self.price = Some(Price::measured(comm, moving, moved.bytes, rest, mesh.n_cells_global));
-        }
-        Ok(dealt)
-    }
-}
-
-/// How serde writes a variant without fields.
-fn serde_word<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The estimate that the case asks for.

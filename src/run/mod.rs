@@ -3,6 +3,7 @@
 //! Imports every room to its left. Start at [`run_case`].
 
 mod adaptive;
+mod balancing;
 mod checkpoint;
 pub mod conditions;
 pub mod error;

@@ -80,6 +80,14 @@ impl Carried {
         std::mem::take(&mut self.fields[field].values)
     }
 
+    /// Takes away the field that was added last; its values.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn pop(&mut self) -> Vec<f64> {
+        self.fields.pop().expect("a field was added").values
+    }
+
     fn width(&self, field: &Field, shape: Shape) -> usize {
         match field.kind {
             Kind::Nodal { degree } => n_nodes(shape, degree) * field.n_components,

@@ -109,6 +109,11 @@ fn compact(leaves: &mut Leaves, points: &mut Points) {
 }
 
 impl Forest {
+    /// Dimension of the cells.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
     /// The number of leaves on this rank.
     pub fn n_leaves(&self) -> usize {
         self.tensor.as_ref().map_or(self.leaves.len(), |tensor| tensor.n_leaves())
