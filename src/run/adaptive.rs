@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use partition::{Method, Reference, StealOptions};
+use partition::{Method, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Due, Still, Structure};
@@ -15,6 +15,7 @@ use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::mark::{self, Amount, Choice};
+use crate::adapt::rebalance::{self, AdaptError, Balancer, Dealt};
 use crate::adapt::transfer;
 use crate::assembly::Problem;
 use crate::case::{Adapt, Estimator, Marking, Rebalance};
@@ -75,15 +76,17 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
     let mut driver = Driver {
         adapt,
         report: AdaptReport::default(),
-        reference: (partition.edge_cut > 0)
-            .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+        balancer: Balancer {
+            reference: (partition.edge_cut > 0)
+                .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+            price: None,
+        },
         dealt: Dealt {
             imbalance: [partition.imbalance; 2],
             edge_cut: partition.edge_cut,
             method: partition.method,
             ..Dealt::default()
         },
-        price: None,
         spent: 0.0,
     };
     if let Some(remembered) = remembered {
@@ -186,32 +189,12 @@ fn repeated(phases: &Phases) -> f64 {
     seconds(phases).total() + rest
 }
 
-/// How the cells of a mesh came to their ranks.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Dealt {
-    /// Before and after cells were moved.
-    imbalance: [f64; 2],
-    edge_cut: u64,
-    moved_cells: u64,
-    method: String,
-    /// Of the rebalance, where one took place.
-    rounds: u64,
-    claims: u64,
-    moved_bytes: u64,
-    flow_l1: f64,
-    fallback: Option<String>,
-}
-
 /// What the loop remembers.
 struct Driver<'a> {
     adapt: &'a Adapt,
     report: AdaptReport,
-    /// What a partition from scratch cut.
-    reference: Option<Reference>,
+    balancer: Balancer,
     dealt: Dealt,
-    /// What the last rebalance took.
-    price: Option<Price>,
     /// Seconds in phases that are repeated, until the last time loads were looked at.
     spent: f64,
 }
@@ -219,7 +202,7 @@ struct Driver<'a> {
 impl Driver<'_> {
     /// What a checkpoint keeps of the loop.
     fn remember(&self) -> serde_json::Value {
-        let Driver { report, reference, dealt, price, .. } = self;
+        let Driver { report, dealt, balancer: Balancer { reference, price }, .. } = self;
         let remembered =
             Remembered { report: report.clone(), reference: *reference, dealt: dealt.clone(), price: *price };
         serde_json::to_value(remembered).unwrap_or_default()
@@ -234,7 +217,7 @@ impl Driver<'_> {
         report.stop_reason.clear();
         self.report = report;
         if exact {
-            (self.reference, self.dealt, self.price) = (reference, dealt, price);
+            (self.balancer, self.dealt) = (Balancer { reference, price }, dealt);
         }
     }
 
@@ -419,65 +402,25 @@ impl Driver<'_> {
         costs: usize,
         step: f64,
     ) -> Result<Dealt, RunError> {
-        let comm = run.comm;
-        if comm.size() == 1 {
-            return Ok(Dealt { imbalance: [1.0; 2], method: "none".into(), ..Dealt::default() });
-        }
-        let begin = Instant::now();
-        let imbalance = balance::imbalance(comm, values.values(costs));
-        if imbalance <= self.adapt.imbalance || self.adapt.rebalance == Rebalance::None {
-            let edge_cut = balance::edge_cut(mesh, facets);
-            let method = self.dealt.method.clone();
-            return Ok(Dealt { imbalance: [imbalance; 2], edge_cut, method, ..Dealt::default() });
-        }
-        let fail = |e: partition::Error| RunError::new(Kind::Environment, "partition", e.to_string());
-        let graph = balance::graph(mesh, facets, values.values(costs)).map_err(fail)?;
-        let options = StealOptions {
+        let options = rebalance::Options {
             method: match self.adapt.rebalance {
                 Rebalance::Steal => Method::Steal,
                 Rebalance::Metis => Method::Metis,
                 Rebalance::None => Method::None,
             },
-            trigger: self.adapt.imbalance,
-            target: self.adapt.imbalance.min(1.03),
+            imbalance: self.adapt.imbalance,
             deterministic: self.adapt.deterministic,
-            dimensions: mesh.dim as u32,
-            ..StealOptions::default()
         };
-        let cost = self.price.map(|price| price.cost(step, mesh.n_cells_global));
-        let bytes = forest.leaf_bytes(values);
-        let found = partition::rebalance(comm, &graph, &bytes, self.reference, cost.as_ref(), &options)
-            .map_err(fail)?;
-        self.reference = found.reference;
-        let report = found.report;
-        let mut dealt = Dealt {
-            imbalance: [report.imbalance_before, report.imbalance_after],
-            edge_cut: report.edge_cut_after,
-            moved_cells: report.moved_vertices,
-            method: serde_word(&report.method),
-            rounds: report.rounds,
-            claims: report.claims,
-            moved_bytes: 0,
-            flow_l1: report.flow_l1,
-            fallback: report.fallback.as_ref().map(serde_word),
-        };
-        if report.moved_vertices > 0 {
-            let before = Instant::now();
-            let moved = forest.migrate(&found.owner, values)?;
-            let moving = before.elapsed().as_secs_f64();
-            *mesh = forest.mesh()?;
-            *facets = Facets::new(mesh);
-            dealt.moved_bytes = comm.sum(moved.bytes);
-            let rest = begin.elapsed().as_secs_f64() - moving;
-            self.price = Some(Price::measured(comm, moving, moved.bytes, rest, mesh.n_cells_global));
+        let found = self.balancer.rebalance(forest, mesh, facets, values, Some(costs), Some(step), &options);
+        let mut dealt = found.map_err(|error| match error {
+            AdaptError::Mesh(error) => error.into(),
+            AdaptError::Partition(error) => RunError::new(Kind::Environment, "partition", error.to_string()),
+        })?;
+        if dealt.method.is_empty() {
+            dealt.method = if run.comm.size() == 1 { "none".into() } else { self.dealt.method.clone() };
         }
         Ok(dealt)
     }
-}
-
-/// How serde writes a variant without fields.
-fn serde_word<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The estimate that the case asks for.
