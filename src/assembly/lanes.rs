@@ -174,6 +174,28 @@ impl<const D: usize, const C: usize> Gathered<D, C> {
         }
     }
 
+    /// Takes up to eight cells, at least one, that are not the mesh's: coordinates `[cell][node][axis]` and the
+    /// solution `[cell][node][component]`.
+    pub fn take(&mut self, n: usize, x: &[f64], u: &[f64]) {
+        self.n = n;
+        let lanes = |all: &[f64], out: &mut Vec<Lanes>| {
+            let width = all.len() / n;
+            out.resize(width, Lanes::default());
+            for lane in 0..WIDTH {
+                let of_cell = &all[lane.min(n - 1) * width..][..width];
+                out.iter_mut().zip(of_cell).for_each(|(to, from)| to.as_mut_array()[lane] = *from);
+            }
+        };
+        lanes(x, &mut self.x);
+        lanes(u, &mut self.u);
+    }
+
+    /// Appends the coordinates and the solution of cell `lane`, as [`Gathered::take`] has them.
+    pub fn append(&self, lane: usize, x: &mut Vec<f64>, u: &mut Vec<f64>) {
+        x.extend(self.x.iter().map(|x| x.as_array()[lane]));
+        u.extend(self.u.iter().map(|u| u.as_array()[lane]));
+    }
+
     /// Coordinates of the geometry's nodes of cell `lane`.
     pub fn coordinates(&self, lane: usize) -> impl Iterator<Item = [f64; 3]> {
         self.x.chunks_exact(D).map(move |x| {

@@ -21,6 +21,7 @@ mod matrix;
 mod norms;
 mod outside;
 mod pattern;
+mod pieces;
 mod recovery;
 mod regions;
 mod residuals;

@@ -1,11 +1,12 @@
 //! Norms of the error against an exact solution.
 //!
-//! Imports the discretisation and `law`'s expressions. Start at [`exact_errors`].
+//! Imports the discretisation, `law`'s expressions and its sibling `pieces`. Start at [`exact_errors`].
 
 use rayon::prelude::*;
 
 use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::lanes::{Gathered, add_scaled};
+use super::pieces::{self, Cuts, Detail, Pieces};
 use crate::element::{Lagrange, Nodes, Table};
 use crate::law::expr::{Expr, ExprSet, Points, Scratch, Var};
 use crate::law::lanes::{Lanes, WIDTH};
@@ -30,6 +31,9 @@ const POINTS_PER_BATCH: usize = 3 << 8;
 ///
 /// Bound by the exact solution's sines and exponentials: the value and its derivatives share what they
 /// have in common. All else is done for eight cells at once, 1 ns a point at degree 1 on tetrahedra.
+///
+/// Where the rule does not resolve the gradient's error, as in cells at a corner, a cell is cut into pieces until
+/// it does or the rest no longer matters. To know where costs a multiplication a point, component and axis.
 pub(super) fn exact_errors<const D: usize, const C: usize>(
     d: &Discretisation,
     key: &str,
@@ -49,10 +53,12 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
         let degree = 2 * d.space.degree + 4 + curved;
         let rules = Rules::new(d.mesh, d.space, b, degree, 1);
         let slopes = Slopes::new(d, b, &rules);
+        let detail = Detail::new(block.shape, &rules.rule, d.space.degree + 1);
+        let cuts = Cuts::new(d, b);
         let parts: Vec<Result<[f64; 2], AssemblyError>> = (0..block.n_owned.div_ceil(CELLS_PER_TASK))
             .into_par_iter()
             .map_init(
-                || Work::<D, C>::new(d, b, &rules, slopes.as_ref(), &outputs),
+                || Work::<D, C>::new(d, b, &rules, slopes.as_ref(), &outputs, &detail),
                 |work, task| {
                     let _span = tracing::trace_span!("task").entered();
                     let end = ((task + 1) * CELLS_PER_TASK).min(block.n_owned);
@@ -61,8 +67,10 @@ pub(super) fn exact_errors<const D: usize, const C: usize>(
                     while begin < end {
                         let cells = begin..(begin + work.cells_per_batch()).min(end);
                         begin = cells.end;
-                        work.add(cells, u).map_err(|at| at.into_error::<D>(key, exact))?;
+                        work.add_cells(cells, u).map_err(|at| at.into_error::<D>(key, exact))?;
                     }
+                    let most = pieces::most_pieces(end - task * CELLS_PER_TASK);
+                    work.add_pieces(&cuts, most).map_err(|at| at.into_error::<D>(key, exact))?;
                     Ok(work.sums.map(|lanes| lanes.as_array().iter().sum()))
                 },
             )
@@ -146,6 +154,17 @@ struct Work<'a, const D: usize, const C: usize> {
     exact: Vec<Lanes>,
     scratch: Scratch,
     sums: [Lanes; 2],
+    detail: &'a Detail,
+    /// What is to be cut: cells, then pieces of them.
+    rough: Pieces,
+}
+
+/// Where [`Work`] takes cells from.
+enum Source<'s> {
+    /// The mesh, and the solution on it.
+    Mesh(std::ops::Range<usize>, &'s [f64]),
+    /// Pieces, and whether they may be cut again.
+    Pieces(&'s Pieces, std::ops::Range<usize>, bool),
 }
 
 impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
@@ -155,6 +174,7 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
         rules: &'a Rules,
         slopes: Option<&'a Slopes>,
         outputs: &'a ExprSet,
+        detail: &'a Detail,
     ) -> Self {
         let n_groups = (POINTS_PER_BATCH / (WIDTH * rules.rule.len())).max(1);
         let groups = (0..n_groups).map(|_| Group { cells: Gathered::default(), maps: Vec::new() }).collect();
@@ -172,6 +192,8 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
             exact: vec![zero; n * outputs.len()],
             scratch: Scratch::new(),
             sums: [zero; 2],
+            detail,
+            rough: Pieces::default(),
         }
     }
 
@@ -179,18 +201,60 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
         self.groups.len() * WIDTH
     }
 
-    /// Adds the squared errors of some cells: as many as a batch has, or fewer.
-    fn add(&mut self, cells: std::ops::Range<usize>, u: &[f64]) -> Result<(), BadPoint> {
+    /// Adds the squared errors of some cells: as many as a batch has, or fewer. Those on which the rule is too coarse
+    /// are put aside.
+    fn add_cells(&mut self, cells: std::ops::Range<usize>, u: &[f64]) -> Result<(), BadPoint> {
+        self.add(&Source::Mesh(cells, u))
+    }
+
+    /// Adds the squared errors of the cells that were put aside, in pieces: `most` at most, or as they are.
+    #[cold]
+    fn add_pieces(&mut self, cuts: &Cuts, most: usize) -> Result<(), BadPoint> {
+        let (mut children, mut left) = (Pieces::default(), most);
+        for depth in 1..=pieces::DEPTH {
+            let Some(rest) = left.checked_sub(self.rough.len() * cuts.n_children()) else { break };
+            left = rest;
+            cuts.cut::<D, C>(&self.rough, &mut children);
+            self.rough.clear();
+            let n = self.cells_per_batch();
+            for begin in (0..children.len()).step_by(n) {
+                let some = begin..(begin + n).min(children.len());
+                self.add(&Source::Pieces(&children, some, depth < pieces::DEPTH))?;
+            }
+        }
+        for found in &self.rough.found {
+            (0..2).for_each(|k| self.sums[k].as_mut_array()[0] += found[k]);
+        }
+        self.rough.clear();
+        Ok(())
+    }
+
+    /// Adds the squared errors of as many cells as a batch has, or fewer.
+    fn add(&mut self, source: &Source) -> Result<(), BadPoint> {
         let Work { d, block: b, rules, .. } = *self;
         let affine = d.mesh.blocks[b].is_affine();
         let n_points = rules.rule.len();
-        let n_groups = cells.len().div_ceil(WIDTH);
+        let n_cells = match source {
+            Source::Mesh(cells, _) => cells.len(),
+            Source::Pieces(_, some, _) => some.len(),
+        };
+        let n_groups = n_cells.div_ceil(WIDTH);
         let mut lanes = [0u32; WIDTH];
         for (g, group) in self.groups[..n_groups].iter_mut().enumerate() {
-            let first = cells.start + g * WIDTH;
-            let n = (cells.end - first).min(WIDTH);
-            (0..n).for_each(|l| lanes[l] = (first + l) as u32);
-            group.cells.gather(d, b, &lanes[..n], u);
+            let n = (n_cells - g * WIDTH).min(WIDTH);
+            match source {
+                Source::Mesh(cells, u) => {
+                    (0..n).for_each(|l| lanes[l] = (cells.start + g * WIDTH + l) as u32);
+                    group.cells.gather(d, b, &lanes[..n], u);
+                }
+                Source::Pieces(all, some, _) => {
+                    let first = some.start + g * WIDTH;
+                    lanes[..n].copy_from_slice(&all.cells[first..first + n]);
+                    let (of_x, of_u) = (all.x.len() / all.len(), all.u.len() / all.len());
+                    let (x, u) = (&all.x[first * of_x..][..n * of_x], &all.u[first * of_u..][..n * of_u]);
+                    group.cells.take(n, x, u);
+                }
+            }
             group.maps.clear();
             for q in 0..n_points {
                 if q == 0 || !affine {
@@ -209,7 +273,7 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
         let exact = &*exact;
         for (g, group) in self.groups[..n_groups].iter().enumerate() {
             let (cells, exact) = (&group.cells, &exact[g * n_points..]);
-            if let Some(slopes) = self.slopes {
+            let squares = if let Some(slopes) = self.slopes {
                 let inverse = &group.maps[0].0;
                 self.nodal.clear();
                 self.nodal
@@ -224,14 +288,31 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
                     }
                     sum
                 };
-                add_group(rules, group, exact, n, gradient, &mut self.sums);
+                squares_of(rules, self.detail, group, exact, n, gradient)
             } else if affine {
                 let gradient = cells.gradient(&rules.basis, 0, &group.maps[0].0);
-                add_group(rules, group, exact, n, |_| gradient, &mut self.sums);
+                squares_of(rules, self.detail, group, exact, n, |_| gradient)
             } else {
                 let gradient = |q: usize| cells.gradient(&rules.basis, q, &group.maps[q].0);
-                add_group(rules, group, exact, n, gradient, &mut self.sums);
+                squares_of(rules, self.detail, group, exact, n, gradient)
+            };
+            let mut squares = squares;
+            if let Source::Pieces(all, some, _) = source
+                && !squares.iter().all(|s| s.as_array().iter().all(|s| s.is_finite()))
+            {
+                as_found(all, some.start + g * WIDTH, group.cells.n, &mut squares);
             }
+            let [l2, h1, detail] = squares;
+            let inside = (1u32 << group.cells.n) - 1;
+            let rough = detail.simd_gt(h1 * pieces::ROUGH).to_bitmask() & inside;
+            // Where the last group is not full its last lanes repeat a cell.
+            let mut counts = inside;
+            if rough != 0 {
+                counts &= !put_aside(source, rules, g, group, exact, n, rough, &squares, &mut self.rough);
+            }
+            let counts = Lanes::new(std::array::from_fn(|lane| f64::from(counts >> lane & 1)));
+            self.sums[0] = counts.mul_add(l2, self.sums[0]);
+            self.sums[1] = counts.mul_add(h1, self.sums[1]);
         }
         // A value that is not a number shows in the sums, so none needs to be looked at before.
         if self.sums.iter().all(|sum| sum.as_array().iter().all(|s| s.is_finite())) {
@@ -244,18 +325,98 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
     }
 }
 
-/// Adds the squared errors of eight cells. `exact` holds the outputs, `n` apart.
-#[inline(always)]
-fn add_group<const D: usize, const C: usize>(
+/// Puts aside those of the `rough` lanes that are worth to be cut; which these are.
+#[cold]
+fn put_aside<const D: usize, const C: usize>(
+    source: &Source,
+    rules: &Rules,
+    g: usize,
+    group: &Group<D, C>,
+    exact: &[Lanes],
+    n: usize,
+    rough: u32,
+    squares: &[Lanes; 3],
+    to: &mut Pieces,
+) -> u32 {
+    let mut aside = 0;
+    let [l2, h1, detail] = squares.map(|s| s.to_array());
+    for lane in (0..group.cells.n).filter(|lane| rough >> lane & 1 != 0) {
+        let (cell, of_cell) = match source {
+            Source::Mesh(cells, _) => ((cells.start + g * WIDTH + lane) as u32, h1[lane]),
+            Source::Pieces(all, some, again) => {
+                let piece = some.start + g * WIDTH + lane;
+                if !again || detail[lane] <= pieces::MATTERS * all.of_cell[piece] {
+                    continue;
+                }
+                (all.cells[piece], all.of_cell[piece])
+            }
+        };
+        if h1[lane] <= pieces::ROUND_OFF * size_of(rules, group, exact, n, lane) {
+            continue;
+        }
+        aside |= 1 << lane;
+        to.cells.push(cell);
+        to.found.push([l2[lane], h1[lane]]);
+        to.of_cell.push(of_cell);
+        group.cells.append(lane, &mut to.x, &mut to.u);
+    }
+    aside
+}
+
+/// The square of the exact solution's H1 norm on a cell of size one: what round-off is a part of.
+fn size_of<const D: usize, const C: usize>(
     rules: &Rules,
     group: &Group<D, C>,
     exact: &[Lanes],
     n: usize,
+    lane: usize,
+) -> f64 {
+    let determinant = group.maps[0].1.as_array()[lane];
+    let per_length = determinant.powf(-2.0 / D as f64);
+    let mut sum = 0.0;
+    for (q, weight) in rules.rule.weights.iter().enumerate() {
+        for output in 0..C * (1 + D) {
+            let value = exact[output * n + q].as_array()[lane];
+            let scale = if output % (1 + D) == 0 { per_length } else { 1.0 };
+            sum += weight * scale * value * value;
+        }
+    }
+    sum * determinant
+}
+
+/// Pieces on which the exact solution is not finite, where it was on the whole, have their part of what was found
+/// there.
+#[cold]
+fn as_found(all: &Pieces, first: usize, n: usize, squares: &mut [Lanes; 3]) {
+    for lane in 0..n {
+        if squares.iter().any(|s| !s.as_array()[lane].is_finite()) {
+            let [l2, h1] = all.found[first + lane];
+            for (square, value) in squares.iter_mut().zip([l2, h1, 0.0]) {
+                square.as_mut_array()[lane] = value;
+            }
+        }
+    }
+    // Lanes that repeat a cell.
+    for square in squares {
+        let filled = square.to_array();
+        (n..WIDTH).for_each(|lane| square.as_mut_array()[lane] = filled[n - 1]);
+    }
+}
+
+/// The squares of the errors of eight cells, and what of the second may be of higher degree than the rule is made for:
+/// L2, H1 seminorm, detail. `exact` holds the outputs, `n` apart.
+#[inline(always)]
+fn squares_of<const D: usize, const C: usize>(
+    rules: &Rules,
+    detail: &Detail,
+    group: &Group<D, C>,
+    exact: &[Lanes],
+    n: usize,
     gradient: impl Fn(usize) -> [[Lanes; D]; C],
-    sums: &mut [Lanes; 2],
-) {
-    let inside = Lanes::new(std::array::from_fn(|lane| if lane < group.cells.n { 1.0 } else { 0.0 }));
-    for (q, &weight) in rules.rule.weights.iter().enumerate() {
+) -> [Lanes; 3] {
+    let mut sums = [Lanes::default(); 2];
+    let mut details = [[Lanes::default(); D]; C];
+    for (q, (&weight, &null)) in rules.rule.weights.iter().zip(&detail.weights).enumerate() {
         let value = group.cells.value(&rules.basis, q);
         let gradient = gradient(q);
         let (mut l2, mut h1) = (Lanes::default(), Lanes::default());
@@ -266,11 +427,17 @@ fn add_group<const D: usize, const C: usize>(
             for a in 0..D {
                 let e = gradient[c][a] - exact[first + (1 + a) * n];
                 h1 = e.mul_add(e, h1);
+                details[c][a] = add_scaled(details[c][a], null, e);
             }
         }
         let determinant = group.maps[if group.maps.len() == 1 { 0 } else { q }].1;
-        let w = inside * determinant * weight;
+        let w = determinant * weight;
         sums[0] = w.mul_add(l2, sums[0]);
         sums[1] = w.mul_add(h1, sums[1]);
     }
+    let mut squared = Lanes::default();
+    for d in details.as_flattened() {
+        squared = d.mul_add(*d, squared);
+    }
+    [sums[0], sums[1], squared * group.maps[0].1 * detail.dimensions]
 }

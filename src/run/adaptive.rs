@@ -6,18 +6,18 @@
 use std::time::Instant;
 
 use cluster::Comm;
-use partition::Reference;
+use partition::{Method, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::balancing::{Balancer, Dealt, Place};
 use super::checkpoint::{Due, Still, Structure};
-use super::error::RunError;
+use super::error::{Kind, RunError};
 use super::materials::Materials;
 use super::stage::{self, Run, Solution, Stage, State};
-use crate::adapt::balance::{self, Times};
+use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::leap::{self, Outlook};
 use crate::adapt::mark::{self, Amount, Choice};
+use crate::adapt::rebalance::{self, AdaptError, Balancer, Dealt, Place};
 use crate::adapt::transfer;
 use crate::assembly::Problem;
 use crate::case::{Adapt, Estimator, Marking, Rebalance};
@@ -59,7 +59,9 @@ pub(super) struct Begin {
 #[serde(default)]
 struct Remembered {
     report: AdaptReport,
-    balancer: Balancer,
+    reference: Option<Reference>,
+    dealt: Dealt,
+    price: Option<Price>,
     closure: f64,
     last: bool,
 }
@@ -81,13 +83,13 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         balancer: Balancer {
             reference: (partition.edge_cut > 0)
                 .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
-            dealt: Dealt {
-                imbalance: [partition.imbalance; 2],
-                edge_cut: partition.edge_cut,
-                method: partition.method,
-                ..Dealt::default()
-            },
             price: None,
+        },
+        dealt: Dealt {
+            imbalance: [partition.imbalance; 2],
+            edge_cut: partition.edge_cut,
+            method: partition.method,
+            ..Dealt::default()
         },
         spent: 0.0,
         closure: 1.0,
@@ -169,8 +171,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         driver.spent = spent;
         values.add_cell(1, Merge::Mean, indicators);
         let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
-        let first =
-            driver.balancer.rebalance(run.comm, adapt, &mut forest, at, &mut values, step, |_| Ok(()))?;
+        let first = driver.rebalance(&mut forest, at, &mut values, step, |_| Ok(()))?;
         let indicators = values.pop();
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
@@ -186,18 +187,19 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         let loads = values.values(costs).to_vec();
         let mut rebuilt = None;
         let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
-        let second =
-            driver.balancer.rebalance(run.comm, adapt, &mut forest, at, &mut values, step, |forest| {
-                let mesh = forest.mesh()?;
-                let facets = find(&mesh);
-                rebuilt = Some((mesh, facets));
-                Ok(())
-            })?;
+        let second = driver.rebalance(&mut forest, at, &mut values, step, |forest| {
+            let mesh = forest.mesh()?;
+            let facets = find(&mesh);
+            rebuilt = Some((mesh, facets));
+            Ok(())
+        })?;
         if let Some(rebuilt) = rebuilt {
             (mesh, facets) = rebuilt;
         }
-        let edge_cut = if run.comm.size() > 1 { balance::edge_cut(&mesh, &facets) } else { 0 };
-        let dealt = first.then(second, edge_cut);
+        let mut dealt = first.then(second);
+        if run.comm.size() > 1 {
+            dealt.edge_cut = balance::edge_cut(&mesh, &facets);
+        }
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         run.phases.count("rebalance");
@@ -207,7 +209,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
             edge_cut: dealt.edge_cut,
             method: dealt.method.clone(),
         });
-        driver.balancer.dealt = dealt;
+        driver.dealt = dealt;
         carried = Some((values, field));
     }
 }
@@ -229,6 +231,7 @@ struct Driver<'a> {
     adapt: &'a Adapt,
     report: AdaptReport,
     balancer: Balancer,
+    dealt: Dealt,
     /// Seconds in phases that are repeated, until the last time loads were looked at.
     spent: f64,
     /// Cells that the last refinement added, over those that the marked cells alone would have added.
@@ -244,7 +247,9 @@ impl Driver<'_> {
     fn remember(&self) -> serde_json::Value {
         let remembered = Remembered {
             report: self.report.clone(),
-            balancer: self.balancer.clone(),
+            reference: self.balancer.reference,
+            dealt: self.dealt.clone(),
+            price: self.balancer.price,
             closure: self.closure,
             last: self.last,
         };
@@ -258,7 +263,8 @@ impl Driver<'_> {
         self.report = remembered.report;
         (self.closure, self.last) = (remembered.closure.max(1.0), remembered.last);
         if exact {
-            self.balancer = remembered.balancer;
+            self.balancer = Balancer { reference: remembered.reference, price: remembered.price };
+            self.dealt = remembered.dealt;
         }
     }
 
@@ -307,10 +313,10 @@ impl Driver<'_> {
             estimate: total,
             l2: errors.as_ref().map(|e| e.l2),
             h1: errors.as_ref().map(|e| e.h1),
-            imbalance_before: self.balancer.dealt.imbalance[0],
-            imbalance_after: self.balancer.dealt.imbalance[1],
-            moved_cells: self.balancer.dealt.moved_cells,
-            edge_cut: self.balancer.dealt.edge_cut,
+            imbalance_before: self.dealt.imbalance[0],
+            imbalance_after: self.dealt.imbalance[1],
+            moved_cells: self.dealt.moved_cells,
+            edge_cut: self.dealt.edge_cut,
             extra: Default::default(),
         };
         let mut note = |key: &str, value: serde_json::Value| {
@@ -329,13 +335,13 @@ impl Driver<'_> {
                 note("efficiency", (total / error).into());
             }
         }
-        if self.balancer.dealt.moved_cells > 0 {
-            note("rebalanced_by", self.balancer.dealt.method.clone().into());
-            note("rounds", self.balancer.dealt.rounds.into());
-            note("claims", self.balancer.dealt.claims.into());
-            note("moved_bytes", self.balancer.dealt.moved_bytes.into());
-            note("least_flow", self.balancer.dealt.flow_l1.into());
-            if let Some(fallback) = &self.balancer.dealt.fallback {
+        if self.dealt.moved_cells > 0 {
+            note("rebalanced_by", self.dealt.method.clone().into());
+            note("rounds", self.dealt.rounds.into());
+            note("claims", self.dealt.claims.into());
+            note("moved_bytes", self.dealt.moved_bytes.into());
+            note("least_flow", self.dealt.flow_l1.into());
+            if let Some(fallback) = &self.dealt.fallback {
                 note("fallback", fallback.clone().into());
             }
         }
@@ -441,6 +447,36 @@ impl Driver<'_> {
         let alone = choice.n_global.max(1) as f64 * (f64::from(1u32 << dim) - 1.0);
         self.closure = (added / alone).max(1.0);
         Ok(changed)
+    }
+
+    /// Moves cells between ranks as the case says, where that pays for a step of so many seconds. Collective.
+    fn rebalance(
+        &mut self,
+        forest: &mut Forest,
+        at: Place,
+        values: &mut Carried,
+        step: f64,
+        rebuild: impl FnOnce(&Forest) -> Result<(), MeshError>,
+    ) -> Result<Dealt, RunError> {
+        let options = rebalance::Options {
+            method: match self.adapt.rebalance {
+                Rebalance::Steal => Method::Steal,
+                Rebalance::Metis => Method::Metis,
+                Rebalance::None => Method::None,
+            },
+            imbalance: self.adapt.imbalance,
+            deterministic: self.adapt.deterministic,
+        };
+        let alone = at.mesh.comm.size() == 1;
+        let found = self.balancer.rebalance(forest, at, values, Some(step), &options, rebuild);
+        let mut dealt = found.map_err(|error| match error {
+            AdaptError::Mesh(error) => error.into(),
+            AdaptError::Partition(error) => RunError::new(Kind::Environment, "partition", error.to_string()),
+        })?;
+        if dealt.method.is_empty() {
+            dealt.method = if alone { "none".into() } else { self.dealt.method.clone() };
+        }
+        Ok(dealt)
     }
 
     /// Says why cells were moved, or not.

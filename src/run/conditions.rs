@@ -133,15 +133,22 @@ pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)
         key.sort_unstable();
         (key, part)
     };
+    // A part shares a corner with the whole. At a periodic seam the two have the same names, and yet are
+    // different facets: their corners are different nodes.
     let mut in_parts = HashSet::new();
     if mesh.may_hang() {
-        in_parts.extend(facets.iter().map(|f| named(&f.2)).filter(|n| n.1).map(|n| n.0));
+        for (corners, _, tag) in &facets {
+            let (key, part) = named(tag);
+            if part {
+                in_parts.extend(corners.iter().filter(|&&node| node != u32::MAX).map(|&node| (key, node)));
+            }
+        }
     }
     let mut distinct = Vec::new();
     for run in facets.chunk_by(|a, b| a.0 == b.0) {
         let tag = run[0].2;
         let (key, part) = if in_parts.is_empty() { ([0; 4], false) } else { named(&tag) };
-        let whole_of_parts = !part && in_parts.contains(&key);
+        let whole_of_parts = !part && run[0].0.iter().any(|&node| in_parts.contains(&(key, node)));
         if owned(&tag) && !whole_of_parts {
             distinct.push((tag, part || run.len() > 1));
         }

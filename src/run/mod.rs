@@ -3,7 +3,6 @@
 //! Imports every room to its left. Start at [`run_case`].
 
 mod adaptive;
-mod balancing;
 mod checkpoint;
 pub mod conditions;
 pub mod error;

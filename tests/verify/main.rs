@@ -1,6 +1,6 @@
 //! Is the answer right? The real command on problems whose solution is known.
 //!
-//! - `adapt`: refinement where the error is;
+//! - `adapt`: refinement where the error is; `best` has what the best meshes could do;
 //! - `manufactured`: every law, cell shape and degree converges at its order;
 //! - `patch`: what the elements can represent is found to round-off, on distorted and curved cells;
 //! - `curved`: orders of convergence on cells of second order: rings and balls;
@@ -16,6 +16,7 @@
 mod common;
 
 mod adapt;
+mod best;
 mod curved;
 mod lattice;
 mod loads;

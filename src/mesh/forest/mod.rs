@@ -126,6 +126,11 @@ impl Forest {
         self.cuts = cuts.clamp(1, 16);
     }
 
+    /// How often a cell marked for refinement is cut: by how much its level grows.
+    pub fn cuts(&self) -> u8 {
+        if self.tensor.is_some() { 1 } else { self.cuts }
+    }
+
     /// The leaves of this rank, in order. Leaves of one mesh on any number of ranks have the same keys.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         let of_simplices = self.leaves.heads.iter().map(|head| {

@@ -123,7 +123,8 @@ impl Forest {
         }
         if let Some(block) = mesh.blocks.iter().find(|b| b.shape != shape) {
             let (what, beside) = (block.shape.plural_name(), shape.plural_name());
-            let what = format!("{what} beside {beside} cannot be refined adaptively");
+            let what =
+                format!("{what} beside {beside} cannot be refined adaptively: use a mesh of one shape");
             return Err(MeshError::Forest(what));
         }
         let n_corners = shape.n_vertices();
