@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cluster::Comm;
+use cluster::place::Allocation;
 
-use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
 use crate::run::{Kind, RunError};
 

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use cluster::place::{self, Place};
+use cluster::place::{self, Allocation, Place};
+use cluster::words::grouped;
 use serde_json::json;
 
 use super::calibrate::machine_path;
-use super::slurm::Allocation;
-use super::{check_exists, launch};
+use super::{check_exists, launch, units};
 use crate::case::{self, Case, Level, MeshSource};
 use crate::output::events::Event;
 use crate::output::run_json::{self, RunReport};
-use crate::output::terminal::grouped;
 use crate::run::performance;
 use crate::run::{Kind, RunError};
 use crate::study::machine::{self, Machine, Messages};
@@ -42,6 +41,7 @@ const HELP: &str = "Examples:
   femdd plan cube.toml --nodes 16 --script --submit      writes cube.sbatch and submits it
   mpirun -n 2 --map-by node femdd bench calibrate --rates --output network.json
   femdd plan cube.toml --nodes 16 --network network.json
+  femdd plan cube.toml --nodes 16 --latency 2us --bandwidth 12GB/s
   femdd plan --check benches/peers/poisson*.toml         predicted beside measured, on 1 and 2 ranks
 
 Exit codes: 2 if nothing fits the memory or the targets, 5 if --check finds a prediction over 25% off.";
@@ -83,11 +83,11 @@ pub struct PlanArgs {
     /// Figures of messages between nodes, measured by `mpirun --map-by node femdd bench calibrate --rates`.
     #[arg(long, value_name = "FILE.json")]
     network: Option<PathBuf>,
-    /// Latency of messages between nodes, in microseconds.
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    /// Latency of messages between nodes, with its unit, as 2us.
+    #[arg(long, value_name = "TIME", value_parser = units::latency, allow_negative_numbers = true)]
     latency: Option<f64>,
-    /// Bandwidth between nodes, in units of 1e9 bytes a second.
-    #[arg(long, value_name = "GB/S", allow_negative_numbers = true)]
+    /// Rate of long messages between nodes, with its unit, as 12GB/s or 100Gbit/s.
+    #[arg(long, value_name = "RATE", value_parser = units::bandwidth, allow_negative_numbers = true)]
     bandwidth: Option<f64>,
     /// Print the plan as JSON.
     #[arg(long)]

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::place::{Machine, Place};
+use cluster::place::{Allocation, Machine, Place, Step};
 use cluster::{Comm, monitor};
 
-use super::{RunArgs, launch, plan, slurm};
+use super::{RunArgs, launch, plan};
 use crate::case::Case;
 use crate::output::profile::trace;
 use crate::output::{bottlenecks, run_json, terminal};
@@ -27,10 +27,10 @@ pub fn main(args: &RunArgs) -> i32 {
         return 2;
     }
     // Tasks of one `srun`; with --ranks 1 they are separate on purpose.
-    let tasks = slurm::tasks_of_step().filter(|_| args.ranks != Some(1));
+    let step = Step::of_process().filter(|_| args.ranks != Some(1));
     if !cluster::under_launcher() {
-        if let Some(tasks) = tasks {
-            return refuse(tasks);
+        if let Some(step) = &step {
+            return refuse(step);
         }
         let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
@@ -64,16 +64,23 @@ pub fn main(args: &RunArgs) -> i32 {
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
     // Before MPI starts: a signal may come at any time.
     cluster::stop::install();
-    launch::on_ranks(|comm| match tasks {
-        Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
+    launch::on_ranks(|comm| match &step {
+        Some(step) if comm.size() == 1 && !by_mpirun => Ok(refuse(step)),
         _ => solve(comm, args),
     })
 }
 
-/// Says once why tasks without PMI do not run; the exit code.
-fn refuse(tasks: usize) -> i32 {
-    if slurm::speaks() {
-        eprintln!("error: {}", slurm::no_pmi(tasks));
+/// Says once why tasks of one step that are each alone do not run; the exit code.
+fn refuse(step: &Step) -> i32 {
+    if launch::local_rank() == 0 {
+        let kind = step.mpi.as_ref().map_or(String::new(), |kind| format!(" (--mpi={kind})"));
+        eprintln!(
+            "error: srun started {} tasks, but they cannot find each other{kind}: each would be a run of its own in the \
+             same directory\n  use `srun --mpi=pmix` if `srun --mpi=list` has it, else `mpirun femdd run ..` in the \
+             batch script, or `femdd run ..` alone\n  for runs that are meant to be separate, give each --ranks 1 and \
+             its own --output",
+            step.tasks
+        );
     }
     3
 }
@@ -235,6 +242,6 @@ fn threads(machine: &Machine, args: &RunArgs, case: &Case) -> usize {
     if !run::performance::scales(&case.performance) {
         return 1;
     }
-    let given = slurm::Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
+    let given = Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
     (machine.cores_per_rank as usize).min(given).max(1)
 }

@@ -30,8 +30,9 @@ pub use watchdog::{Limit, Room, Verdict, margin};
 
 use crate::comm::Comm;
 use crate::names::hash;
-use crate::place::{Place, bytes};
+use crate::place::Place;
 use crate::stop::{self, Reason};
+use crate::words::bytes;
 use metrics::{Metrics, PROGRESS};
 use recorder::{Limits, Recorder};
 
