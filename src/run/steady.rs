@@ -14,9 +14,10 @@ use super::restart::{self, Restart, Resumed};
 use super::stage::{self, Run, Solution};
 use crate::adapt::transfer;
 use crate::case::{Backend, Case, Initial, Place};
+use crate::output::by_rank::ByRank;
 use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
-use crate::output::profile;
+use crate::output::profile::{self, Waited};
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
 
@@ -109,7 +110,9 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Some(error) if error.kind == Kind::Stopped => Status::Stopped,
         Some(_) => Status::Failed,
     };
-    let traced = add_profile(comm, case, options, &mut report);
+    let (traced, waited) = add_profile(comm, case, options, &mut report);
+    let names: Vec<String> = report.phases.iter().map(|phase| phase.name.clone()).collect();
+    report.by_rank = Some(ByRank::gather(comm, &phases, &names, waited.as_ref()));
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
@@ -118,15 +121,22 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
 }
 
-/// Adds what was recorded, and writes the trace if one was asked for. Collective.
-fn add_profile(comm: &Comm, case: &Case, options: &Options, report: &mut RunReport) -> Result<(), RunError> {
+/// Adds what was recorded, and writes the trace if one was asked for; also what this rank waited. Collective.
+fn add_profile(
+    comm: &Comm,
+    case: &Case,
+    options: &Options,
+    report: &mut RunReport,
+) -> (Result<(), RunError>, Option<Waited>) {
     let events = if options.profile { crate::solver::petsc_events().unwrap_or_default() } else { Vec::new() };
-    let Some(mut profile) = profile::gather(comm, report.wall, &events) else { return Ok(()) };
+    let Some((mut profile, waited)) = profile::gather(comm, report.wall, &events) else {
+        return (Ok(()), None);
+    };
     let trace = case.output_dir.join(profile::trace::FILE_NAME);
     let traced = if options.no_files { Ok(None) } else { profile::trace::write(comm, &trace) };
     let traced = traced.map(|written| profile.trace = written);
     report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
-    Ok(traced?)
+    (traced.map_err(RunError::from), Some(waited))
 }
 
 fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {
