@@ -170,16 +170,11 @@ fn network(args: &PlanArgs, machine: &Machine) -> Result<(Messages, String), Run
         messages = measured.messages.ok_or_else(|| wrong("--network: measured on one rank, no messages"))?;
         from = if measured.nodes > 1 { "measured between nodes" } else { "measured within one node" };
     }
-    for (name, value) in [("--latency", args.latency), ("--bandwidth", args.bandwidth)] {
-        if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
-            return Err(wrong(format!("{name} is a positive number")));
-        }
-    }
     if let Some(latency) = args.latency {
-        (messages.latency, messages.allreduce) = (1e-6 * latency, 2e-6 * latency);
+        (messages.latency, messages.allreduce) = (latency, 2.0 * latency);
     }
     if let Some(bandwidth) = args.bandwidth {
-        messages.bandwidth = 1e9 * bandwidth;
+        messages.bandwidth = bandwidth;
     }
     if args.latency.is_some() || args.bandwidth.is_some() {
         from = "given";
@@ -404,12 +399,6 @@ fn print_row(name: &str, predicted: f64, measured: f64) {
     println!("  {name:12} {predicted:11.3} {measured:10.3} {ratio}");
 }
 
-/// This machine's figures, where `femdd bench calibrate` has left them for this many cores.
-fn here() -> Option<Machine> {
-    let path = machine::default_path().filter(|path| path.is_file())?;
-    Machine::read(&path).ok().filter(|machine| machine.costs.is_some())
-}
-
 /// Bytes of a text file up to which it is read twice to know its size beforehand.
 const READ_TWICE: u64 = 1 << 20;
 
@@ -440,7 +429,13 @@ pub fn ranks_for(case: &Case) -> (usize, Event) {
     }
     let by_model = matches!(case.performance.level, Level::Auto | Level::Aggressive)
         || case.performance.autoscale == Some(true);
-    let known = if by_model { here().and_then(|machine| Some((machine, quick_size(case)?))) } else { None };
+    let known = if by_model {
+        machine::stored()
+            .filter(|machine| machine.costs.is_some())
+            .and_then(|machine| Some((machine, quick_size(case)?)))
+    } else {
+        None
+    };
     if let Some((machine, problem)) = known {
         let costs = machine.costs.as_ref().expect("checked when it was read");
         let setting = Setting { machine: &machine, costs, network: SLOW_NETWORK };
@@ -496,12 +491,18 @@ pub fn threads_event(threads: usize, asked: Option<usize>, case: &Case, on_node:
     Event::new("threads", threads, because).input("cores", cores).input("ranks_on_node", on_node)
 }
 
-/// What a run will take, where this machine is calibrated and the size of the case is known at once. One rank
-/// calls this.
-pub fn expected(case: &Case, ranks: usize, threads: usize, nodes: usize) -> Option<Prediction> {
+/// What a run will take, where costs of phases are known of this machine and the size of the case is known at once.
+/// One rank calls this.
+pub fn expected(
+    case: &Case,
+    machine: &Machine,
+    ranks: usize,
+    threads: usize,
+    nodes: usize,
+) -> Option<Prediction> {
     // The size is looked up only where it is of use.
-    let machine = here()?;
-    on_machine(&machine, &quick_size(case)?, ranks, threads, nodes)
+    machine.costs.as_ref()?;
+    on_machine(machine, &quick_size(case)?, ranks, threads, nodes)
 }
 
 fn on_machine(
@@ -533,13 +534,14 @@ pub fn plan_event(expected: &Prediction) -> Event {
 /// Adds what was predicted and what was measured to a report; a table for the terminal. One rank calls this.
 pub fn conclude(
     case: &Case,
+    machine: &Machine,
     expected: Option<Prediction>,
     report: &mut RunReport,
     nodes: usize,
 ) -> Option<String> {
     let predicted = expected.or_else(|| {
         let problem = Problem::of_run(case, report).filter(|_| case.adapt.is_none())?;
-        on_machine(&here()?, &problem, report.ranks, report.threads, nodes)
+        on_machine(machine, &problem, report.ranks, report.threads, nodes)
     })?;
     let compared: Compared = plan::compare(&predicted, report);
     report.extra.insert("plan".to_owned(), serde_json::to_value(&compared).ok()?);

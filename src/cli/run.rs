@@ -11,6 +11,7 @@ use crate::case::Case;
 use crate::output::profile::trace;
 use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
+use crate::study::machine;
 
 /// Solves the case of the command line.
 pub fn main(args: &RunArgs) -> i32 {
@@ -156,7 +157,9 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     }
     let on_node = machine.ranks_per_host.max as usize;
     let nodes = machine.n_hosts as usize;
-    let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
+    let stored = if comm.is_root() { machine::stored() } else { None };
+    let stored = stored.as_ref();
+    let expected = stored.and_then(|found| plan::expected(&case, found, comm.size(), threads, nodes));
     let mut events = vec![
         plan::ranks_event(comm.size(), args.ranks),
         plan::threads_event(threads, args.threads, &case, on_node),
@@ -177,9 +180,16 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         time_limit: time_limit(args).unwrap_or_default(),
         ..Default::default()
     };
-    let outcome = run::run_case(comm, &case, &options);
+    // What only the cli knows: the figures beside the machine's and the plan's.
+    let (mut compared, mut profile) = (None, None);
+    let outcome = run::run_and_conclude(comm, &case, &options, |report| {
+        if report.status == run_json::Status::Solved {
+            compared = stored.and_then(|found| plan::conclude(&case, found, expected, report, nodes));
+        }
+        profile = crate::study::bottlenecks::add(&case, stored, report);
+    });
     drop(session);
-    let mut outcome = match outcome {
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
             if args.report && comm.is_root() {
@@ -188,18 +198,6 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             return Err(error);
         }
     };
-    // What only the cli knows: the figures beside the machine's and the plan's.
-    let (mut written, mut compared, mut profile) = (Ok(()), None, None);
-    if comm.is_root() {
-        if outcome.failure.is_none() {
-            compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
-        }
-        profile = crate::study::bottlenecks::add(&case, &mut outcome.report);
-        if compared.is_some() || profile.is_some() {
-            written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
-        }
-    }
-    comm.agree(written)?;
     if comm.is_root() {
         if args.report {
             write_report(&case.output_dir);

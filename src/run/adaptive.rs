@@ -232,6 +232,8 @@ impl Driver<'_> {
             return;
         };
         report.stop_reason.clear();
+        // Those of this run's own steps are what its times are of.
+        report.steps.iter_mut().for_each(|step| drop(step.extra.remove("sizes")));
         self.report = report;
         if exact {
             (self.reference, self.dealt, self.price) = (reference, dealt, price);
@@ -292,6 +294,10 @@ impl Driver<'_> {
         let mut note = |key: &str, value: serde_json::Value| {
             entry.extra.insert(key.to_owned(), value);
         };
+        note("vertices", stage.run.report.mesh.vertices.into());
+        if let Some(sizes) = stage.run.report.extra.get("sizes") {
+            note("sizes", sizes.clone());
+        }
         if let Some(solver) = &stage.run.report.solver {
             note("iterations", solver.iterations.into());
         }

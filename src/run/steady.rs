@@ -48,7 +48,7 @@ pub struct Options {
 
 /// What a run came to.
 pub struct Outcome {
-    /// As written to `run.json`, on every rank.
+    /// As written to `run.json`, on every rank; what [`run_and_conclude`] adds on rank 0 alone.
     pub report: RunReport,
     /// The solution at owned nodes, Cartesian, component by component within a node.
     pub solution: Vec<f64>,
@@ -64,6 +64,20 @@ pub struct Outcome {
 /// Whatever is wrong with the case, the mesh or the machine, the same on every rank; `run.json` says so
 /// where it can be written. A solver that does not converge is an [`Outcome`] with a failure.
 pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, RunError> {
+    run_and_conclude(comm, case, options, |_| ())
+}
+
+/// As [`run_case`]. Before `run.json` is written for the last time, `conclude` may add to it on rank 0 what its caller
+/// knows, of a run that left an answer. Collective; `conclude` is not.
+///
+/// # Errors
+/// As [`run_case`].
+pub fn run_and_conclude(
+    comm: &Comm,
+    case: &Case,
+    options: &Options,
+    conclude: impl FnOnce(&mut RunReport),
+) -> Result<Outcome, RunError> {
     let begin = Instant::now();
     let writes = !options.no_files && comm.is_root();
     let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
@@ -113,6 +127,9 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     let (traced, waited) = add_profile(comm, case, options, &mut report);
     let names: Vec<String> = report.phases.iter().map(|phase| phase.name.clone()).collect();
     report.by_rank = Some(ByRank::gather(comm, &phases, &names, waited.as_ref()));
+    if comm.is_root() && result.is_ok() {
+        conclude(&mut report);
+    }
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
