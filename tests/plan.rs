@@ -82,7 +82,9 @@ fn plans_scripts_and_runs_on_a_calibrated_machine() {
         (vec!["--time-target", "1s", "--cost-target", "0.0000001"], "nothing keeps to"),
         (vec!["--time-target", "soon"], "is no time"),
         (vec!["--ranks", "64"], "no layout on 1 nodes"),
-        (vec!["--latency", "-1"], "positive"),
+        (vec!["--latency", "-1"], "above 0 with its unit"),
+        (vec!["--latency", "2"], "as 2us"),
+        (vec!["--bandwidth", "10Gb/s"], "as 12GB/s or 100Gbit/s"),
     ] {
         let ended = run(folder, &[&["plan", "cube.toml", "--cores-per-node", "4"], &arguments[..]].concat());
         assert_eq!(ended.code(), 2, "{arguments:?}: {}", ended.text());

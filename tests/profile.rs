@@ -5,8 +5,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use common::{Case, Ran};
+use femdd::output::by_rank::{self, Kept};
 use serde_json::Value;
 
 /// Poisson's equation on a square of 2 n^2 triangles.
@@ -299,4 +301,59 @@ fn logs_with_spans_leave_the_profile_as_it_is() {
     let report: Value = serde_json::from_str(&text).expect("JSON");
     let spans = report["profile"]["spans"].as_array().expect("spans");
     assert!(spans.iter().any(|row| row["path"] == "solve/cg"));
+}
+
+#[test]
+fn every_rank_has_its_own_times_and_memory() {
+    let ran = Case::new(&square(60)).ranks(3).solve();
+    let kept = &ran.report()["by_rank"];
+    assert_eq!((&kept["kept"], &kept["ranks"]), (&"all".into(), &serde_json::json!([0, 1, 2])));
+    let column =
+        |value: &Value| -> Vec<f64> { value.as_array().expect("a column").iter().map(number).collect() };
+    let phases = ran.report()["phases"].as_object().expect("phases");
+    assert_eq!(kept["seconds"].as_object().map(|s| s.len()), Some(phases.len()), "{kept:#}");
+    let mut waited = 0.0;
+    for (name, spread) in phases {
+        let (seconds, waiting) = (column(&kept["seconds"][name]), column(&kept["waiting"][name]));
+        assert!(seconds.len() == 3 && waiting.len() == 3);
+        let near = |a: f64, key: &str| {
+            assert!((a - number(&spread[key])).abs() < 2e-7, "{name}: {key} {spread} {a}")
+        };
+        near(seconds.iter().copied().fold(f64::INFINITY, f64::min), "min");
+        near(seconds.iter().copied().fold(0.0, f64::max), "max");
+        near(seconds.iter().sum::<f64>() / 3.0, "mean");
+        assert!(waiting.iter().zip(&seconds).all(|(w, s)| *w >= 0.0 && *w <= *s + 1e-7), "{name}: {kept:#}");
+        waited += waiting.iter().sum::<f64>();
+    }
+    // Three ranks that meet hundreds of times never come all at once.
+    assert!(waited > 0.0, "{kept:#}");
+    let memory = column(&kept["memory_mb"]);
+    let largest = memory.iter().copied().fold(0.0, f64::max);
+    assert!((largest - number(&ran.report()["memory_mb"]["max_rank"])).abs() < 1.0 && memory.len() == 3);
+    // One that is not recorded does not know what it waited.
+    let ran = Case::new(&square(6)).variable("FEMDD_PROFILE", "off").ranks(2).solve();
+    let kept = &ran.report()["by_rank"];
+    assert!(kept.get("waiting").is_none() && kept["seconds"]["mesh"].as_array().is_some(), "{kept:#}");
+}
+
+#[test]
+fn of_many_ranks_those_are_kept_that_tell_most() {
+    if !testing::is_inside() {
+        testing::figures_of("of_many_ranks_those_are_kept_that_tell_most", 6, 1, Duration::from_secs(60));
+        return;
+    }
+    let session = cluster::init().expect("MPI starts");
+    let comm = session.world();
+    let kept = |work: [f64; 6], most: usize| by_rank::chosen(&comm, work[comm.rank()], most);
+    let work = [5.0, 1.0, 9.0, 3.0, 8.0, 2.0];
+    assert_eq!(kept(work, 6), (Kept::All, (0..6).collect()));
+    // One that works most, one that works least, and the first.
+    assert_eq!(kept(work, 3), (Kept::Sample, vec![0, 1, 2]));
+    // The same, and the first and the last, of which one is known.
+    assert_eq!(kept(work, 4), (Kept::Sample, vec![0, 1, 2, 5]));
+    // Where all work alike the first ranks are as good as any.
+    assert_eq!(kept([1.0; 6], 4), (Kept::Sample, vec![0, 1, 5]));
+    if comm.is_root() {
+        testing::tell(&[1]);
+    }
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Case, Ran, Scratch, femdd, finish, mesh};
+use femdd::output::by_rank::{ByRank, Kept};
 use femdd::output::run_json::{FILE_NAME, RunReport};
 use serde_json::{Value, json};
 
@@ -136,6 +137,15 @@ fn begun(scratch: &Scratch) -> PathBuf {
     ] {
         run.extra.insert(key.to_owned(), value);
     }
+    let of = |scale: f64| (0..64).map(|k| scale * f64::from(1 + k % 7)).collect::<Vec<f64>>();
+    run.ranks = 10_000;
+    run.by_rank = Some(ByRank {
+        kept: Kept::Sample,
+        ranks: (0..64).map(|k| 158 * k).collect(),
+        seconds: [("mesh".to_owned(), of(1.0)), (HOSTILE.to_owned(), of(0.25))].into(),
+        waiting: [("mesh".to_owned(), of(0.5)), (HOSTILE.to_owned(), of(0.0))].into(),
+        memory_mb: of(100.0),
+    });
     run.phases = vec![
         femdd::output::phases::PhaseRow { name: "mesh".to_owned(), min: 0.5, mean: 0.75, max: 1.0 },
         femdd::output::phases::PhaseRow { name: HOSTILE.to_owned(), min: 0.0, mean: 0.25, max: 1.0 },
@@ -201,7 +211,11 @@ fn every_page_looks_right() {
     has("body", "|displacement| from 0 to ");
     has("body", "The partition: 2 ranks with ");
     has("body", HOSTILE);
-    charts("body", &["Residual", "Time by phase", "Spread over the ranks"]);
+    charts(
+        "body",
+        &["Residual", "Time by phase", "Spread over the ranks", "Time by rank", "Peak memory by rank"],
+    );
+    has("body", "what it waits for others");
     assert_eq!(of("plane")["images"], 3);
     has("plane", "p199");
     has("plane", "The first 200 of 1,000; all of them are in probes.csv.");
@@ -219,7 +233,12 @@ fn every_page_looks_right() {
     assert_eq!(of("stuck")["images"], 2, "what was reached is drawn: field and flux");
     has("begun", "This run has not ended");
     has("begun", "The solution could not be drawn");
-    charts("begun", &["Timeline"]);
+    charts("begun", &["Timeline", "Time by rank", "Peak memory by rank"]);
+    has("begun", "64 of 10,000 ranks");
+    assert!(
+        strings(&of("line")["charts"]).iter().all(|t| !t.contains("by rank")),
+        "one rank is no comparison"
+    );
     for heading in
         ["Plan", "Decisions", "Profile", "Monitoring", "Machine", "Checkpoints", "Restart", "of the future"]
     {

@@ -15,7 +15,7 @@ fn scale(folder: &Path, arguments: &[&str]) -> Ended {
     run_in(folder, &[&["scale"], arguments].concat())
 }
 
-const NETWORK: [&str; 4] = ["--latency", "2e-6", "--bandwidth", "1e10"];
+const NETWORK: [&str; 4] = ["--latency", "2us", "--bandwidth", "10GB/s"];
 
 fn case(scratch: &Scratch) {
     scratch.write(
@@ -307,7 +307,10 @@ fn wrong_requests_say_what_is_wrong() {
         (&["strong", "cube.toml", "--ranks", "2,2"], 2, "twice"),
         (&["strong", "cube.toml", "--ranks", "1", "--repeat", "0"], 2, "at least 1"),
         (&["strong", "cube.toml", "--ranks", "1", "--max-seconds", "0"], 2, "above 0"),
-        (&["strong", "cube.toml", "--ranks", "1", "--latency", "1e-6"], 2, "both --latency and --bandwidth"),
+        (&["strong", "cube.toml", "--ranks", "1", "--latency", "1us"], 2, "both --latency and --bandwidth"),
+        (&["strong", "cube.toml", "--ranks", "1", "--latency", "1e-6"], 2, "with its unit"),
+        (&["strong", "cube.toml", "--ranks", "1", "--bandwidth", "10"], 2, "as 12GB/s"),
+        (&["strong", "cube.toml", "--ranks", "1", "--overhead", "1us", "--gap", "0ns"], 2, "above 0"),
         (&["strong", "cube.toml", "--ranks", "1", "--output", "full"], 2, "is not empty"),
         (&["strong", "cube.toml", "--ranks", "1", "--slurm", "--sbatch", "comment=$(id)"], 2, "KEY=VALUE"),
         (&["strong", "cube.toml", "--ranks", "1", "--set", "mesh.box=1"], 2, "mesh.box"),

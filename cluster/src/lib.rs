@@ -21,6 +21,7 @@ pub mod profile;
 mod session;
 pub mod stop;
 mod window;
+pub mod words;
 
 pub use buckets::Buckets;
 pub use comm::{Comm, Scalar};

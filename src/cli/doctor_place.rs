@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use cluster::place::{Place, Scheduler, bytes};
+use cluster::place::{Place, Scheduler};
+use cluster::words::bytes;
 
 use super::doctor::{Findings, Verdict, program};
 use crate::output::hdf;

@@ -4,9 +4,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use cluster::place::Allocation;
 use cluster::{Comm, ONE_HOST};
 
-use super::slurm::Allocation;
 use crate::case::{Case, MeshSource};
 use crate::run::{Kind, RunError};
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cluster::Comm;
+use cluster::words::grouped;
 
 use super::{check_exists, launch, mesh_info};
 use crate::case::Case;
@@ -14,7 +15,6 @@ use crate::mesh::Mesh;
 use crate::mesh::boxes::{self, BoxSpec};
 use crate::mesh::draft::Draft;
 use crate::output::phases::Phases;
-use crate::output::terminal::grouped;
 use crate::run::{Kind, RunError, mesh, mesh_files};
 
 /// What `femdd mesh` can do.

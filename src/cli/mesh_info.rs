@@ -2,12 +2,12 @@
 //!
 //! Imports `mesh`, `space` and `run::singular`. Start at [`describe`].
 
+use cluster::words::grouped;
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::element::{GeometryKind, Shape};
 use crate::mesh::{Block, Mesh, geometry};
-use crate::output::terminal::grouped;
 use crate::run::{Kind, RunError, singular};
 use crate::space::{Order, Space};
 

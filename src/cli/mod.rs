@@ -14,8 +14,8 @@ mod mesh_info;
 mod plan;
 mod report;
 mod run;
-mod slurm;
 mod scale;
+mod units;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use cluster::place::{self, Place};
+use cluster::place::{self, Allocation, Place};
+use cluster::words::grouped;
 use serde_json::json;
 
 use super::calibrate::machine_path;
-use super::slurm::Allocation;
-use super::{check_exists, launch};
+use super::{check_exists, launch, units};
 use crate::case::{self, Case, Level, MeshSource};
 use crate::output::events::Event;
 use crate::output::run_json::{self, RunReport};
-use crate::output::terminal::grouped;
 use crate::run::performance;
 use crate::run::{Kind, RunError};
 use crate::study::machine::{self, Machine, Messages};
@@ -42,6 +41,7 @@ const HELP: &str = "Examples:
   femdd plan cube.toml --nodes 16 --script --submit      writes cube.sbatch and submits it
   mpirun -n 2 --map-by node femdd bench calibrate --rates --output network.json
   femdd plan cube.toml --nodes 16 --network network.json
+  femdd plan cube.toml --nodes 16 --latency 2us --bandwidth 12GB/s
   femdd plan --check benches/peers/poisson*.toml         predicted beside measured, on 1 and 2 ranks
 
 Exit codes: 2 if nothing fits the memory or the targets, 5 if --check finds a prediction over 25% off.";
@@ -83,11 +83,11 @@ pub struct PlanArgs {
     /// Figures of messages between nodes, measured by `mpirun --map-by node femdd bench calibrate --rates`.
     #[arg(long, value_name = "FILE.json")]
     network: Option<PathBuf>,
-    /// Latency of messages between nodes, in microseconds.
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    /// Latency of messages between nodes, with its unit, as 2us.
+    #[arg(long, value_name = "TIME", value_parser = units::latency, allow_negative_numbers = true)]
     latency: Option<f64>,
-    /// Bandwidth between nodes, in units of 1e9 bytes a second.
-    #[arg(long, value_name = "GB/S", allow_negative_numbers = true)]
+    /// Rate of long messages between nodes, with its unit, as 12GB/s or 100Gbit/s.
+    #[arg(long, value_name = "RATE", value_parser = units::bandwidth, allow_negative_numbers = true)]
     bandwidth: Option<f64>,
     /// Print the plan as JSON.
     #[arg(long)]
@@ -170,16 +170,11 @@ fn network(args: &PlanArgs, machine: &Machine) -> Result<(Messages, String), Run
         messages = measured.messages.ok_or_else(|| wrong("--network: measured on one rank, no messages"))?;
         from = if measured.nodes > 1 { "measured between nodes" } else { "measured within one node" };
     }
-    for (name, value) in [("--latency", args.latency), ("--bandwidth", args.bandwidth)] {
-        if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
-            return Err(wrong(format!("{name} is a positive number")));
-        }
-    }
     if let Some(latency) = args.latency {
-        (messages.latency, messages.allreduce) = (1e-6 * latency, 2e-6 * latency);
+        (messages.latency, messages.allreduce) = (latency, 2.0 * latency);
     }
     if let Some(bandwidth) = args.bandwidth {
-        messages.bandwidth = 1e9 * bandwidth;
+        messages.bandwidth = bandwidth;
     }
     if args.latency.is_some() || args.bandwidth.is_some() {
         from = "given";
@@ -404,12 +399,6 @@ fn print_row(name: &str, predicted: f64, measured: f64) {
     println!("  {name:12} {predicted:11.3} {measured:10.3} {ratio}");
 }
 
-/// This machine's figures, where `femdd bench calibrate` has left them for this many cores.
-fn here() -> Option<Machine> {
-    let path = machine::default_path().filter(|path| path.is_file())?;
-    Machine::read(&path).ok().filter(|machine| machine.costs.is_some())
-}
-
 /// Bytes of a text file up to which it is read twice to know its size beforehand.
 const READ_TWICE: u64 = 1 << 20;
 
@@ -440,7 +429,13 @@ pub fn ranks_for(case: &Case) -> (usize, Event) {
     }
     let by_model = matches!(case.performance.level, Level::Auto | Level::Aggressive)
         || case.performance.autoscale == Some(true);
-    let known = if by_model { here().and_then(|machine| Some((machine, quick_size(case)?))) } else { None };
+    let known = if by_model {
+        machine::stored()
+            .filter(|machine| machine.costs.is_some())
+            .and_then(|machine| Some((machine, quick_size(case)?)))
+    } else {
+        None
+    };
     if let Some((machine, problem)) = known {
         let costs = machine.costs.as_ref().expect("checked when it was read");
         let setting = Setting { machine: &machine, costs, network: SLOW_NETWORK };
@@ -496,12 +491,18 @@ pub fn threads_event(threads: usize, asked: Option<usize>, case: &Case, on_node:
     Event::new("threads", threads, because).input("cores", cores).input("ranks_on_node", on_node)
 }
 
-/// What a run will take, where this machine is calibrated and the size of the case is known at once. One rank
-/// calls this.
-pub fn expected(case: &Case, ranks: usize, threads: usize, nodes: usize) -> Option<Prediction> {
+/// What a run will take, where costs of phases are known of this machine and the size of the case is known at once.
+/// One rank calls this.
+pub fn expected(
+    case: &Case,
+    machine: &Machine,
+    ranks: usize,
+    threads: usize,
+    nodes: usize,
+) -> Option<Prediction> {
     // The size is looked up only where it is of use.
-    let machine = here()?;
-    on_machine(&machine, &quick_size(case)?, ranks, threads, nodes)
+    machine.costs.as_ref()?;
+    on_machine(machine, &quick_size(case)?, ranks, threads, nodes)
 }
 
 fn on_machine(
@@ -533,13 +534,14 @@ pub fn plan_event(expected: &Prediction) -> Event {
 /// Adds what was predicted and what was measured to a report; a table for the terminal. One rank calls this.
 pub fn conclude(
     case: &Case,
+    machine: &Machine,
     expected: Option<Prediction>,
     report: &mut RunReport,
     nodes: usize,
 ) -> Option<String> {
     let predicted = expected.or_else(|| {
         let problem = Problem::of_run(case, report).filter(|_| case.adapt.is_none())?;
-        on_machine(&here()?, &problem, report.ranks, report.threads, nodes)
+        on_machine(machine, &problem, report.ranks, report.threads, nodes)
     })?;
     let compared: Compared = plan::compare(&predicted, report);
     report.extra.insert("plan".to_owned(), serde_json::to_value(&compared).ok()?);

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::place::{Machine, Place};
+use cluster::place::{Allocation, Machine, Place, Step};
 use cluster::{Comm, monitor};
 
-use super::{RunArgs, launch, plan, slurm};
+use super::{RunArgs, launch, plan};
 use crate::case::Case;
 use crate::output::profile::trace;
 use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
+use crate::study::machine;
 
 /// Solves the case of the command line.
 pub fn main(args: &RunArgs) -> i32 {
@@ -27,10 +28,10 @@ pub fn main(args: &RunArgs) -> i32 {
         return 2;
     }
     // Tasks of one `srun`; with --ranks 1 they are separate on purpose.
-    let tasks = slurm::tasks_of_step().filter(|_| args.ranks != Some(1));
+    let step = Step::of_process().filter(|_| args.ranks != Some(1));
     if !cluster::under_launcher() {
-        if let Some(tasks) = tasks {
-            return refuse(tasks);
+        if let Some(step) = &step {
+            return refuse(step);
         }
         let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
@@ -64,16 +65,23 @@ pub fn main(args: &RunArgs) -> i32 {
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
     // Before MPI starts: a signal may come at any time.
     cluster::stop::install();
-    launch::on_ranks(|comm| match tasks {
-        Some(tasks) if comm.size() == 1 && !by_mpirun => Ok(refuse(tasks)),
+    launch::on_ranks(|comm| match &step {
+        Some(step) if comm.size() == 1 && !by_mpirun => Ok(refuse(step)),
         _ => solve(comm, args),
     })
 }
 
-/// Says once why tasks without PMI do not run; the exit code.
-fn refuse(tasks: usize) -> i32 {
-    if slurm::speaks() {
-        eprintln!("error: {}", slurm::no_pmi(tasks));
+/// Says once why tasks of one step that are each alone do not run; the exit code.
+fn refuse(step: &Step) -> i32 {
+    if launch::local_rank() == 0 {
+        let kind = step.mpi.as_ref().map_or(String::new(), |kind| format!(" (--mpi={kind})"));
+        eprintln!(
+            "error: srun started {} tasks, but they cannot find each other{kind}: each would be a run of its own in the \
+             same directory\n  use `srun --mpi=pmix` if `srun --mpi=list` has it, else `mpirun femdd run ..` in the \
+             batch script, or `femdd run ..` alone\n  for runs that are meant to be separate, give each --ranks 1 and \
+             its own --output",
+            step.tasks
+        );
     }
     3
 }
@@ -149,7 +157,9 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     }
     let on_node = machine.ranks_per_host.max as usize;
     let nodes = machine.n_hosts as usize;
-    let expected = if comm.is_root() { plan::expected(&case, comm.size(), threads, nodes) } else { None };
+    let stored = if comm.is_root() { machine::stored() } else { None };
+    let stored = stored.as_ref();
+    let expected = stored.and_then(|found| plan::expected(&case, found, comm.size(), threads, nodes));
     let mut events = vec![
         plan::ranks_event(comm.size(), args.ranks),
         plan::threads_event(threads, args.threads, &case, on_node),
@@ -170,9 +180,16 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         time_limit: time_limit(args).unwrap_or_default(),
         ..Default::default()
     };
-    let outcome = run::run_case(comm, &case, &options);
+    // What only the cli knows: the figures beside the machine's and the plan's.
+    let (mut compared, mut profile) = (None, None);
+    let outcome = run::run_and_conclude(comm, &case, &options, |report| {
+        if report.status == run_json::Status::Solved {
+            compared = stored.and_then(|found| plan::conclude(&case, found, expected, report, nodes));
+        }
+        profile = crate::study::bottlenecks::add(&case, stored, report);
+    });
     drop(session);
-    let mut outcome = match outcome {
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
             if args.report && comm.is_root() {
@@ -181,18 +198,6 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
             return Err(error);
         }
     };
-    // What only the cli knows: the figures beside the machine's and the plan's.
-    let (mut written, mut compared, mut profile) = (Ok(()), None, None);
-    if comm.is_root() {
-        if outcome.failure.is_none() {
-            compared = plan::conclude(&case, expected, &mut outcome.report, nodes);
-        }
-        profile = crate::study::bottlenecks::add(&case, &mut outcome.report);
-        if compared.is_some() || profile.is_some() {
-            written = outcome.report.write_atomic(&case.output_dir.join(run_json::FILE_NAME));
-        }
-    }
-    comm.agree(written)?;
     if comm.is_root() {
         if args.report {
             write_report(&case.output_dir);
@@ -235,6 +240,6 @@ fn threads(machine: &Machine, args: &RunArgs, case: &Case) -> usize {
     if !run::performance::scales(&case.performance) {
         return 1;
     }
-    let given = slurm::Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
+    let given = Allocation::of_job().and_then(|job| job.cores).unwrap_or(usize::MAX);
     (machine.cores_per_rank as usize).min(given).max(1)
 }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use cluster::model::{Messages, Network, Reduction};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{check_exists, launch};
+use super::{check_exists, launch, units};
 use crate::case::{Case, MeshSource};
 use crate::run::{Kind, RunError};
 use crate::study::machine::{self, Machine};
@@ -20,6 +20,7 @@ const STRONG_HELP: &str = "Examples:
   femdd scale strong cube.toml --ranks 1,2,4,8
   femdd scale strong cube.toml --ranks 1,2,4 --repeat 5 --max-seconds 600
   femdd scale strong cube.toml --ranks 32,64,128,256 --slurm --ranks-per-node 32 --sbatch partition=short
+  femdd scale strong cube.toml --ranks 1,2,4 --latency 2us --bandwidth 12GB/s     projected on that network
 The same command again goes on where the first was interrupted, or collects what SLURM has run.";
 
 const WEAK_HELP: &str = "Examples:
@@ -92,17 +93,17 @@ pub struct NetworkArgs {
     /// The machine's figures, instead of ~/.cache/femdd/machine.json.
     #[arg(long, value_name = "FILE.json")]
     machine: Option<PathBuf>,
-    /// Seconds before a message's first byte arrives, instead of the machine's.
-    #[arg(long, value_name = "S")]
+    /// The time before a message's first byte arrives, with its unit, as 2us, instead of the machine's.
+    #[arg(long, value_name = "TIME", value_parser = units::latency, allow_negative_numbers = true)]
     latency: Option<f64>,
-    /// Bytes a second of long messages, instead of the machine's.
-    #[arg(long, value_name = "B/S")]
+    /// The rate of long messages, with its unit, as 12GB/s or 100Gbit/s, instead of the machine's.
+    #[arg(long, value_name = "RATE", value_parser = units::bandwidth, allow_negative_numbers = true)]
     bandwidth: Option<f64>,
-    /// LogGP: seconds that a processor is busy with a message.
-    #[arg(long, value_name = "S", requires = "gap")]
+    /// LogGP: the time that a processor is busy with a message, as 500ns.
+    #[arg(long, value_name = "TIME", value_parser = units::latency, allow_negative_numbers = true, requires = "gap")]
     overhead: Option<f64>,
-    /// LogGP: seconds between two messages of one rank.
-    #[arg(long, value_name = "S", requires = "overhead")]
+    /// LogGP: the time between two messages of one rank, as 200ns.
+    #[arg(long, value_name = "TIME", value_parser = units::latency, allow_negative_numbers = true, requires = "overhead")]
     gap: Option<f64>,
     /// How reductions are done.
     #[arg(long, value_enum, default_value_t = ReductionArg::Doubling)]
@@ -398,14 +399,8 @@ fn show(study: &Study, directory: &Path) -> Result<i32, RunError> {
 
 /// What communication costs: given, or as measured on this machine; unknown where neither is.
 fn network(args: &NetworkArgs) -> Result<Inputs, RunError> {
-    let positive = |name: &str, value: Option<f64>| match value {
-        Some(x) if !(x > 0.0 && x.is_finite()) => Err(wrong(format!("{name} needs a number above 0"))),
-        value => Ok(value),
-    };
-    let given_latency = positive("--latency", args.latency)?;
-    let given_bandwidth = positive("--bandwidth", args.bandwidth)?;
-    let overhead = positive("--overhead", args.overhead)?;
-    let gap = positive("--gap", args.gap)?;
+    let (given_latency, given_bandwidth) = (args.latency, args.bandwidth);
+    let NetworkArgs { overhead, gap, .. } = *args;
     let path = match &args.machine {
         Some(path) => Some(path.clone()),
         None => machine::default_path().filter(|path| path.is_file()),

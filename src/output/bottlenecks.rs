@@ -187,7 +187,7 @@ fn phases_of(module: &str) -> &'static [&'static str] {
         "mesh" => &["mesh"],
         "partition" => &["partition"],
         "space" => &["space"],
-        "assembly" => &["pattern", "assemble"],
+        "assembly" => &["pattern", "assemble", "estimate"],
         "solver" => &["pc_setup", "solve"],
         "output" => &["output"],
         _ => &[],
@@ -201,7 +201,9 @@ pub fn find(profile: &Profile, facts: &Facts) -> Vec<Bottleneck> {
         found.extend(judged(profile, facts, PHASE, &name, &times, (facts.least)(&name)));
     }
     for (name, times) in modules(profile) {
-        let least = phases_of(&name).iter().map(|phase| (facts.least)(phase)).try_fold(
+        // A phase of the run whose least is not known leaves the module's unknown.
+        let here = |phase: &&&str| profile.spans.iter().any(|row| row.module == PHASE && row.name == **phase);
+        let least = phases_of(&name).iter().filter(here).map(|phase| (facts.least)(phase)).try_fold(
             Least { by_bytes: 0.0, by_flops: 0.0 },
             |sum, least| {
                 let least = least?;

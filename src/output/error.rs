@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cluster::words;
 use serde::{Deserialize, Serialize};
 
 /// Why a file could not be written or read back.
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum OutputError {
     /// The file system, or this user's quota on it, has no room.
-    #[error("{}: no space left on the device: {} needed{}", path.display(), megabytes(*needed), free(*available))]
+    #[error("{}: no space left on the device: {} needed{}", path.display(), words::bytes(*needed), free(*available))]
     DiskFull {
         /// The file being written.
         path: PathBuf,
@@ -135,19 +136,8 @@ impl OutputError {
     }
 }
 
-/// A size as people read it.
-pub(super) fn megabytes(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    for (size, unit) in UNITS {
-        if bytes >= size {
-            return format!("{:.1} {unit}", bytes as f64 / size as f64);
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 fn free(available: Option<u64>) -> String {
-    available.map_or_else(String::new, |bytes| format!(", {} free", megabytes(bytes)))
+    available.map_or_else(String::new, |bytes| format!(", {} free", words::bytes(bytes)))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! the disk, [`page`] and [`chart`] for what people look at.
 
 pub mod bottlenecks;
+pub mod by_rank;
 pub mod chart;
 pub mod checkpoint;
 pub mod csv;

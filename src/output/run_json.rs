@@ -12,6 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::by_rank::ByRank;
 use super::error::OutputError;
 use super::phases::PhaseRow;
 
@@ -74,6 +75,9 @@ pub struct RunReport {
     /// Wall-clock seconds of each phase over the ranks, in the order they were run.
     #[serde(serialize_with = "phases_out", deserialize_with = "phases_in")]
     pub phases: Vec<PhaseRow>,
+    /// The same and memory, rank by rank; `null` until the run has ended.
+    #[serde(default)]
+    pub by_rank: Option<ByRank>,
     /// Seconds from start to end.
     #[serde(with = "number")]
     pub wall: f64,
@@ -263,6 +267,7 @@ impl RunReport {
             integrals: Vec::new(),
             adapt: None,
             phases: Vec::new(),
+            by_rank: None,
             wall: 0.0,
             memory_mb: MemoryReport::default(),
             warnings: Vec::new(),

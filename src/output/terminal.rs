@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cluster::Comm;
+use cluster::words::{grouped, plural, seconds};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run_json::{NamedValue, RunReport, Status};
@@ -125,32 +126,6 @@ fn phases(out: &mut String, report: &RunReport) -> std::fmt::Result {
     Ok(())
 }
 
-pub(super) fn seconds(s: f64) -> String {
-    let whole = s.round() as u64;
-    match s {
-        _ if s < 100.0 => format!("{s:.2} s"),
-        _ if whole < 3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-pub(super) fn plural(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Digits in groups of three.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (k, digit) in digits.chars().enumerate() {
-        if k > 0 && (digits.len() - k).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A line on rank 0's terminal that says what goes on, once that has taken a second.
 ///
 /// Silent on other ranks and where standard error is not a terminal, so logs stay clean.
@@ -253,15 +228,6 @@ mod tests {
         ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");
         }
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(
-            [0.5, 99.0, 3599.0, 3600.0, 7265.0].map(seconds),
-            ["0.50 s", "99.00 s", "59 min 59 s", "1 h 00 min", "2 h 01 min"]
-        );
     }
 
     #[test]

@@ -260,6 +260,8 @@ impl Driver<'_> {
     fn take_up(&mut self, remembered: serde_json::Value, exact: bool) {
         let Ok(mut remembered) = serde_json::from_value::<Remembered>(remembered) else { return };
         remembered.report.stop_reason.clear();
+        // Those of this run's own steps are what its times are of.
+        remembered.report.steps.iter_mut().for_each(|step| drop(step.extra.remove(\"sizes\")));
         self.report = remembered.report;
         (self.closure, self.last) = (remembered.closure.max(1.0), remembered.last);
         if exact {
@@ -322,6 +324,10 @@ impl Driver<'_> {
         let mut note = |key: &str, value: serde_json::Value| {
             entry.extra.insert(key.to_owned(), value);
         };
+        note("vertices", stage.run.report.mesh.vertices.into());
+        if let Some(sizes) = stage.run.report.extra.get("sizes") {
+            note("sizes", sizes.clone());
+        }
         if let Some(solver) = &stage.run.report.solver {
             note("iterations", solver.iterations.into());
         }

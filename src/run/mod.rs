@@ -22,4 +22,4 @@ mod steady;
 
 pub use error::{Kind, RunError};
 pub use restart::Restart;
-pub use steady::{Options, Outcome, run_case};
+pub use steady::{Options, Outcome, run_and_conclude, run_case};

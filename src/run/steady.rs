@@ -14,9 +14,10 @@ use super::restart::{self, Restart, Resumed};
 use super::stage::{self, Run, Solution};
 use crate::adapt::transfer;
 use crate::case::{Backend, Case, Initial, Place};
+use crate::output::by_rank::ByRank;
 use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
-use crate::output::profile;
+use crate::output::profile::{self, Waited};
 use crate::output::run_json::{self, RunReport, Status, prepare_directory};
 use crate::output::terminal::Progress;
 
@@ -47,7 +48,7 @@ pub struct Options {
 
 /// What a run came to.
 pub struct Outcome {
-    /// As written to `run.json`, on every rank.
+    /// As written to `run.json`, on every rank; what [`run_and_conclude`] adds on rank 0 alone.
     pub report: RunReport,
     /// The solution at owned nodes, Cartesian, component by component within a node.
     pub solution: Vec<f64>,
@@ -63,6 +64,20 @@ pub struct Outcome {
 /// Whatever is wrong with the case, the mesh or the machine, the same on every rank; `run.json` says so
 /// where it can be written. A solver that does not converge is an [`Outcome`] with a failure.
 pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, RunError> {
+    run_and_conclude(comm, case, options, |_| ())
+}
+
+/// As [`run_case`]. Before `run.json` is written for the last time, `conclude` may add to it on rank 0 what its caller
+/// knows, of a run that left an answer. Collective; `conclude` is not.
+///
+/// # Errors
+/// As [`run_case`].
+pub fn run_and_conclude(
+    comm: &Comm,
+    case: &Case,
+    options: &Options,
+    conclude: impl FnOnce(&mut RunReport),
+) -> Result<Outcome, RunError> {
     let begin = Instant::now();
     let writes = !options.no_files && comm.is_root();
     let prepared = if writes { prepare_directory(&case.output_dir) } else { Ok(()) };
@@ -109,7 +124,12 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
         Some(error) if error.kind == Kind::Stopped => Status::Stopped,
         Some(_) => Status::Failed,
     };
-    let traced = add_profile(comm, case, options, &mut report);
+    let (traced, waited) = add_profile(comm, case, options, &mut report);
+    let names: Vec<String> = report.phases.iter().map(|phase| phase.name.clone()).collect();
+    report.by_rank = Some(ByRank::gather(comm, &phases, &names, waited.as_ref()));
+    if comm.is_root() && result.is_ok() {
+        conclude(&mut report);
+    }
     let written = if writes { report.write_atomic(&path) } else { Ok(()) };
     let written = comm.agree(written);
     let solution = result?;
@@ -118,15 +138,22 @@ pub fn run_case(comm: &Comm, case: &Case, options: &Options) -> Result<Outcome, 
     Ok(Outcome { report, solution: solution.u, nodes: solution.nodes, failure: solution.failure })
 }
 
-/// Adds what was recorded, and writes the trace if one was asked for. Collective.
-fn add_profile(comm: &Comm, case: &Case, options: &Options, report: &mut RunReport) -> Result<(), RunError> {
+/// Adds what was recorded, and writes the trace if one was asked for; also what this rank waited. Collective.
+fn add_profile(
+    comm: &Comm,
+    case: &Case,
+    options: &Options,
+    report: &mut RunReport,
+) -> (Result<(), RunError>, Option<Waited>) {
     let events = if options.profile { crate::solver::petsc_events().unwrap_or_default() } else { Vec::new() };
-    let Some(mut profile) = profile::gather(comm, report.wall, &events) else { return Ok(()) };
+    let Some((mut profile, waited)) = profile::gather(comm, report.wall, &events) else {
+        return (Ok(()), None);
+    };
     let trace = case.output_dir.join(profile::trace::FILE_NAME);
     let traced = if options.no_files { Ok(None) } else { profile::trace::write(comm, &trace) };
     let traced = traced.map(|written| profile.trace = written);
     report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());
-    Ok(traced?)
+    (traced.map_err(RunError::from), Some(waited))
 }
 
 fn not_yet(case: &Case, place: Place, key: &str, what: &str) -> RunError {

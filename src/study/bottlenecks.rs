@@ -2,6 +2,10 @@
 //!
 //! Imports `output`, `case` and its siblings. Start at [`add`].
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use crate::case::Case;
 use crate::output::bottlenecks::{self, Facts, Least};
 use crate::output::profile::Profile;
@@ -9,26 +13,26 @@ use crate::output::run_json::RunReport;
 use crate::run::sizes::Sizes;
 
 use super::floors::{self, Floor};
-use super::machine::{self, Machine};
+use super::machine::Machine;
 use super::measure;
 
 /// What a report says where no machine is stored.
 const NO_MACHINE: &str = "femdd bench calibrate measures this machine and tells bytes from flops";
 
-/// Of an adaptive run sizes are known of the last mesh only.
-const ADAPTIVE: &str = "an adaptive run has many meshes, of which bytes and flops are not counted";
+/// What is said of phases without a floor.
+const UNCOUNTED: &str = "no count of its bytes and flops";
+
+/// The same of an adaptive run.
+const ADAPTIVE: &str = "estimates, refinement and moves of cells have no count of their bytes and flops";
 
 /// The least that each phase of a run can take, or why that is not known.
-fn floors_of(case: &Case, report: &RunReport) -> Result<Vec<Floor>, &'static str> {
-    if report.adapt.is_some() {
-        return Err(ADAPTIVE);
-    }
-    let machine = machine::default_path().and_then(|path| Machine::read(&path).ok());
+fn floors_of(case: &Case, machine: Option<&Machine>, report: &RunReport) -> Result<Vec<Floor>, &'static str> {
     let machine = machine.filter(|machine| machine.processor == measure::processor()).ok_or(NO_MACHINE)?;
-    let sizes = report.extra.get("sizes").and_then(|s| serde_json::from_value::<Sizes>(s.clone()).ok());
-    let sizes = sizes.ok_or("the run ended before its sizes were known")?;
+    let read = |extra: &BTreeMap<String, Value>| -> Option<Sizes> {
+        extra.get("sizes").and_then(|sizes| serde_json::from_value(sizes.clone()).ok())
+    };
     let facts = floors::Facts {
-        sizes: &sizes,
+        sizes: &read(&report.extra).ok_or("the run ended before its sizes were known")?,
         vertices: report.mesh.vertices,
         dimension: report.mesh.dimension as usize,
         iterations: report.solver.as_ref().map_or(0, |s| s.iterations),
@@ -36,14 +40,27 @@ fn floors_of(case: &Case, report: &RunReport) -> Result<Vec<Floor>, &'static str
         ranks: report.ranks,
         threads: report.threads,
     };
-    Ok(floors::floors(case, &facts, &machine))
+    let Some(adapt) = &report.adapt else { return Ok(floors::floors(case, &facts, machine)) };
+    // Steps that a restart took over have no sizes: their times are not this run's.
+    let steps: Vec<(Sizes, &BTreeMap<String, Value>)> =
+        adapt.steps.iter().filter_map(|step| Some((read(&step.extra)?, &step.extra))).collect();
+    let of = |extra: &BTreeMap<String, Value>, key: &str| extra.get(key).and_then(Value::as_u64);
+    let each = steps.iter().enumerate().map(|(k, (sizes, extra))| floors::Facts {
+        sizes,
+        vertices: of(extra, "vertices").unwrap_or(0),
+        iterations: of(extra, "iterations").unwrap_or(0),
+        // Of the last mesh alone.
+        output_bytes: if k + 1 == steps.len() { facts.output_bytes } else { 0 },
+        ..facts
+    });
+    Ok(floors::of_steps(case, &each.collect::<Vec<_>>(), machine))
 }
 
-/// Adds `bottlenecks` to the profile of a report, if it has one, and writes the report again if it lies at `path`.
-/// Returns the profile. Not collective: for one rank.
-pub fn add(case: &Case, report: &mut RunReport) -> Option<Profile> {
+/// Adds `bottlenecks` to the profile of a report, if it has one, from the figures stored of this machine. Returns the
+/// profile. Not collective: for one rank.
+pub fn add(case: &Case, machine: Option<&Machine>, report: &mut RunReport) -> Option<Profile> {
     let mut profile: Profile = serde_json::from_value(report.extra.get("profile")?.clone()).ok()?;
-    let floors = floors_of(case, report);
+    let floors = floors_of(case, machine, report);
     let least = |phase: &str| {
         let floor = floors.as_ref().ok()?.iter().find(|floor| floor.phase == phase)?;
         Some(Least { by_bytes: floor.by_bytes, by_flops: floor.by_flops })
@@ -52,7 +69,11 @@ pub fn add(case: &Case, report: &mut RunReport) -> Option<Profile> {
         ranks: report.ranks,
         threads: report.threads,
         least: &least,
-        unknown: floors.as_ref().err().copied().unwrap_or("no count of its bytes and flops"),
+        unknown: match &floors {
+            Err(why) => why,
+            Ok(_) if report.adapt.is_some() => ADAPTIVE,
+            Ok(_) => UNCOUNTED,
+        },
     };
     profile.bottlenecks = bottlenecks::find(&profile, &facts);
     report.extra.insert("profile".to_owned(), serde_json::to_value(&profile).unwrap_or_default());

@@ -131,6 +131,27 @@ pub fn floors(case: &Case, facts: &Facts, machine: &Machine) -> Vec<Floor> {
     ]
 }
 
+/// The least that each phase of an adaptive run can take, from the facts of its steps. The mesh is read and dealt out
+/// once; what refines it, estimates errors and moves cells between steps is not counted and not there.
+pub fn of_steps(case: &Case, steps: &[Facts], machine: &Machine) -> Vec<Floor> {
+    let mut sums: Vec<Floor> = Vec::new();
+    for (k, facts) in steps.iter().enumerate() {
+        for floor in floors(case, facts, machine) {
+            match sums.iter_mut().find(|sum| sum.phase == floor.phase) {
+                None => sums.push(floor),
+                Some(_) if ["mesh", "partition"].contains(&floor.phase) && k > 0 => {}
+                Some(sum) => {
+                    sum.bytes += floor.bytes;
+                    sum.flops += floor.flops;
+                    sum.by_bytes += floor.by_bytes;
+                    sum.by_flops += floor.by_flops;
+                }
+            }
+        }
+    }
+    sums
+}
+
 /// The floors beside what was measured.
 pub fn text(floors: &[Floor], measured: impl Fn(&str) -> Option<f64>) -> String {
     let width = floors.iter().map(|f| f.phase.len()).max().unwrap_or(0).max(5);
@@ -229,6 +250,32 @@ mod tests {
             assert!((two.by_bytes - 0.5 * one.by_bytes).abs() < 1e-15, "{name}");
         }
         assert_eq!(phase(&two, "partition").bytes, 6000.0 * 4.0 * 5.0);
+    }
+
+    #[test]
+    fn steps_add_up_but_for_the_mesh() {
+        let (case, sizes) = (case(""), sizes());
+        let facts = |iterations: u64, output_bytes: u64| Facts {
+            sizes: &sizes,
+            vertices: 1331,
+            dimension: 3,
+            iterations,
+            output_bytes,
+            ranks: 2,
+            threads: 1,
+        };
+        let found = of_steps(&case, &[facts(10, 0), facts(20, 0), facts(30, 1000)], &machine());
+        let once = of(&case, 2, 0);
+        for name in ["mesh", "partition"] {
+            assert_eq!(phase(&found, name), phase(&once, name));
+        }
+        for (name, times) in [("space", 3.0), ("assemble", 3.0), ("solve", 6.0)] {
+            let (all, one) = (phase(&found, name), phase(&once, name));
+            for (all, one) in [(all.bytes, one.bytes), (all.flops, one.flops), (all.by_bytes, one.by_bytes)] {
+                assert!((all - times * one).abs() <= 1e-12 * all, "{name}: {all} of {times} times {one}");
+            }
+        }
+        assert!((phase(&found, "output").by_bytes - 1000.0 / 2e8).abs() < 1e-15, "files are written once");
     }
 
     #[test]

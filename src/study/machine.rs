@@ -239,6 +239,11 @@ pub fn default_path() -> Option<PathBuf> {
     Some(cache.join("femdd").join("machine.json"))
 }
 
+/// The figures that `femdd bench calibrate` has left on this machine, if they can be read.
+pub fn stored() -> Option<Machine> {
+    default_path().and_then(|path| Machine::read(&path).ok())
+}
+
 impl Machine {
     /// Stores it, with the folder it goes to.
     ///

@@ -2,8 +2,8 @@
 //!
 //! Imports its sibling `machine`. Start at [`Machine::advise`].
 
-use super::bytes;
 use super::machine::Machine;
+use crate::words::bytes;
 
 impl Machine {
     /// Warnings, and notes on what was asked for on purpose, for a run with that many threads a rank.

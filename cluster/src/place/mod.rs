@@ -21,7 +21,7 @@ pub use gpus::Gpus;
 pub use launcher::{Launcher, Network};
 pub use machine::{Extent, HOSTS_LISTED, Host, Machine};
 pub use memory::{Memory, kibibytes};
-pub use scheduler::Scheduler;
+pub use scheduler::{Allocation, Scheduler, Step};
 pub use source::{Here, Source};
 
 /// Where one process runs.
@@ -77,18 +77,6 @@ pub fn processor() -> Option<String> {
     cpus::name(&Here)
 }
 
-/// Memory in a unit that reads well.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (n as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
 /// Bytes of a size such as `2GiB`, `1.5 GB`, `512M` or `1000000`: `KiB` and `K` are 1024 bytes, `kB` is 1000. `None`
 /// for what is no size above 0.
 pub fn parse_bytes(text: &str) -> Option<u64> {
@@ -132,11 +120,5 @@ mod tests {
     fn this_process_is_somewhere() {
         let place = Place::find();
         assert!(!place.host.is_empty() && place.cpus.usable() == usable_cores(), "{place:?}");
-    }
-
-    #[test]
-    fn memory_reads_well() {
-        let text = [0, 1023, 1024, 300 << 20, 3 << 29, u64::MAX].map(bytes);
-        assert_eq!(text, ["0 B", "1023 B", "1.0 KiB", "300 MiB", "1.5 GiB", "16777216 TiB"]);
     }
 }

@@ -1,10 +1,10 @@
 //! The batch job that this process belongs to, from the variables that schedulers set.
 //!
-//! Imports its sibling `source`. Start at [`Scheduler::find`].
+//! Imports its sibling `source`. Start at [`Scheduler::find`]; [`Allocation`] and [`Step`] are what SLURM alone tells.
 
 use serde::{Deserialize, Serialize};
 
-use super::source::Source;
+use super::source::{Here, Source};
 
 /// A batch job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,6 +44,66 @@ impl Scheduler {
     /// Seconds from a moment to the time limit; `None` where there is none or the scheduler does not tell.
     pub fn left(&self, now: u64) -> Option<u64> {
         self.end.map(|end| end.saturating_sub(now))
+    }
+}
+
+/// What `sbatch` or `salloc` of SLURM has been given for a program to start ranks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocation {
+    /// Tasks of all nodes: as many ranks `mpirun` starts when nobody says.
+    pub tasks: usize,
+    /// Cores of each task, if the job says.
+    pub cores: Option<usize>,
+}
+
+impl Allocation {
+    /// That of the job which this process runs in, `None` outside of SLURM.
+    pub fn of_job() -> Option<Allocation> {
+        Allocation::find(&Here)
+    }
+
+    /// That of a source's process.
+    pub fn find(source: &dyn Source) -> Option<Allocation> {
+        let job = slurm(source)?;
+        // Of the tasks asked for SLURM tells only where they were; of these always.
+        let tasks = tasks_of(&source.variable("SLURM_TASKS_PER_NODE")?)?;
+        Some(Allocation { tasks, cores: job.cpus_per_task.map(|n| n as usize) })
+    }
+}
+
+/// The sum of a list such as `2(x3),1`.
+fn tasks_of(list: &str) -> Option<usize> {
+    let one = |part: &str| -> Option<usize> {
+        let (tasks, nodes) = match part.split_once("(x") {
+            Some((tasks, nodes)) => (tasks, nodes.strip_suffix(')')?.parse().ok()?),
+            None => (part, 1),
+        };
+        tasks.parse::<usize>().ok()?.checked_mul(nodes)
+    };
+    list.split(',').map(one).sum()
+}
+
+/// Several tasks that `srun` has started at once, this process among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// How many.
+    pub tasks: usize,
+    /// How they are to find each other, if the step says.
+    pub mpi: Option<String>,
+}
+
+impl Step {
+    /// That of this process.
+    pub fn of_process() -> Option<Step> {
+        Step::find(&Here)
+    }
+
+    /// That of a source's process.
+    pub fn find(source: &dyn Source) -> Option<Step> {
+        // A batch script has no number of a step; the shell of `salloc` has not either.
+        source.variable("SLURM_STEP_ID")?.parse::<u32>().ok()?;
+        let tasks = source.count("SLURM_STEP_NUM_TASKS").filter(|&tasks| tasks > 1)?;
+        Some(Step { tasks: tasks as usize, mpi: source.variable("SLURM_MPI_TYPE") })
     }
 }
 
@@ -142,6 +202,30 @@ mod tests {
         assert_eq!((job.left(1_700_003_000), job.left(1_800_000_000)), (Some(600), Some(0)));
         let endless = machine.set("SLURM_JOB_END_TIME", "9223372036854775807");
         assert_eq!(Scheduler::find(&endless).expect("a job").left(0), None);
+    }
+
+    #[test]
+    fn tasks_of_nodes_add_up() {
+        assert_eq!(tasks_of("4"), Some(4));
+        assert_eq!(tasks_of("2(x3),1"), Some(7));
+        assert_eq!(tasks_of("1,2(x10),3"), Some(24));
+        assert_eq!(tasks_of(""), None);
+        assert_eq!(tasks_of("2(x"), None);
+    }
+
+    #[test]
+    fn what_slurm_gives_and_starts() {
+        let job = Stored::default().set("SLURM_JOB_ID", "7").set("SLURM_TASKS_PER_NODE", "2(x3),1");
+        assert_eq!(Allocation::find(&job), Some(Allocation { tasks: 7, cores: None }));
+        let job = job.set("SLURM_CPUS_PER_TASK", "4");
+        assert_eq!(Allocation::find(&job), Some(Allocation { tasks: 7, cores: Some(4) }));
+        assert_eq!(Allocation::find(&Stored::default().set("SLURM_TASKS_PER_NODE", "4")), None);
+        // The script itself is no step, nor is a step of one task one of several.
+        assert_eq!(Step::find(&job.set("SLURM_STEP_ID", "batch").set("SLURM_STEP_NUM_TASKS", "4")), None);
+        let job = Stored::default().set("SLURM_STEP_ID", "0").set("SLURM_STEP_NUM_TASKS", "1");
+        assert_eq!(Step::find(&job), None);
+        let job = job.set("SLURM_STEP_NUM_TASKS", "4").set("SLURM_MPI_TYPE", "pmix");
+        assert_eq!(Step::find(&job), Some(Step { tasks: 4, mpi: Some("pmix".to_owned()) }));
     }
 
     #[test]

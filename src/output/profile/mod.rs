@@ -7,8 +7,10 @@ mod layer;
 mod table;
 pub mod trace;
 
+use std::collections::{BTreeMap, HashMap};
+
 use cluster::Comm;
-use cluster::profile::{self, Gathered, WAITS};
+use cluster::profile::{self, Gathered, Row, WAITS};
 use serde::{Deserialize, Serialize};
 
 pub use layer::layer;
@@ -142,8 +144,11 @@ pub struct Profile {
     pub bottlenecks: Vec<super::bottlenecks::Bottleneck>,
 }
 
+/// Seconds that this rank waited for others, by phase.
+pub type Waited = BTreeMap<String, f64>;
+
 /// To a tenth of a microsecond: more digits say nothing.
-fn rounded(seconds: f64) -> f64 {
+pub(super) fn rounded(seconds: f64) -> f64 {
     (seconds * 1e7).round() * 1e-7
 }
 
@@ -156,12 +161,7 @@ fn nested(rows: Vec<SpanRow>) -> Vec<SpanRow> {
         let at = match parent {
             None => out.len(),
             Some(parent) => {
-                let inside = |known: &SpanRow| {
-                    known
-                        .path
-                        .strip_prefix(parent)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                };
+                let inside = |known: &SpanRow| known.path == parent || is_inside(&known.path, parent);
                 out.iter().rposition(inside).map_or(out.len(), |last| last + 1)
             }
         };
@@ -170,24 +170,49 @@ fn nested(rows: Vec<SpanRow>) -> Vec<SpanRow> {
     out
 }
 
+/// Whether a path leads into a span from one around it.
+fn is_inside(path: &str, around: &str) -> bool {
+    path.strip_prefix(around).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What this rank waited in the calls of MPI of each phase: in each what it spent beyond the rank that spent least.
+/// Inner phases have what is inside of them to themselves.
+fn waited(main: &[Row], gathered: &[Gathered]) -> Waited {
+    let least: HashMap<&str, f64> = gathered
+        .iter()
+        .filter(|row| row.module == WAITS)
+        .map(|row| (row.path.as_str(), row.total.min))
+        .collect();
+    let named: HashMap<&str, &Row> = main.iter().map(|row| (row.path.as_str(), row)).collect();
+    let mut found = Waited::new();
+    for call in main.iter().filter(|row| row.is_wait()) {
+        let mut path = call.path.as_str();
+        while let Some((around, _)) = path.rsplit_once('/') {
+            match named.get(around) {
+                // A call inside another is part of it.
+                Some(row) if row.is_wait() => break,
+                Some(row) if row.module == profile::PHASE => {
+                    let beyond = call.total - least.get(call.path.as_str()).copied().unwrap_or(0.0);
+                    *found.entry(row.name().to_owned()).or_default() += beyond.max(0.0);
+                    break;
+                }
+                _ => path = around,
+            }
+        }
+    }
+    found
+}
+
 /// Waiting and cost of the calls of MPI in each row: `mean - min` and `min` of those inside it, added up.
 ///
 /// The rank that spends least in a call comes last and waits for nobody.
 fn shared_out(gathered: &[Gathered]) -> Vec<SpanRow> {
     let waits: Vec<&Gathered> = gathered.iter().filter(|row| row.module == WAITS).collect();
     // A call inside another (a gather of lengths) is part of it.
-    let outermost = |row: &Gathered| {
-        !waits
-            .iter()
-            .any(|other| row.path.strip_prefix(&other.path).is_some_and(|rest| rest.starts_with('/')))
-    };
+    let outermost = |row: &Gathered| !waits.iter().any(|other| is_inside(&row.path, &other.path));
     let calls: Vec<&Gathered> = waits.iter().copied().filter(|row| outermost(row)).collect();
     let row = |g: &Gathered| {
-        let inside = calls.iter().filter(|call| {
-            call.path
-                .strip_prefix(g.path.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+        let inside = calls.iter().filter(|call| call.path == g.path || is_inside(&call.path, &g.path));
         let (mut waiting, mut messages, mut fastest) = (0.0, 0.0, 0.0);
         for call in inside {
             waiting += call.total.mean - call.total.min;
@@ -213,8 +238,8 @@ fn shared_out(gathered: &[Gathered]) -> Vec<SpanRow> {
 }
 
 /// Brings together what all ranks recorded; `None` where spans are not recorded. `petsc` is what PETSc's log says on
-/// this rank: counts, seconds, operations, messages, bytes, reductions. Collective.
-pub fn gather(comm: &Comm, wall: f64, petsc: &[(String, [f64; 6])]) -> Option<Profile> {
+/// this rank: counts, seconds, operations, messages, bytes, reductions. Beside it what this rank alone waited. Collective.
+pub fn gather(comm: &Comm, wall: f64, petsc: &[(String, [f64; 6])]) -> Option<(Profile, Waited)> {
     if comm.any(!profile::is_on()) {
         return None;
     }
@@ -279,7 +304,11 @@ pub fn gather(comm: &Comm, wall: f64, petsc: &[(String, [f64; 6])]) -> Option<Pr
             reductions: reductions.mean,
         })
         .collect();
-    Some(Profile { wall, spans, left_out, threads, allocations, petsc, overhead, ..Profile::default() })
+    let waited = waited(&main, &gathered);
+    Some((
+        Profile { wall, spans, left_out, threads, allocations, petsc, overhead, ..Profile::default() },
+        waited,
+    ))
 }
 
 /// Collective.
@@ -335,6 +364,35 @@ mod tests {
         near(found("solve"), (0.25, 0.3));
         near(found("solve/dot"), (0.2, 0.1));
         near(found("solve/wait"), (0.05, 0.2));
+    }
+
+    #[test]
+    fn a_rank_waits_for_those_that_come_later() {
+        let row = |module: &str, path: &str, total: f64| Row {
+            path: path.into(),
+            module: module.into(),
+            total,
+            ..Row::default()
+        };
+        let main = [
+            row("phase", "assemble", 2.0),
+            row("mpi", "assemble/wait", 0.5),
+            row("phase", "solve", 9.0),
+            row("solver", "solve/dot", 3.0),
+            row("mpi", "solve/dot/allgatherv", 1.0),
+            row("mpi", "solve/dot/allgatherv/allgather", 0.75),
+            row("phase", "solve/checkpoint", 1.0),
+            row("mpi", "solve/checkpoint/wait", 0.5),
+            row("mpi", "wait", 4.0),
+        ];
+        let gathered = [
+            gathered("mpi", "assemble/wait", [0.5, 1.0, 2.0]),
+            gathered("mpi", "solve/dot/allgatherv", [0.25, 1.0, 2.0]),
+            gathered("mpi", "solve/checkpoint/wait", [0.125, 1.0, 2.0]),
+        ];
+        let found: Vec<(String, f64)> = waited(&main, &gathered).into_iter().collect();
+        let wanted = [("assemble", 0.0), ("checkpoint", 0.375), ("solve", 0.75)];
+        assert_eq!(found, wanted.map(|(name, s)| (name.to_owned(), s)));
     }
 
     #[test]

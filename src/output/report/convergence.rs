@@ -2,13 +2,13 @@
 //!
 //! Imports its siblings. Start at [`section`].
 
+use cluster::words::grouped;
 use serde_json::Value;
 
 use super::values::{MOST_ROWS, more, text, words};
 use crate::output::chart::{Axis, Chart, Mark, Series, number};
 use crate::output::page::{Page, Tone};
 use crate::output::run_json::{AdaptReport, RunReport, SolverReport};
-use crate::output::terminal::grouped;
 
 /// Steps that a slope is fitted to: the last ones, where the loop has settled.
 const FITTED: usize = 5;

@@ -9,6 +9,7 @@ mod grid;
 mod known;
 mod phases;
 mod picture;
+mod ranks;
 mod raster;
 mod sections;
 mod trace;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::trace;
+use super::{ranks, trace};
 use crate::output::chart::{Bars, number};
 use crate::output::page::{Page, Tone};
 use crate::output::run_json::RunReport;
@@ -60,6 +60,7 @@ pub(super) fn section(page: &mut Page, run: &RunReport, dir: &Path) {
         &each.svg(),
         if several { "What lies beyond the mean is waiting for the slowest rank." } else { "" },
     );
+    ranks::figures(page, run);
     match trace::timeline(dir) {
         Ok(Some(timeline)) => {
             page.svg(

@@ -2,12 +2,13 @@
 //!
 //! Imports its siblings. Start at [`summary`].
 
+use cluster::words::{grouped, plural, seconds};
+
 use super::known;
 use super::values::{MOST_ROWS, more, show, words};
 use crate::output::chart::number;
 use crate::output::page::{Page, Tone};
 use crate::output::run_json::{NamedValue, RunReport, Status};
-use crate::output::terminal::{grouped, plural, seconds};
 
 /// How the run stands, and its sizes.
 pub(super) fn summary(page: &mut Page, run: &RunReport) {

@@ -2,11 +2,11 @@
 //!
 //! Imports [`super::super::page`]. Start at [`show`].
 
+use cluster::words::grouped;
 use serde_json::{Map, Value};
 
 use crate::output::chart::number;
 use crate::output::page::Page;
-use crate::output::terminal::grouped;
 
 /// Rows of a table, and characters of a cell, beyond which the file itself is to be read.
 pub(super) const MOST_ROWS: usize = 200;

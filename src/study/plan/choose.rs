@@ -2,6 +2,7 @@
 //!
 //! Imports [`super::model`]. Start at [`Search::run`].
 
+use cluster::words::{about_seconds, bytes};
 use serde::Serialize;
 
 use super::model::{Layout, Prediction, Setting, predict};
@@ -147,9 +148,9 @@ impl Search {
             return wrong(format!(
                 "no layout fits: the leanest needs {} on each of {} nodes that have {}; about {nodes:.0} nodes would do \
                  (--nodes {nodes:.0}), or nodes with more memory (--memory-per-node)",
-                bytes(needed),
+                bytes(needed as u64),
                 least.prediction.layout.nodes,
-                bytes(self.memory_per_node),
+                bytes(self.memory_per_node as u64),
             ));
         }
         let (recommended, because) = self.recommend(&candidates, &fitting)?;
@@ -183,9 +184,9 @@ impl Search {
                 "nothing keeps to {}: the fastest that fits takes {} and {:.3} core-hours, the cheapest {} and {:.3}; \
                  allow more, or more nodes (--nodes)",
                 self.targets(),
-                seconds(time(fastest)),
+                about_seconds(time(fastest)),
                 cost(fastest),
-                seconds(time(cheapest)),
+                about_seconds(time(cheapest)),
                 cost(cheapest),
             );
             return Err(RunError::new(Kind::Input, "plan", message));
@@ -197,25 +198,9 @@ impl Search {
     }
 
     fn targets(&self) -> String {
-        let time = self.time_target.map(seconds);
+        let time = self.time_target.map(about_seconds);
         let cost = self.cost_target.map(|hours| format!("{hours} core-hours"));
         [time, cost].into_iter().flatten().collect::<Vec<_>>().join(" and ")
-    }
-}
-
-/// Bytes in a unit that reads well.
-pub fn bytes(n: f64) -> String {
-    let gib = n / (1u64 << 30) as f64;
-    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{:.0} MiB", 1024.0 * gib) }
-}
-
-/// Seconds in a unit that reads well.
-pub fn seconds(s: f64) -> String {
-    match s {
-        _ if s < 1.0 => format!("{s:.2} s"),
-        _ if s < 120.0 => format!("{s:.1} s"),
-        _ if s < 7200.0 => format!("{:.1} min", s / 60.0),
-        _ => format!("{:.1} h", s / 3600.0),
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Imports its siblings. Start at [`problem_text`] and [`candidates_table`].
 
-use super::choose::{self, Plan};
+use cluster::words::{self, about_seconds, grouped};
+
+use super::choose::Plan;
 use super::model::Prediction;
 use super::problem::{Input, Problem};
-use crate::output::terminal::grouped;
 use crate::run::mesh_files::FileForm;
 
 /// The size of a case.
@@ -29,7 +30,7 @@ pub fn problem_text(name: &str, problem: &Problem) -> String {
                 true => String::new(),
                 false => format!(", partition kept for {} ranks", kept.join(", ")),
             };
-            format!("a file of {} ({form}{kept})", choose::bytes(*bytes as f64))
+            format!("a file of {} ({form}{kept})", words::bytes(*bytes))
         }
     };
     let mut text = format!(
@@ -59,7 +60,7 @@ fn phases_line(prediction: &Prediction) -> String {
         .phases
         .iter()
         .filter(|phase| phase.seconds >= 0.005 * prediction.total)
-        .map(|phase| format!("{} {}", phase.name, choose::seconds(phase.seconds)))
+        .map(|phase| format!("{} {}", phase.name, about_seconds(phase.seconds)))
         .collect();
     shown.join(", ")
 }
@@ -95,10 +96,10 @@ pub fn candidates_table(plan: &Plan) -> String {
             p.layout.threads,
             p.memory_rank / GIB,
             p.memory_node / GIB,
-            choose::seconds(p.seconds("assemble")),
-            choose::seconds(p.seconds("pc_setup")),
-            choose::seconds(p.seconds("solve")),
-            choose::seconds(p.total),
+            about_seconds(p.seconds("assemble")),
+            about_seconds(p.seconds("pc_setup")),
+            about_seconds(p.seconds("solve")),
+            about_seconds(p.total),
             candidate.core_hours,
             100.0 * candidate.efficiency,
         );
@@ -111,8 +112,8 @@ pub fn candidates_table(plan: &Plan) -> String {
         best.layout.nodes,
         plan.because,
         phases_line(best),
-        choose::seconds(best.total / best.uncertainty),
-        choose::seconds(best.total * best.uncertainty),
+        about_seconds(best.total / best.uncertainty),
+        about_seconds(best.total * best.uncertainty),
         best.iterations,
         best.solves,
     );
