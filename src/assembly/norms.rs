@@ -212,6 +212,9 @@ impl<'a, const D: usize, const C: usize> Work<'a, D, C> {
     fn add_pieces(&mut self, cuts: &Cuts, most: usize) -> Result<(), BadPoint> {
         let (mut children, mut left) = (Pieces::default(), most);
         for depth in 1..=pieces::DEPTH {
+            if self.rough.len() == 0 {
+                return Ok(());
+            }
             let Some(rest) = left.checked_sub(self.rough.len() * cuts.n_children()) else { break };
             left = rest;
             cuts.cut::<D, C>(&self.rough, &mut children);

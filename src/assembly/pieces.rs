@@ -9,7 +9,7 @@
 //! how much of it is not.
 
 use super::discretisation::Discretisation;
-use crate::element::{Lagrange, Nodes, Quadrature, Shape, refinement};
+use crate::element::{Lagrange, Nodes, Quadrature, Shape, orthonormal_values, refinement};
 use crate::mesh::geometry;
 
 /// A cell is cut if so much of the square of the error may be of higher degree.
@@ -41,33 +41,16 @@ pub(super) struct Detail {
 }
 
 impl Detail {
-    /// For a rule on a shape; polynomials up to `degree` are annulled. All weights are zero if the rule has no more
-    /// points than these have dimensions.
+    /// For a rule on a shape; polynomials up to `degree` are annulled, of which the rule integrates squares. All weights
+    /// are zero if it has no more points than these have dimensions.
     pub fn new(shape: Shape, rule: &Quadrature, degree: usize) -> Detail {
-        let n = rule.len();
-        let Ok(element) = Lagrange::new(shape, degree, Nodes::Spectral) else {
-            return Detail { weights: vec![0.0; n], dimensions: 0.0 };
-        };
-        let table = element.tabulate(&rule.points, 0);
         let roots: Vec<f64> = rule.weights.iter().map(|w| w.sqrt()).collect();
-        // An orthonormal basis, each vector twice freed of those before.
+        // Orthonormal for the rule too, which is exact for products of these.
         let mut basis: Vec<Vec<f64>> = Vec::new();
-        let free = |vector: &mut [f64], basis: &[Vec<f64>]| {
-            for _ in 0..2 {
-                for other in basis {
-                    let part: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
-                    vector.iter_mut().zip(other).for_each(|(a, b)| *a -= part * b);
-                }
-            }
-            let norm = vector.iter().map(|a| a * a).sum::<f64>().sqrt();
-            vector.iter_mut().for_each(|a| *a /= norm.max(1e-300));
-            norm
-        };
-        for k in 0..element.n_nodes() {
-            let mut vector: Vec<f64> = (0..n).map(|q| roots[q] * table.values_at(q)[k]).collect();
-            if free(&mut vector, &basis) > 1e-10 {
-                basis.push(vector);
-            }
+        for (q, (&x, root)) in rule.points.iter().zip(&roots).enumerate() {
+            let values = orthonormal_values(shape, degree, x);
+            basis.resize(values.len(), vec![0.0; rule.len()]);
+            basis.iter_mut().zip(values).for_each(|(vector, value)| vector[q] = root * value);
         }
         // What is steep at each vertex, each in its own measure, so that no symmetry hides anything.
         let steep = |x: &[f64; 3]| -> f64 {
@@ -79,13 +62,18 @@ impl Detail {
             vertices.map(of).sum()
         };
         let mut vector: Vec<f64> = rule.points.iter().zip(&roots).map(|(x, root)| root * steep(x)).collect();
-        let size = vector.iter().map(|a| a * a).sum::<f64>().sqrt();
-        let left = free(&mut vector, &basis);
-        if left < 1e-8 * size {
-            vector.fill(0.0);
+        let norm = |vector: &[f64]| vector.iter().map(|a| a * a).sum::<f64>().sqrt();
+        let whole = norm(&vector);
+        for _ in 0..2 {
+            for other in &basis {
+                let part: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
+                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= part * b);
+            }
         }
-        vector.iter_mut().zip(&roots).for_each(|(a, root)| *a *= root);
-        Detail { weights: vector, dimensions: (n - basis.len().min(n)) as f64 }
+        let left = norm(&vector);
+        let scale = if left > 1e-8 * whole { 1.0 / left } else { 0.0 };
+        vector.iter_mut().zip(&roots).for_each(|(a, root)| *a *= scale * root);
+        Detail { weights: vector, dimensions: rule.len().saturating_sub(basis.len()) as f64 }
     }
 }
 

@@ -18,6 +18,7 @@ pub use check::check_element;
 pub use hanging::{Hang, HangingElement, Interpolation, edge_at, facet_at};
 pub use lagrange::{Lagrange, MAX_DEGREE, Nodes, Table};
 pub use orders::{GeometryKind, gmsh_order, vtk_cell_type, vtk_lagrange_order};
+pub use polynomials::orthonormal_values;
 pub use quadrature::{MAX_QUADRATURE_DEGREE, Quadrature};
 pub use refinement::{EntityRef, Refinement, refinement};
 pub use shape::Shape;

@@ -114,6 +114,14 @@ pub(super) enum Span {
     Serendipity,
 }
 
+/// Values at a point of polynomials that are orthonormal on the reference cell: of all up to a degree, in each
+/// direction on quadrilaterals and hexahedra.
+pub fn orthonormal_values(shape: Shape, degree: usize, x: [f64; 3]) -> Vec<f64> {
+    let mut jets = Vec::new();
+    orthonormal(shape, Span::Full(degree), x, &mut jets);
+    jets.iter().map(|jet| jet.value).collect()
+}
+
 /// Orthonormal basis (in L2 of the reference cell) of the span, evaluated at `x` into `out`.
 pub(super) fn orthonormal(shape: Shape, span: Span, x: [f64; 3], out: &mut Vec<Jet>) {
     out.clear();

@@ -284,3 +284,54 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Shape;
+    use crate::mesh::trees::{Trees, under_mpi};
+
+    /// Length or area of a flat facet.
+    fn measure(mesh: &Mesh, tag: &EntityTag) -> f64 {
+        let block = &mesh.blocks[tag.block as usize];
+        let nodes = block.nodes(tag.cell as usize);
+        let listed = block.shape.facet_vertices(tag.local as usize);
+        let x: Vec<[f64; 3]> = listed.iter().map(|&v| mesh.nodes[nodes[v as usize] as usize]).collect();
+        let along = |i: usize, j: usize| -> [f64; 3] { std::array::from_fn(|d| x[j][d] - x[i][d]) };
+        let length = |a: [f64; 3]| a.iter().map(|c| c * c).sum::<f64>().sqrt();
+        if x.len() == 2 {
+            return length(along(0, 1));
+        }
+        let (a, b) = (along(0, 2), along(1, 3));
+        0.5 * length([0, 1, 2].map(|d| a[(d + 1) % 3] * b[(d + 2) % 3] - a[(d + 2) % 3] * b[(d + 1) % 3]))
+    }
+
+    /// Where a periodic side is finer than the other, each counts with its own facets, whichever of them are asked for.
+    #[test]
+    fn both_sides_of_a_seam_count() {
+        let test = "run::conditions::tests::both_sides_of_a_seam_count";
+        under_mpi(test, &[1, 2, 3], |comm| {
+            for (shape, roots) in [(Shape::Quadrilateral, [4, 3, 1]), (Shape::Hexahedron, [3, 2, 2])] {
+                let trees = Trees::varied(shape, roots, true, 2, 0.1);
+                let mesh = trees.mesh(comm, |k| k * comm.size() / trees.leaves.len());
+                let side = (roots[1] * if shape.dim() == 3 { roots[2] } else { 1 }) as f64;
+                let mut hangs = false;
+                for groups in [&[0u16, 1][..], &[0], &[1]] {
+                    let tags: Vec<EntityTag> =
+                        groups.iter().flat_map(|&g| mesh.tags_of(g).iter().copied()).collect();
+                    hangs |= tags.iter().any(|t| {
+                        let block = &mesh.blocks[t.block as usize];
+                        let hang = block.hang(t.cell as usize);
+                        hang.is_some_and(|(hang, _)| hang.has_facet(shape, t.local as usize))
+                    });
+                    let sum: f64 = distinct_facets(&mesh, &tags).iter().map(|f| measure(&mesh, &f.0)).sum();
+                    let expected = side * groups.len() as f64;
+                    let sum = comm.sum(sum);
+                    assert!((sum - expected).abs() < 1e-12 * expected, "{shape} {groups:?}: {sum}");
+                }
+                assert!(comm.any(hangs), "{shape}: nothing hangs at the seam");
+            }
+            Vec::new()
+        });
+    }
+}
