@@ -5,7 +5,6 @@
 //! beside one exchange of nodal values for the recovery.
 
 use crate::assembly::{AssemblyError, Essential, Problem, Weights};
-use crate::law::expr::Expr;
 use crate::mesh::facets::Facets;
 
 /// An estimate of the error.
@@ -68,20 +67,5 @@ pub fn recovery(problem: &dyn Problem, u: &[f64]) -> Result<Estimate, AssemblyEr
 /// A coefficient that is not a number at a point.
 pub fn energy_norm(problem: &dyn Problem, u: &[f64]) -> Result<f64, AssemblyError> {
     let comm = &problem.discretisation().mesh.comm;
-    Ok(comm.sum(comm.agree(problem.energy(u, None))?).max(0.0).sqrt())
-}
-
-/// The energy norm of the error, against an exact solution called by its `key`. Collective, and so is its
-/// error.
-///
-/// # Errors
-/// A coefficient or an exact solution that is not a number at a point.
-pub fn energy_error(
-    problem: &dyn Problem,
-    key: &str,
-    exact: &[Expr],
-    u: &[f64],
-) -> Result<f64, AssemblyError> {
-    let comm = &problem.discretisation().mesh.comm;
-    Ok(comm.sum(comm.agree(problem.energy(u, Some((key, exact))))?).max(0.0).sqrt())
+    Ok(comm.sum(comm.agree(problem.energy(u))?).max(0.0).sqrt())
 }

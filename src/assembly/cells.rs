@@ -231,6 +231,7 @@ impl<L> Task<'_, L> {
             // The number of nodes as a constant where large problems have it.
             match (D, n) {
                 (2, 3) => out.add_tangent::<L, D, C>(self.law, &all, 3),
+                (2, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
                 (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
                 _ => out.add_tangent::<L, D, C>(self.law, &all, n),
             }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::discretisation::{AssemblyError, Discretisation};
 use super::facets::FacetRule;
-use crate::element::Hang;
+use crate::element::{Hang, Table};
 use crate::law::expr::{Expr, Points, Scratch};
 use crate::mesh::{EntityTag, geometry};
 
@@ -120,6 +120,8 @@ impl Constraints {
             .zip(&d.space.elements)
             .map(|(block, element)| geometry::basis(block).tabulate(element.nodes(), 0))
             .collect();
+        // The same for the nodes of the parents of cells that hang, by block and child.
+        let mut of_parents: HashMap<(usize, usize), Table> = HashMap::new();
         let mut x = Vec::new();
         for tag in entities {
             let (b, cell) = (tag.block as usize, tag.cell as usize);
@@ -133,8 +135,11 @@ impl Constraints {
                     let at = match hanging.filter(|c| c.is_parents(k)) {
                         // The parent's boundary goes on beyond the cell.
                         Some(c) => {
-                            let basis = geometry::basis(&d.mesh.blocks[b]);
-                            geometry::image(&basis.tabulate(&[c.place(k)], 0), 0, &x)
+                            let block = &d.mesh.blocks[b];
+                            let child = block.hang(cell).map_or(0, |(hang, _)| hang.child());
+                            let tabulate = || geometry::basis(block).tabulate(c.places(), 0);
+                            let table = of_parents.entry((b, child)).or_insert_with(tabulate);
+                            geometry::image(table, k, &x)
                         }
                         None => geometry::image(&tables[b], k, &x),
                     };

@@ -38,7 +38,7 @@ pub use facets::{FacetLoad, Natural};
 pub use functionals::Located;
 pub use goals::{Goal, Keep, Over};
 pub use matrix::Matrix;
-pub use norms::ExactErrors;
+pub use norms::{EnergyNorm, ExactErrors};
 pub use pattern::Pattern;
 pub use regions::RegionNodes;
 pub use residuals::Weights;

@@ -86,8 +86,8 @@ pub(super) struct Pieces {
     pub x: Vec<f64>,
     /// The solution, `[piece][node][component]`.
     pub u: Vec<f64>,
-    /// What the rule gave for the whole piece, as squares: L2, H1 seminorm.
-    pub found: Vec<[f64; 2]>,
+    /// What the rule gave for the whole piece, as squares: L2, H1 seminorm, energy.
+    pub found: Vec<[f64; 3]>,
     /// The square of the whole cell's error in the H1 seminorm.
     pub of_cell: Vec<f64>,
 }

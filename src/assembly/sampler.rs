@@ -12,7 +12,7 @@ use crate::law::{Law, Part, Point, Quantity};
 use crate::mesh::geometry;
 
 /// How many of `cells` share the first's material, at most eight.
-fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
+pub(super) fn same_material(d: &Discretisation, block: usize, cells: &[u32]) -> usize {
     let material = |cell: u32| d.material(block, cell as usize);
     let first = material(cells[0]);
     cells.iter().take(WIDTH).take_while(|&&cell| material(cell) == first).count()

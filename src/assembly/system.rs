@@ -9,7 +9,7 @@ use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
 use super::goals::{self, Goal};
 use super::matrix::{self, Matrix, Piece};
-use super::norms::{self, ExactErrors};
+use super::norms::{self, EnergyNorm, ExactErrors};
 use super::pattern::Pattern;
 use super::recovery;
 use super::regions::RegionNodes;
@@ -214,17 +214,23 @@ pub trait Problem {
     /// owned cell, block after block: a recovery estimator. Collective, and so is its error.
     fn recovery_indicators(&self, u: &[f64]) -> Result<Vec<f64>, AssemblyError>;
 
-    /// This rank's part of the squared energy norm of `u`, or of its difference from an exact solution given
-    /// with its key: `f1 : grad e + reaction e^2` over owned cells, with the part of the flux `f1` that is
-    /// linear in the gradient. Convection and what happens on the boundary have no part in it.
-    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError>;
+    /// This rank's part of the squared energy norm of `u`: `f1 : grad u + reaction u^2` over owned cells, with the
+    /// part of the flux `f1` that is linear in the gradient. Convection and what happens on the boundary have no
+    /// part in it.
+    fn energy(&self, u: &[f64]) -> Result<f64, AssemblyError>;
 
-    /// Norms of the error. Collective.
+    /// Norms of the error, the energy norm if it is `wanted`. Collective.
     ///
     /// # Errors
-    /// An exact solution, called by its `key`, that is not a number at a quadrature point: the same error on
-    /// every rank.
-    fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError>;
+    /// An exact solution, called by its `key`, that is not a number at a quadrature point, or with the energy norm a
+    /// coefficient: the same error on every rank.
+    fn exact_errors(
+        &self,
+        key: &str,
+        exact: &[Expr],
+        u: &[f64],
+        wanted: EnergyNorm,
+    ) -> Result<ExactErrors, AssemblyError>;
 }
 
 impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D, C> {
@@ -348,14 +354,23 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         recovery::indicators::<L, D, C>(&self.law, &self.discretisation, u)
     }
 
-    fn energy(&self, u: &[f64], exact: Option<(&str, &[Expr])>) -> Result<f64, AssemblyError> {
-        energy::square::<L, D, C>(&self.law, &self.discretisation, u, exact)
+    fn energy(&self, u: &[f64]) -> Result<f64, AssemblyError> {
+        energy::square::<L, D, C>(&self.law, &self.discretisation, u)
     }
 
-    fn exact_errors(&self, key: &str, exact: &[Expr], u: &[f64]) -> Result<ExactErrors, AssemblyError> {
+    fn exact_errors(
+        &self,
+        key: &str,
+        exact: &[Expr],
+        u: &[f64],
+        wanted: EnergyNorm,
+    ) -> Result<ExactErrors, AssemblyError> {
         let comm = &self.discretisation.mesh.comm;
-        let mut squares = comm.agree(norms::exact_errors::<D, C>(&self.discretisation, key, exact, u))?;
+        let law = (wanted == EnergyNorm::Computed).then_some(&self.law);
+        let found = norms::exact_errors::<L, D, C>(law, &self.discretisation, key, exact, u);
+        let mut squares = comm.agree(found)?;
         comm.sum_slice(&mut squares);
-        Ok(ExactErrors { l2: squares[0].sqrt(), h1: squares[1].sqrt() })
+        let [l2, h1, energy] = squares.map(|square| square.max(0.0).sqrt());
+        Ok(ExactErrors { l2, h1, energy: law.map(|_| energy) })
     }
 }

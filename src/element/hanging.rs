@@ -275,6 +275,11 @@ impl<'a> Interpolation<'a> {
         self.places[k]
     }
 
+    /// [`Interpolation::place`] of all nodes: the same for all cells that are the same child.
+    pub fn places(&self) -> &'a [[f64; 3]] {
+        self.places
+    }
+
     /// Node `k`'s row: slots and factors.
     pub fn row(&self, k: usize) -> impl Iterator<Item = (usize, f64)> + use<'a> {
         let range = self.rows.begin[k] as usize..self.rows.begin[k + 1] as usize;

@@ -133,6 +133,7 @@ impl Shape {
     ///
     /// # Panics
     /// If there is no such sub-entity.
+    #[inline]
     pub const fn entity_vertices(self, d: usize, i: usize) -> &'static [u8] {
         assert!(i < self.n_entities(d), "no such sub-entity");
         if d == self.dim() {
@@ -150,6 +151,7 @@ impl Shape {
     }
 
     /// Number of facets (sub-entities of codimension 1); 0 for a point.
+    #[inline]
     pub const fn n_facets(self) -> usize {
         match self {
             Point => 0,
@@ -170,6 +172,7 @@ impl Shape {
     ///
     /// # Panics
     /// If there is no such facet.
+    #[inline]
     pub const fn facet_vertices(self, facet: usize) -> &'static [u8] {
         assert!(facet < self.n_facets(), "no such facet");
         self.entity_vertices(self.dim() - 1, facet)

@@ -198,7 +198,9 @@ pub(super) fn number_owned(
     let Found { mut cell_to_entity, n, n_touched } = found;
     let rank = comm.rank() as u32;
     let per_cell = |b: usize| cell_to_entity[b].len() / blocks[b].n_cells.max(1);
-    let mine: Option<Vec<bool>> = has.map(|has| {
+    // Who may own is asked for what ghosts have only.
+    let asks = blocks.iter().any(|block| block.n_cells > block.n_owned);
+    let mine: Option<Vec<bool>> = has.filter(|_| asks).map(|has| {
         let mut mine = vec![false; n];
         for (b, block) in blocks.iter().enumerate() {
             let n_local = per_cell(b);

@@ -98,32 +98,41 @@ const VERTICES_PER_TASK: usize = 1 << 13;
 /// Cells that a task takes or leaves as a whole.
 const CELLS_PER_SPAN: usize = 256;
 
-/// The greatest vertex of a facet.
-#[inline(always)]
-fn top(shape: Shape, facet: usize, vertices: &[u32]) -> u32 {
-    shape.facet_vertices(facet).iter().fold(0, |top, &k| top.max(vertices[k as usize]))
+/// The facets of a shape, each by its `N` vertices of the cell.
+struct Corners<const N: usize> {
+    facets: Vec<[u8; N]>,
 }
 
-/// The vertices of a facet but the greatest, ascending, padded.
-fn rest(shape: Shape, facet: usize, vertices: &[u32]) -> [u32; 3] {
-    let mut all = [u32::MAX; 4];
-    let listed = shape.facet_vertices(facet);
-    for (v, &k) in all.iter_mut().zip(listed) {
-        *v = vertices[k as usize];
+impl<const N: usize> Corners<N> {
+    fn new(shape: Shape) -> Corners<N> {
+        let corners = |f| shape.facet_vertices(f).try_into().expect("as many vertices as asked for");
+        Corners { facets: (0..shape.n_facets()).map(corners).collect() }
     }
-    all[..listed.len()].sort_unstable();
-    all[listed.len() - 1] = u32::MAX;
-    [all[0], all[1], all[2]]
 }
 
-/// The vertices from which a facet of a block's cell, or the parent's facet that it is a part of, picks its
-/// own, and whether it is a part.
+/// A facet's greatest vertex, and the others, ascending and padded.
 #[inline(always)]
-fn naming(block: &Block, cell: usize, facet: usize) -> (&[u32], bool) {
-    match block.hang(cell) {
-        Some((hang, parents)) if hang.has_facet(block.shape, facet) => (parents, true),
-        _ => (block.vertices(cell), false),
+fn split<const N: usize>(listed: &[u8; N], vertices: &[u32]) -> (u32, [u32; 3]) {
+    let mut all = listed.map(|k| vertices[k as usize]);
+    // The greatest goes last, then the second greatest, and so on.
+    for end in (1..N).rev() {
+        for k in 0..end {
+            (all[k], all[k + 1]) = (all[k].min(all[k + 1]), all[k].max(all[k + 1]));
+        }
     }
+    let mut rest = [u32::MAX; 3];
+    rest[..N - 1].copy_from_slice(&all[..N - 1]);
+    (all[N - 1], rest)
+}
+
+/// The least and past the greatest of the vertices that name facets of some cells.
+fn reach(block: &Block, cells: std::ops::Range<usize>) -> (u32, u32) {
+    let n = block.shape.n_vertices();
+    let own = &block.cell_to_vertex[cells.start * n..cells.end * n];
+    let hanging = block.hanging.as_ref().map(|hanging| cells.filter_map(|cell| hanging.of(cell)));
+    let parents = hanging.into_iter().flatten().flat_map(|(_, parents)| parents);
+    let wider = |(low, high): (u32, u32), &v: &u32| (low.min(v), high.max(v + 1));
+    parents.fold(own.iter().fold((u32::MAX, 0), wider), wider)
 }
 
 /// A facet seen once.
@@ -217,7 +226,7 @@ impl Matcher {
 
 /// What one task finds.
 struct Found {
-    /// By kind, ascending: the pairs of cells, ascending.
+    /// By kind, ascending: the pairs of cells, as their second ones come, then those of parts.
     pairs: Vec<(Kind, Vec<[u32; 2]>)>,
     outer: Vec<Outer>,
 }
@@ -226,8 +235,8 @@ struct Found {
 struct Pairs {
     numbers: BTreeMap<Kind, u32>,
     kinds: Vec<Kind>,
-    /// Of each kind: two cells in a word, the first in the upper half.
-    cells: Vec<Vec<u64>>,
+    /// Of each kind: the pairs, as they were met.
+    cells: Vec<Vec<[u32; 2]>>,
     last: Vec<u32>,
 }
 
@@ -253,16 +262,12 @@ impl Pairs {
             }
             self.last[place] = number;
         }
-        self.cells[number as usize].push(u64::from(cells[0]) << 32 | u64::from(cells[1]));
+        self.cells[number as usize].push(cells);
     }
 
-    fn sorted(mut self) -> Vec<(Kind, Vec<[u32; 2]>)> {
+    fn by_kind(mut self) -> Vec<(Kind, Vec<[u32; 2]>)> {
         let numbers = std::mem::take(&mut self.numbers);
-        let of = |(kind, number): (Kind, u32)| {
-            let mut words = std::mem::take(&mut self.cells[number as usize]);
-            words.sort_unstable();
-            (kind, words.iter().map(|&w| [(w >> 32) as u32, w as u32]).collect())
-        };
+        let of = |(kind, number): (Kind, u32)| (kind, std::mem::take(&mut self.cells[number as usize]));
         numbers.into_iter().map(of).collect()
     }
 }
@@ -284,16 +289,13 @@ impl Facets {
     pub fn new(mesh: &Mesh) -> Facets {
         let _span = tracing::debug_span!("facets").entered();
         let n_vertices = mesh.vertices.map.n_local();
-        // Per block and span of cells: the least and past the greatest of their facets' greatest vertices.
+        // Per block and span of cells: in which range the greatest vertices of their facets lie.
         let spans: Vec<Vec<(u32, u32)>> = mesh
             .blocks
             .iter()
             .map(|block| {
                 let span = |span: usize| {
-                    let cells = span * CELLS_PER_SPAN..((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
-                    let facets = cells.flat_map(|c| (0..block.shape.n_facets()).map(move |f| (c, f)));
-                    let tops = facets.map(|(cell, f)| top(block.shape, f, naming(block, cell, f).0));
-                    tops.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v + 1)))
+                    reach(block, span * CELLS_PER_SPAN..((span + 1) * CELLS_PER_SPAN).min(block.n_cells))
                 };
                 (0..block.n_cells.div_ceil(CELLS_PER_SPAN)).into_par_iter().map(span).collect()
             })
@@ -342,32 +344,36 @@ fn pair(mesh: &Mesh, first: Outer, second: Outer, listed: &[u32], part: u8) -> O
     Some((kind, [first.cell, second.cell]))
 }
 
-/// Matches the facets whose greatest vertex is one of `vertices`.
-fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>) -> Found {
-    let (begin, end) = (vertices.start as u32, vertices.end as u32);
-    let mut matcher = Matcher {
-        first: begin,
-        head: vec![END; vertices.len()],
-        pool: Vec::new(),
-        free: END,
-        hubs: HashMap::new(),
-    };
-    let mut pairs = Pairs::new();
-    // Facets that are parts of coarser cells' facets.
-    let mut parts: Vec<(u32, [u32; 3], Outer)> = Vec::new();
-    for (b, block) in mesh.blocks.iter().enumerate() {
-        let shape = block.shape;
-        let touching = spans[b].iter().enumerate().filter(|(_, s)| s.0 < end && s.1 > begin);
-        for (span, _) in touching {
-            let last = ((span + 1) * CELLS_PER_SPAN).min(block.n_cells);
-            for cell in span * CELLS_PER_SPAN..last {
-                for facet in 0..shape.n_facets() {
-                    let (vertices, is_part) = naming(block, cell, facet);
-                    let top = top(shape, facet, vertices);
-                    if !(begin..end).contains(&top) {
+/// What a task works with.
+struct Search<'a> {
+    mesh: &'a Mesh,
+    matcher: Matcher,
+    pairs: Pairs,
+    /// Facets that are parts of coarser cells' facets.
+    parts: Vec<(u32, [u32; 3], Outer)>,
+}
+
+impl Search<'_> {
+    /// Matches the facets of a block, each with `N` vertices, whose greatest is one of `tops`. `spans` are the block's.
+    fn add<const N: usize>(&mut self, b: usize, spans: &[(u32, u32)], tops: &std::ops::Range<u32>) {
+        let Search { mesh, matcher, pairs, parts } = self;
+        let block = &mesh.blocks[b];
+        let corners = Corners::<N>::new(block.shape);
+        for (span, _) in spans.iter().enumerate().filter(|(_, s)| s.0 < tops.end && s.1 > tops.start) {
+            for cell in span * CELLS_PER_SPAN..((span + 1) * CELLS_PER_SPAN).min(block.n_cells) {
+                let own = block.vertices(cell);
+                let hang = block
+                    .hang(cell)
+                    .map(|(hang, parents)| (hang.entities(block.shape, block.shape.dim() - 1), parents));
+                for (facet, listed) in corners.facets.iter().enumerate() {
+                    let (vertices, is_part) = match hang {
+                        Some((hanging, parents)) if hanging >> facet & 1 != 0 => (parents, true),
+                        _ => (own, false),
+                    };
+                    let (top, rest) = split(listed, vertices);
+                    if !tops.contains(&top) {
                         continue;
                     }
-                    let rest = rest(shape, facet, vertices);
                     let side = Outer { block: b as u16, facet: facet as u8, cell: cell as u32 };
                     if is_part {
                         parts.push((top, rest, side));
@@ -382,6 +388,29 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
             }
         }
     }
+}
+
+/// Matches the facets whose greatest vertex is one of `vertices`.
+fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>) -> Found {
+    let tops = vertices.start as u32..vertices.end as u32;
+    let matcher = Matcher {
+        first: tops.start,
+        head: vec![END; vertices.len()],
+        pool: Vec::new(),
+        free: END,
+        hubs: HashMap::new(),
+    };
+    let mut search = Search { mesh, matcher, pairs: Pairs::new(), parts: Vec::new() };
+    for (b, block) in mesh.blocks.iter().enumerate() {
+        match block.shape {
+            Shape::Point => {}
+            Shape::Interval => search.add::<1>(b, &spans[b], &tops),
+            Shape::Triangle | Shape::Quadrilateral => search.add::<2>(b, &spans[b], &tops),
+            Shape::Tetrahedron => search.add::<3>(b, &spans[b], &tops),
+            Shape::Hexahedron => search.add::<4>(b, &spans[b], &tops),
+        }
+    }
+    let Search { matcher, mut pairs, parts, .. } = search;
     // The coarser facets have met nobody: those with parts are among the waiting.
     let mut coarse: Vec<Outer> = Vec::new();
     for &(top, rest, side) in &parts {
@@ -406,7 +435,7 @@ fn find(mesh: &Mesh, spans: &[Vec<(u32, u32)>], vertices: std::ops::Range<usize>
     let is_owned = |o: &Outer| (o.cell as usize) < mesh.blocks[o.block as usize].n_owned;
     let alone = |o: &Outer| coarse.binary_search(o).is_err();
     let outer = matcher.left().filter(|o| is_owned(o) && alone(o)).collect();
-    Found { pairs: pairs.sorted(), outer }
+    Found { pairs: pairs.by_kind(), outer }
 }
 
 #[cfg(test)]

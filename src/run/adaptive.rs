@@ -19,7 +19,7 @@ use crate::adapt::leap::{self, Outlook};
 use crate::adapt::mark::{self, Amount, Choice};
 use crate::adapt::rebalance::{self, AdaptError, Balancer, Dealt, Place};
 use crate::adapt::transfer;
-use crate::assembly::Problem;
+use crate::assembly::{EnergyNorm, Problem};
 use crate::case::{Adapt, Estimator, Marking, Rebalance};
 use crate::mesh::facets::Facets;
 use crate::mesh::forest::{Carried, Changed, Forest, Mark, Merge};
@@ -261,7 +261,7 @@ impl Driver<'_> {
         let Ok(mut remembered) = serde_json::from_value::<Remembered>(remembered) else { return };
         remembered.report.stop_reason.clear();
         // Those of this run's own steps are what its times are of.
-        remembered.report.steps.iter_mut().for_each(|step| drop(step.extra.remove(\"sizes\")));
+        remembered.report.steps.iter_mut().for_each(|step| drop(step.extra.remove("sizes")));
         self.report = remembered.report;
         (self.closure, self.last) = (remembered.closure.max(1.0), remembered.last);
         if exact {
@@ -283,7 +283,9 @@ impl Driver<'_> {
     ) -> Result<Option<&'static str>, RunError> {
         let mesh = stage.mesh;
         let (begin, span) = (Instant::now(), phases::span("output"));
-        let errors = stage.errors(problem, &state.u)?;
+        let is_goal = self.adapt.estimator == Estimator::Goal;
+        let wanted = if is_goal { EnergyNorm::Omitted } else { EnergyNorm::Computed };
+        let errors = stage.errors(problem, &state.u, wanted)?;
         drop(span);
         stage.run.phases.add("output", begin.elapsed().as_secs_f64());
         stage.run.phases.count("output");
@@ -291,7 +293,7 @@ impl Driver<'_> {
         let span = phases::span("estimate");
         let Estimated { indicators, total, error_of_goal } =
             estimated(self.adapt, stage, problem, materials, conditions, facets, state)?;
-        if self.adapt.estimator == Estimator::Goal && stage.run.keeper.stopping().is_some() {
+        if is_goal && stage.run.keeper.stopping().is_some() {
             // The dual problem's solve was stopped.
             return Err(stage.stop(still, Some(&state.u), problem.components()));
         }
@@ -334,12 +336,8 @@ impl Driver<'_> {
         if let Some([value, error]) = error_of_goal {
             note("goal", value.into());
             note("goal_error", error.into());
-        } else if let Some(exact) = &stage.case.exact {
-            let error = estimate::energy_error(problem, &exact.key, &exact.components, &state.u)
-                .map_err(|e| stage.locate(e))?;
-            if error > 0.0 {
-                note("efficiency", (total / error).into());
-            }
+        } else if let Some(error) = errors.and_then(|e| e.energy).filter(|error| *error > 0.0) {
+            note("efficiency", (total / error).into());
         }
         if self.dealt.moved_cells > 0 {
             note("rebalanced_by", self.dealt.method.clone().into());

@@ -4,13 +4,19 @@
 use super::conditions;
 use super::error::RunError;
 use super::mesh::groups_named;
-use crate::assembly::{Constraints, Located, Nodal, Problem, RegionNodes, components};
+use crate::assembly::{Constraints, ExactErrors, Located, Nodal, Problem, RegionNodes, components};
 use crate::case::{Case, FieldRef, Integral, Part, Quantity as Named};
 use crate::law::Quantity;
 use crate::mesh::locate::{Location, Place};
 use crate::mesh::{EntityTag, Mesh};
 use crate::output::csv::{Cell, Table};
-use crate::output::run_json::NamedValue;
+use crate::output::run_json::{ErrorsReport, NamedValue};
+
+impl From<ExactErrors> for ErrorsReport {
+    fn from(errors: ExactErrors) -> ErrorsReport {
+        ErrorsReport { l2: errors.l2, h1: errors.h1, ..ErrorsReport::default() }
+    }
+}
 
 /// Everything a finished solve offers to reports.
 pub struct Solved<'a> {

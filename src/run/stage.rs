@@ -18,6 +18,7 @@ use super::sizes::Sizes;
 use super::steady::Options;
 use crate::adapt::transfer;
 use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
+use crate::assembly::{EnergyNorm, ExactErrors};
 use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
@@ -63,7 +64,7 @@ pub(super) struct State {
     /// Whether nothing is free: no null space.
     pub(super) held: bool,
     /// Errors against the exact solution, where a driver has computed them.
-    pub(super) errors: Option<ErrorsReport>,
+    pub(super) errors: Option<ExactErrors>,
     /// Squares of the error indicators of owned cells; empty where none were computed.
     pub(super) indicators: Vec<f64>,
     /// When the solver did not converge.
@@ -313,7 +314,6 @@ impl Stage<'_, '_> {
         if !null.is_empty() {
             self.check_compatible(&rhs, &null)?;
         }
-
         drop(line);
         let system = System {
             space,
@@ -471,10 +471,14 @@ impl Stage<'_, '_> {
     ///
     /// # Errors
     /// An expression that is not a number somewhere, the same error on every rank.
-    pub(super) fn errors(&self, problem: &dyn Problem, u: &[f64]) -> Result<Option<ErrorsReport>, RunError> {
+    pub(super) fn errors(
+        &self,
+        problem: &dyn Problem,
+        u: &[f64],
+        energy: EnergyNorm,
+    ) -> Result<Option<ExactErrors>, RunError> {
         let Some(exact) = &self.case.exact else { return Ok(None) };
-        let found = problem.exact_errors(&exact.key, &exact.components, u).map_err(|e| self.locate(e))?;
-        Ok(Some(ErrorsReport { l2: found.l2, h1: found.h1, ..ErrorsReport::default() }))
+        problem.exact_errors(&exact.key, &exact.components, u, energy).map(Some).map_err(|e| self.locate(e))
     }
 
     /// Errors, probes, integrals and files of a solution. Collective.
@@ -493,10 +497,8 @@ impl Stage<'_, '_> {
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
-        self.run.report.errors = match errors {
-            Some(errors) => Some(errors),
-            None => self.errors(problem, &u)?,
-        };
+        let errors = if errors.is_some() { errors } else { self.errors(problem, &u, EnergyNorm::Omitted)? };
+        self.run.report.errors = errors.map(ErrorsReport::from);
         let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
         self.run.report.probes = results.probes(&places)?;
         self.run.report.integrals = results.integrals()?;

@@ -2,7 +2,7 @@
 
 use cluster::Comm;
 use femdd::adapt::estimate;
-use femdd::assembly::Natural;
+use femdd::assembly::{EnergyNorm, Natural, Problem};
 use femdd::element::Shape;
 use femdd::law::expr::Expr;
 use femdd::law::{ConvectionDiffusion, Diffusion, Elasticity, Law, Plane};
@@ -89,6 +89,12 @@ pub fn body(
     }
 }
 
+/// The error in the energy norm.
+pub fn energy_error(problem: &dyn Problem, exact: &[Expr], u: &[f64]) -> f64 {
+    let errors = problem.exact_errors("exact", exact, u, EnergyNorm::Computed).expect("errors");
+    errors.energy.expect("a norm that was asked for")
+}
+
 /// The residual and the recovery estimate, and the true error in the energy norm.
 pub fn both<L: Law<D, C> + Clone, const D: usize, const C: usize>(
     comm: &Comm,
@@ -100,7 +106,7 @@ pub fn both<L: Law<D, C> + Clone, const D: usize, const C: usize>(
     let mesh = unit(comm, shape, n);
     solve::<L, D, C, _>(comm, &mesh, setting, |s| {
         let estimate = estimate::kelly(s.problem, s.facets, s.essential, s.u).expect("an estimate");
-        let error = estimate::energy_error(s.problem, "exact", exact, s.u).expect("an error");
+        let error = energy_error(s.problem, exact, s.u);
         let recovered = estimate::recovery(s.problem, s.u).expect("an estimate");
         [estimate.total, recovered.total, error]
     })
@@ -147,6 +153,33 @@ fn check(test: &str, bounds: [f64; 2], body: fn(&Comm) -> Vec<f64>) {
             assert!((pair[2] / pair[0] - 1.0).abs() < 0.1, "{test}, {k}: {all:?}");
             assert!((0.6..1.7).contains(&pair[3]), "{test}, recovery, {k}: {all:?}");
         }
+    }
+}
+
+/// Against zero the error is the solution, whose energy is found in another way too.
+#[test]
+fn norms_of_an_error_add_up() {
+    let found = under_mpi("kelly::norms_of_an_error_add_up", &[1, 2], 1, |comm| {
+        let mut all = Vec::new();
+        for shape in [Shape::Triangle, Shape::Quadrilateral] {
+            for degree in 1..=2 {
+                let (k, c) = (Expr::constant(4.0), Expr::constant(3.0));
+                let s = scalar(Diffusion, 2, degree, &k, &c, None, &expr(SMOOTH[1]));
+                all.extend(solve::<_, 2, 1, _>(comm, &unit(comm, shape, 6), &s, |s| {
+                    let zero = [Expr::constant(0.0)];
+                    let norms = |energy| s.problem.exact_errors("exact", &zero, s.u, energy).expect("norms");
+                    let (with, without) = (norms(EnergyNorm::Computed), norms(EnergyNorm::Omitted));
+                    assert_eq!((without.l2, without.h1, without.energy), (with.l2, with.h1, None));
+                    let sum = (4.0 * with.h1.powi(2) + 3.0 * with.l2.powi(2)).sqrt();
+                    let energy = estimate::energy_norm(s.problem, s.u).expect("a norm");
+                    [with.energy.expect("it was asked for") / sum, energy / sum]
+                }));
+            }
+        }
+        all
+    });
+    for all in found {
+        assert!(all.iter().all(|ratio| (ratio - 1.0).abs() < 1e-12), "{all:?}");
     }
 }
 

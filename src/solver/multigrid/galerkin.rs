@@ -41,17 +41,13 @@ struct Part {
 struct Scratch<const R: usize, const C: usize> {
     /// Per fine row: its place among the task's rows of `A P`.
     slot: Vec<u32>,
-    /// Per coarse node: the stamp of its entry in the row that was summed last. Stamps grow from row to row, so
-    /// that one below the row's first is of an earlier row.
-    marker: Vec<u32>,
-    stamp: u32,
     rows: Vec<u32>,
     ptr: Vec<usize>,
     col: Vec<u32>,
     val: Vec<[[f64; C]; R]>,
     diagonal: Vec<[f64; R]>,
-    row_col: Vec<u32>,
-    row_val: Vec<[[f64; C]; C]>,
+    fine: Sums<R, C>,
+    coarse: Sums<C, C>,
     order: Vec<u32>,
 }
 
@@ -59,27 +55,93 @@ impl<const R: usize, const C: usize> Scratch<R, C> {
     fn new(n_fine: usize, n_coarse: usize) -> Self {
         Scratch {
             slot: vec![u32::MAX; n_fine],
-            marker: vec![0; n_coarse],
-            stamp: 1,
             rows: Vec::new(),
             ptr: Vec::new(),
             col: Vec::new(),
             val: Vec::new(),
             diagonal: Vec::new(),
-            row_col: Vec::new(),
-            row_val: Vec::new(),
+            fine: Sums::new(n_coarse),
+            coarse: Sums::new(n_coarse),
             order: Vec::new(),
         }
     }
 }
 
-/// The first stamp of a row. Before stamps run out they begin anew.
-fn begin_row(marker: &mut [u32], stamp: u32) -> u32 {
-    if stamp < 1 << 31 {
-        return stamp;
+/// A row while it is summed up.
+struct Sums<const R: usize, const C: usize> {
+    /// Per coarse node: the stamp of its entry in the row that was summed last. Stamps grow from row to row, so
+    /// that one below the row's first is of an earlier row.
+    marker: Vec<u32>,
+    first: u32,
+    /// The columns as they are met, and their sums: `len` of them, beyond which sums are zero.
+    col: Vec<u32>,
+    val: Vec<[[f64; C]; R]>,
+    len: usize,
+}
+
+impl<const R: usize, const C: usize> Sums<R, C> {
+    fn new(n_coarse: usize) -> Self {
+        Sums { marker: vec![0; n_coarse], first: 1, col: Vec::new(), val: Vec::new(), len: 0 }
     }
-    marker.fill(0);
-    1
+
+    /// Adds to columns: `add(item, sum)` for each. No branch asks whether a column is new, which is what a processor
+    /// cannot foresee.
+    #[inline(always)]
+    fn add<T>(
+        &mut self,
+        entries: impl ExactSizeIterator<Item = (u32, T)>,
+        mut add: impl FnMut(T, &mut [[f64; C]; R]),
+    ) {
+        let (first, n) = (self.first, entries.len());
+        if self.len + n >= self.col.len() {
+            self.grow(n);
+        }
+        let Sums { marker, col, val, .. } = self;
+        let (col, val) = (&mut col[..], &mut val[..]);
+        let mut len = self.len;
+        for (c, item) in entries.take(n) {
+            let mark = &mut marker[c as usize];
+            let is_new = *mark < first;
+            let at = if is_new { len } else { mark.wrapping_sub(first) as usize };
+            // SAFETY: there is room for `n` columns more and one behind them, so for place `len`. Stamps from `first`
+            // on are this row's, and were given for places below `len`.
+            let sum = unsafe {
+                *col.get_unchecked_mut(len) = c;
+                val.get_unchecked_mut(at)
+            };
+            *mark = first + at as u32;
+            len += usize::from(is_new);
+            add(item, sum);
+        }
+        self.len = len;
+    }
+
+    /// Makes room for `n` columns more, and one behind them.
+    #[cold]
+    fn grow(&mut self, n: usize) {
+        let room = 2 * (self.len + n) + 16;
+        self.col.resize(room, 0);
+        self.val.resize(room, [[0.0; C]; R]);
+    }
+
+    fn columns(&self) -> &[u32] {
+        &self.col[..self.len]
+    }
+
+    fn values(&self) -> &[[[f64; C]; R]] {
+        &self.val[..self.len]
+    }
+
+    /// Goes on to the next row. Before stamps run out they begin anew.
+    fn clear(&mut self) {
+        self.val[..self.len].fill([[0.0; C]; R]);
+        self.first += self.len as u32;
+        self.len = 0;
+        if self.first >= 1 << 31 {
+            self.marker.fill(0);
+            self.first = 1;
+        }
+    }
 }
 
 /// The global number of a coarse node whose ghosts have these, ascending.
@@ -169,18 +231,24 @@ pub(super) fn coarse<const R: usize, const C: usize>(
 
     let per_task = if R * C == 1 { 2048 } else { 384 };
     let n_tasks = n_extended.div_ceil(per_task);
-    let p = |k: usize| -> &[[f32; C]] { val[k * R * C..][..R * C].as_chunks().0 };
+    let blocks: &[[[f32; C]; R]] = val.as_chunks().0.as_chunks().0;
     let parts: Vec<Part> = map(
         n_tasks,
         || Scratch::<R, C>::new(n, n_extended),
         |s, task| {
             let coarse_rows = rows(task, n_extended, per_task);
             let entries = t_ptr[coarse_rows.start] as usize..t_ptr[coarse_rows.end] as usize;
-            s.rows.clear();
+            // Ascending, so that the matrix is read in its own order.
+            let (mut low, mut high) = (n, 0);
             for &row in &t_row[entries] {
-                if s.slot[row as usize] == u32::MAX {
-                    s.slot[row as usize] = s.rows.len() as u32;
-                    s.rows.push(row);
+                s.slot[row as usize] = 0;
+                (low, high) = (low.min(row as usize), high.max(row as usize + 1));
+            }
+            s.rows.clear();
+            for row in low..high {
+                if s.slot[row] != u32::MAX {
+                    s.slot[row] = s.rows.len() as u32;
+                    s.rows.push(row as u32);
                 }
             }
             s.ptr.clear();
@@ -189,8 +257,6 @@ pub(super) fn coarse<const R: usize, const C: usize>(
             s.diagonal.clear();
             s.ptr.push(0);
             for &row in &s.rows {
-                let start = s.col.len();
-                let first = begin_row(&mut s.marker, s.stamp);
                 let mut diagonal = [0.0; R];
                 let bound = negligible(row);
                 source.visit(row as usize, |column, a| {
@@ -199,16 +265,9 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                     } else if R == 1 && a[0][0].abs() < bound {
                         return;
                     }
-                    for k in ptr[column as usize] as usize..ptr[column as usize + 1] as usize {
-                        let c = col[k];
-                        let mark = &mut s.marker[c as usize];
-                        if *mark < first {
-                            *mark = first + (s.col.len() - start) as u32;
-                            s.col.push(c);
-                            s.val.push([[0.0; C]; R]);
-                        }
-                        let sum = &mut s.val[start + (*mark - first) as usize];
-                        let b = p(k);
+                    let range = ptr[column as usize] as usize..ptr[column as usize + 1] as usize;
+                    let of_column = col[range.clone()].iter().copied().zip(&blocks[range]);
+                    s.fine.add(of_column, |b, sum| {
                         for i in 0..R {
                             for m in 0..R {
                                 for l in 0..C {
@@ -216,36 +275,28 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                                 }
                             }
                         }
-                    }
+                    });
                 });
-                s.stamp = first + (s.col.len() - start) as u32;
+                s.col.extend_from_slice(s.fine.columns());
+                s.val.extend_from_slice(s.fine.values());
+                s.fine.clear();
                 s.ptr.push(s.col.len());
                 s.diagonal.push(diagonal);
             }
             let mut part = Part { len: Vec::new(), col: Vec::new(), val: Vec::new(), reference: Vec::new() };
             for coarse_row in coarse_rows {
-                s.row_col.clear();
-                s.row_val.clear();
-                let first = begin_row(&mut s.marker, s.stamp);
                 let mut reference = [0.0; C];
                 for k in t_ptr[coarse_row] as usize..t_ptr[coarse_row + 1] as usize {
                     let slot = s.slot[t_row[k] as usize] as usize;
-                    let b = p(t_at[k] as usize);
+                    let b = &blocks[t_at[k] as usize];
                     for i in 0..R {
                         for m in 0..C {
                             reference[m] += s.diagonal[slot][i] * f64::from(b[i][m]) * f64::from(b[i][m]);
                         }
                     }
-                    for j in s.ptr[slot]..s.ptr[slot + 1] {
-                        let c = s.col[j];
-                        let mark = &mut s.marker[c as usize];
-                        if *mark < first {
-                            *mark = first + s.row_col.len() as u32;
-                            s.row_col.push(c);
-                            s.row_val.push([[0.0; C]; C]);
-                        }
-                        let sum = &mut s.row_val[(*mark - first) as usize];
-                        let ap = &s.val[j];
+                    let range = s.ptr[slot]..s.ptr[slot + 1];
+                    let of_row = s.col[range.clone()].iter().copied().zip(&s.val[range]);
+                    s.coarse.add(of_row, |ap, sum| {
                         for m in 0..C {
                             for i in 0..R {
                                 for l in 0..C {
@@ -253,17 +304,18 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                                 }
                             }
                         }
-                    }
+                    });
                 }
-                s.stamp = first + s.row_col.len() as u32;
+                let n = s.coarse.len;
                 s.order.clear();
-                s.order.extend(0..s.row_col.len() as u32);
-                s.order.sort_unstable_by_key(|&k| s.row_col[k as usize]);
-                part.len.push(s.row_col.len() as u32);
+                s.order.extend(0..n as u32);
+                s.order.sort_unstable_by_key(|&k| s.coarse.col[k as usize]);
+                part.len.push(n as u32);
                 for &k in &s.order {
-                    part.col.push(s.row_col[k as usize]);
-                    part.val.extend_from_slice(s.row_val[k as usize].as_flattened());
+                    part.col.push(s.coarse.col[k as usize]);
+                    part.val.extend_from_slice(s.coarse.val[k as usize].as_flattened());
                 }
+                s.coarse.clear();
                 part.reference.extend(reference);
             }
             s.rows.iter().for_each(|&row| s.slot[row as usize] = u32::MAX);

@@ -153,9 +153,13 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     });
     halo.forward(&mut norms, 1);
     let bound: Vec<f32> = norms.iter().map(|d| (NEGLIGIBLE / scale) as f32 * d.sqrt()).collect();
-    // What is kept is decided twice, by the same comparison.
+    let largest = bound.iter().fold(0f32, |largest, b| largest.max(*b));
+    // What is kept is decided twice, by the same comparison. Most entries are larger than any bound of their row: the
+    // column's need not be read.
     let kept = |row: usize, column: u32, block: &[[f64; N]; N], root: f64| {
-        column as usize == row || norm2(block).sqrt() > f64::from(bound[column as usize]) * root
+        let size = norm2(block);
+        let above = |bound: f32| size > (f64::from(bound) * root).powi(2);
+        column as usize == row || above(largest) || above(bound[column as usize])
     };
     let mut ptr = vec![0u32; n + 1];
     let mut free = vec![false; n * N];

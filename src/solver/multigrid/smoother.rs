@@ -205,6 +205,9 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
         }
         let alpha = rho / energy;
         diagonal.push(1.0 / alpha + beta / alpha_before);
+        if diagonal.len() == steps {
+            break;
+        }
         let step = alpha as f32;
         let next = comm.sum(sum_rows::<N, 2>(n, [r, e], |row, [r, e]| {
             r.iter_mut().zip(e.iter()).for_each(|(r, w)| *r -= step * w);

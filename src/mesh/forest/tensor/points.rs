@@ -3,7 +3,9 @@
 //! Imports `element`. Start at [`Points::new`]. Each ancestor of a leaf names and looks up the points that its children
 //! have in common once, so that a leaf costs a fraction of a look-up for each of its vertices.
 
-use super::super::names::{ByName, Name};
+use hashbrown::HashTable;
+
+use super::super::names::Name;
 use super::walk::{CORNERS, centre};
 use super::{Leaf, Root};
 use crate::element::{Shape, edge_at, facet_at, refinement};
@@ -85,18 +87,37 @@ pub(super) struct Points {
 /// Descends, and numbers what is asked for.
 struct Finder<'a> {
     cut: &'a Cut,
+    /// The root and what is below it, down to `depth`; deeper ones are room for later.
     steps: Vec<Step>,
+    depth: usize,
     names: Vec<Name>,
-    by_name: ByName,
+    /// Numbers of the points that were looked up, by name: they stand in `names`, which is read in order, so that
+    /// the table is small enough for a cache.
+    by_name: HashTable<u32>,
 }
 
 impl Finder<'_> {
-    /// The number of a point of the cell at a level.
+    /// Makes room for a step, none of its points numbered yet.
+    fn enter(&mut self, depth: usize, child: u8) -> &mut Step {
+        self.depth = depth;
+        if self.steps.len() == depth {
+            let (names, numbers) = ([0; CENTRES], [NONE; CENTRES]);
+            self.steps.push(Step { child, named: false, names, numbers });
+        }
+        let step = &mut self.steps[depth];
+        (step.child, step.named) = (child, false);
+        step.numbers[..self.cut.entities.len()].fill(NONE);
+        step
+    }
+
+    /// The number of a point of the cell at a level, all points of which are named, and of those above.
+    #[inline]
     fn number(&mut self, level: usize, slot: usize) -> u32 {
         let found = self.steps[level].numbers[slot];
-        if found != NONE {
-            return found;
-        }
+        if found != NONE { found } else { self.find(level, slot) }
+    }
+
+    fn find(&mut self, level: usize, slot: usize) -> u32 {
         let new = self.names.len() as u32;
         let number = if slot < self.cut.n && level > 0 {
             // A corner is a point of the parent.
@@ -106,7 +127,13 @@ impl Finder<'_> {
             let name = self.steps[level].names[slot];
             // The centre of a cell is no other's, and leaves in the cell stand together.
             let alone = slot + 1 == self.cut.entities.len();
-            let number = if alone { new } else { *self.by_name.entry(name).or_insert(new) };
+            let number = if alone {
+                new
+            } else {
+                let names = &self.names;
+                let is_it = |&k: &u32| names[k as usize] == name;
+                *self.by_name.entry(name as u64, is_it, |&k| names[k as usize] as u64).or_insert(new).get()
+            };
             if number == new {
                 self.names.push(name);
             }
@@ -116,24 +143,30 @@ impl Finder<'_> {
         number
     }
 
+    /// Names the points of the deepest cell that are no corners.
+    fn name(&mut self) {
+        let step = &mut self.steps[self.depth];
+        if step.named {
+            return;
+        }
+        step.named = true;
+        let n = self.cut.n;
+        for (slot, listed) in self.cut.entities.iter().enumerate().skip(n) {
+            let mut of = [0; CORNERS];
+            of.iter_mut().zip(*listed).for_each(|(name, &v)| *name = step.names[v as usize]);
+            step.names[slot] = centre(&of[..listed.len()]);
+        }
+    }
+
     /// Adds the child that the way to a leaf takes.
     fn descend(&mut self, child: usize) {
-        let cut = self.cut;
-        let above = self.steps.last_mut().expect("a root");
-        if !above.named {
-            above.named = true;
-            for (slot, listed) in cut.entities.iter().enumerate().skip(cut.n) {
-                let mut of = [0; CORNERS];
-                of.iter_mut().zip(*listed).for_each(|(name, &v)| *name = above.names[v as usize]);
-                above.names[slot] = centre(&of[..listed.len()]);
-            }
+        self.name();
+        let (cut, above) = (self.cut, self.depth);
+        self.enter(above + 1, child as u8);
+        let (before, rest) = self.steps.split_at_mut(above + 1);
+        for (name, &slot) in rest[0].names.iter_mut().zip(&cut.slots[child][..cut.n]) {
+            *name = before[above].names[slot as usize];
         }
-        let mut step =
-            Step { child: child as u8, named: false, names: [0; CENTRES], numbers: [NONE; CENTRES] };
-        for (name, &slot) in step.names.iter_mut().zip(&cut.slots[child][..cut.n]) {
-            *name = above.names[slot as usize];
-        }
-        self.steps.push(step);
     }
 }
 
@@ -142,29 +175,39 @@ impl Points {
     pub fn new(shape: Shape, roots: &[Root], leaves: &[Leaf]) -> Points {
         let cut = Cut::new(shape);
         let (n, d) = (cut.n, shape.dim() as u32);
-        let by_name = ByName::with_capacity_and_hasher(leaves.len(), Default::default());
-        let mut finder = Finder { cut: &cut, steps: Vec::new(), names: Vec::new(), by_name };
+        let mut finder = Finder {
+            cut: &cut,
+            steps: Vec::new(),
+            depth: 0,
+            // Where leaves fill a box there are as many points, but for those on the far sides.
+            names: Vec::with_capacity(leaves.len() + leaves.len() / 16),
+            by_name: HashTable::with_capacity(leaves.len() / 2),
+        };
         let (mut corners, mut parents) =
             (Vec::with_capacity(leaves.len() * n), Vec::with_capacity(leaves.len() * n));
         let (mut root, mut path) = (NONE, 0);
         for leaf in leaves {
             let common = ((leaf.path ^ path).leading_zeros() / d) as usize;
             path = leaf.path;
-            let level = leaf.level as usize;
+            // The leaf's vertices are points of its parent.
+            let above = usize::from(leaf.level).saturating_sub(1);
             if leaf.root == root {
-                finder.steps.truncate(1 + common.min(level));
+                finder.depth = finder.depth.min(common).min(above);
             } else {
                 root = leaf.root;
-                let mut names = [0; CENTRES];
-                names[..n].copy_from_slice(&roots[root as usize].vertices[..n]);
-                finder.steps.clear();
-                finder.steps.push(Step { child: 0, named: false, names, numbers: [NONE; CENTRES] });
+                finder.enter(0, 0).names[..n].copy_from_slice(&roots[root as usize].vertices[..n]);
             }
-            while finder.steps.len() <= level {
-                finder.descend(leaf.child_at(shape, finder.steps.len() as u8));
+            while finder.depth < above {
+                finder.descend(leaf.child_at(shape, finder.depth as u8 + 1));
             }
-            (0..n).for_each(|w| corners.push(finder.number(level, w)));
-            (0..n).for_each(|w| parents.push(finder.number(level.saturating_sub(1), w)));
+            if leaf.level > 0 {
+                finder.name();
+                let slots = &cut.slots[leaf.child(shape)];
+                corners.extend(slots[..n].iter().map(|&slot| finder.number(above, slot as usize)));
+            } else {
+                corners.extend((0..n).map(|slot| finder.number(above, slot)));
+            }
+            parents.extend((0..n).map(|slot| finder.number(above, slot)));
         }
         Points { n, names: finder.names, corners, parents }
     }
