@@ -134,34 +134,36 @@ pub fn rebalance(
         }
         Method::Steal => None,
     };
+    let mut stealing = None;
     if fallback.is_none() {
         let stolen = rounds::steal(&job, &before);
         report.rounds = stolen.rounds;
         report.claims = stolen.claims;
         report.flow_l1 = stolen.flow_l1;
-        let (owner, after) = job.smoothed(&stolen);
-        fallback = job.doubts(&stolen, &before, &after, reference);
-        report.method = Method::Steal;
-        report.take(&after);
-        result.owner = owner;
-    }
-    if let Some(reason) = fallback {
-        report.fallback = Some(reason);
-        let owner = job.afresh()?;
-        let after = job.measure(&owner);
-        result.reference = Some(Reference { edge_cut: after.edge_cut, n_vertices: before.n_vertices });
-        // Doubts may have been wrong.
-        let stealing_will_do = report.method == Method::Steal
-            && reason != Fallback::Groups
-            && report.imbalance_after <= after.imbalance.max(options.target + report.vertex_share)
-            && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64
-            && report.moved_weight <= after.moved_weight;
-        if !stealing_will_do {
-            report.method = Method::Metis;
-            report.take(&after);
-            result.owner = owner;
+        let mut parts = job.smoothed(&stolen);
+        fallback = job.doubts(&stolen, &before, &parts.after, reference, 1.0);
+        if matches!(fallback, Some(Fallback::Flow | Fallback::Cut)) {
+            parts = job.reshaped(&stolen, parts);
+            // What was in doubt has to be well within the limit.
+            fallback = job.doubts(&stolen, &before, &parts.after, reference, 2.0);
         }
+        stealing = Some(parts);
     }
+    let (method, parts) = match (fallback, stealing) {
+        (None, Some(parts)) => (Method::Steal, parts),
+        (_, stealing) => {
+            let metis = job.scratch()?;
+            result.reference = Some(Reference { edge_cut: metis.after.edge_cut, n_vertices: before.n_vertices });
+            match fallback {
+                Some(Fallback::Asked) => (Method::Metis, metis),
+                _ => job.best(stealing.filter(|_| fallback != Some(Fallback::Groups)), metis),
+            }
+        }
+    };
+    report.fallback = fallback;
+    report.method = method;
+    report.take(&parts.after);
+    result.owner = parts.owner;
     // Where nothing helps (single vertices are too heavy) nothing should move.
     let in_vain = report.imbalance_after >= report.imbalance_before;
     if in_vain && report.fallback != Some(Fallback::Asked) {
@@ -172,6 +174,16 @@ pub fn rebalance(
     result.report = report;
     Ok(result)
 }
+
+/// New owners and what they are like.
+#[derive(Clone)]
+struct Parts {
+    owner: Vec<u32>,
+    after: Measured,
+}
+
+/// How much of METIS's moves are worth one more of its cut: a tenth more of the cut for a fortieth less to move.
+const CUT_FOR_MOVES: f64 = 0.25;
 
 /// What all parts of a rebalance look at.
 struct Job<'a> {
@@ -207,17 +219,19 @@ impl Job<'_> {
         (0..self.level.n_owned()).map(|v| self.level.vertex_weight(v)).sum()
     }
 
-    /// Why METIS should be asked after stealing, if it should: it is needed, or might do better.
+    /// Why METIS should be asked after stealing, if it should: it is needed, or might do better. `margin` times the
+    /// doubt about what METIS would cut is allowed for.
     fn doubts(
         &self,
         stolen: &Stolen,
         before: &Measured,
         after: &Measured,
         reference: Option<Reference>,
+        margin: f64,
     ) -> Option<Fallback> {
         let options = self.options;
         let too_large = |r: Reference| {
-            let limit = options.cut / (1.0 + r.doubt(before.n_vertices));
+            let limit = options.cut / (1.0 + margin * r.doubt(before.n_vertices));
             after.edge_cut as f64 > limit * r.scaled(before.n_vertices, options.dimensions)
         };
         let total = before.mean * self.comm.size() as f64;
@@ -234,31 +248,52 @@ impl Job<'_> {
         }
     }
 
+    /// Owners, measured. Collective.
+    fn parts(&self, owner: Vec<u32>) -> Parts {
+        let after = self.measure(&owner);
+        Parts { owner, after }
+    }
+
     /// The owners after smoothing, or as they are where that moves too much or does not help. Collective.
-    fn smoothed(&self, stolen: &Stolen) -> (Vec<u32>, Measured) {
-        let owner = stolen.owner.clone();
-        let before = self.measure(&owner);
-        if self.options.smooth_passes == 0 || before.moved_vertices == 0 {
-            return (owner, before);
+    fn smoothed(&self, stolen: &Stolen) -> Parts {
+        let parts = self.parts(stolen.owner.clone());
+        if self.options.smooth_passes == 0 || parts.after.moved_vertices == 0 {
+            return parts;
         }
         // Not worse balanced than stealing left it, but for the target.
-        let most = self.options.target.max(before.imbalance);
-        let budget = (self.options.moved * stolen.flow_l1).max(before.moved_weight as f64);
+        let most = self.options.target.max(parts.after.imbalance);
+        self.cheaper(stolen, parts, |owner, price| smooth::smooth(self, owner, most, price))
+    }
+
+    /// As [`Job::smoothed`], from clusters down to vertices. Collective.
+    fn reshaped(&self, stolen: &Stolen, parts: Parts) -> Parts {
+        if self.options.smooth_passes == 0 {
+            return parts;
+        }
+        let most = self.options.target;
+        self.cheaper(stolen, parts, |owner, price| smooth::reshape(self, owner, most, price))
+    }
+
+    /// What `change` makes of owners at the first price at which it cuts less and moves little enough. Collective.
+    fn cheaper(&self, stolen: &Stolen, parts: Parts, change: impl Fn(&mut Vec<u32>, f64)) -> Parts {
+        let was = &parts.after;
+        let budget = (self.options.moved * stolen.flow_l1).max(was.moved_weight as f64);
         for price in smooth::PRICES {
-            let mut smoothed = owner.clone();
-            smooth::smooth(self, &mut smoothed, most, price);
-            let after = self.measure(&smoothed);
-            let better = after.edge_cut < before.edge_cut && after.empty <= before.empty;
-            let balanced = self.balanced(&after) || !self.balanced(&before);
-            if better && balanced && after.moved_weight as f64 <= budget {
-                return (smoothed, after);
+            let mut owner = parts.owner.clone();
+            change(&mut owner, price);
+            let changed = self.parts(owner);
+            let now = &changed.after;
+            let better = now.edge_cut < was.edge_cut && now.empty <= was.empty;
+            let balanced = self.balanced(now) || !self.balanced(was);
+            if better && balanced && now.moved_weight as f64 <= budget {
+                return changed;
             }
         }
-        (owner, before)
+        parts
     }
 
     /// METIS's parts under the names that let the most weight stay. Collective.
-    fn afresh(&self) -> Result<Vec<u32>, Error> {
+    fn scratch(&self) -> Result<Parts, Error> {
         let options = crate::Options {
             max_imbalance: self.options.target,
             seed: self.options.seed,
@@ -267,6 +302,35 @@ impl Job<'_> {
         let mut owner = crate::partition(self.comm, self.graph, self.comm.size(), &options)?.owner;
         let weights: Vec<i64> = (0..owner.len()).map(|v| self.level.vertex_weight(v)).collect();
         relabel::relabel(self.comm, &mut owner, &weights);
-        Ok(owner)
+        Ok(self.parts(owner))
+    }
+
+    /// The best of what stealing led to, METIS's parts, and those drawn back to where their vertices are: none
+    /// moves more than METIS's, cuts more than the limit or is less even. Collective.
+    fn best(&self, stealing: Option<Parts>, metis: Parts) -> (Method, Parts) {
+        let limit = metis.after.clone();
+        let allowed = |now: &Measured| {
+            let even = now.imbalance <= limit.imbalance || self.balanced(now);
+            let close = now.edge_cut as f64 <= self.options.cut * limit.edge_cut as f64;
+            even && close && now.empty <= limit.empty && now.moved_weight <= limit.moved_weight
+        };
+        let price = |now: &Measured| {
+            let part = |x: u64, of: u64| x as f64 / of.max(1) as f64;
+            part(now.moved_weight, limit.moved_weight) + CUT_FOR_MOVES * part(now.edge_cut, limit.edge_cut)
+        };
+        let mut best = (Method::Metis, metis.clone());
+        let stealing = stealing.into_iter().map(|parts| (Method::Steal, parts));
+        let prices = smooth::PRICES_OF_METIS.iter().filter(|_| self.options.smooth_passes > 0);
+        let drawn_back = prices.map(|&price| {
+            let mut owner = metis.owner.clone();
+            smooth::reshape(self, &mut owner, self.options.target, price);
+            (Method::Metis, self.parts(owner))
+        });
+        for found in stealing.chain(drawn_back) {
+            if allowed(&found.1.after) && price(&found.1.after) < price(&best.1.after) {
+                best = found;
+            }
+        }
+        best
     }
 }

@@ -1,45 +1,108 @@
-//! Light smoothing of the interfaces after stealing, in which moving away from home has a price.
+//! Smoothing of the parts after stealing, in which moving away from home has a price.
 //!
-//! Imports `level`, `refine`. Start at [`smooth`].
+//! Imports `coarsen`, `level`, `refine`. Start at [`smooth`]; [`reshape`] is for parts that are far from compact.
 
-use cluster::{Buckets, Halo, IndexMap};
+use cluster::Comm;
 
 use super::Job;
+use crate::coarsen::coarsen;
 use crate::level::Level;
-use crate::refine::{self, Parts};
+use crate::refine::{self, Parts, Ties};
 
 /// What it costs to move a vertex of mean bytes away from its rank, in mean edges: little, and more if too much
 /// moves then.
 pub(crate) const PRICES: [f64; 2] = [0.05, 0.5];
 
+/// The same where METIS's parts are drawn back to the ranks that have their vertices.
+pub(crate) const PRICES_OF_METIS: [f64; 2] = [0.5, 1.0];
+
+/// About so many clusters a part has where [`reshape`] begins.
+const CLUSTERS: u64 = 60;
+
 /// Refines the owners near the interfaces between parts, for cut and balance.
 ///
-/// Each rank gets one vertex more, which stays with it and is joined to all that the graph gave this rank: the
-/// cut of the larger graph counts the bytes that move, so that refinement need not know of them. `owner` has
+/// Every vertex is joined to the part of the rank that has it: the cut counts the bytes that move. `owner` has
 /// one part for each owned vertex. Collective.
 ///
 /// # Source
 /// U. V. Catalyurek, E. G. Boman, K. D. Devine, D. Bozdag, R. Heaphy, L. A. Riesen, "A repartitioning
-/// hypergraph model for dynamic load balancing", J. Parallel Distrib. Comput. 69 (2009): the vertex and its
-/// edges.
+/// hypergraph model for dynamic load balancing", J. Parallel Distrib. Comput. 69 (2009): the edges to home.
 pub(crate) fn smooth(job: &Job, owner: &mut Vec<u32>, max_imbalance: f64, price: f64) {
     let _span = tracing::debug_span!("smooth parts").entered();
-    let (comm, n) = (job.comm, job.level.n_owned());
-    let larger = with_homes(job, price);
-    owner.truncate(n);
-    owner.push(comm.rank() as u32);
-    owner.resize(larger.map.n_local(), 0);
-    larger.halo.forward(owner, 1);
-    let mut fixed = vec![false; n + 1];
-    fixed[n] = true;
-    let mut parts = Parts::new(comm, &larger, owner, &vec![0; comm.size()], max_imbalance);
-    refine::refine(comm, &larger, owner, &fixed, &mut parts, job.options.smooth_passes);
-    owner.truncate(n);
+    let (homes, unit) = homes(job, price);
+    let ties = Ties { homes: &homes, unit, ..Ties::NONE };
+    refine(job, job.level, owner, ties, max_imbalance);
+    owner.truncate(job.level.n_owned());
 }
 
-/// The level with a vertex for the home on each rank, behind its own.
-fn with_homes(job: &Job, price: f64) -> Level {
-    let Job { comm, graph, level, bytes, .. } = *job;
+/// Refines the owners from clusters down to vertices: clusters of one part and one rank move as wholes first, so
+/// that parts change their shape where moves of single vertices would have to go uphill. Collective.
+///
+/// # Source
+/// K. Schloegel, G. Karypis, V. Kumar, "Multilevel diffusion schemes for repartitioning of adaptive meshes",
+/// J. Parallel Distrib. Comput. 47 (1997): contraction within parts and refinement on the way back.
+pub(crate) fn reshape(job: &Job, owner: &mut Vec<u32>, max_imbalance: f64, price: f64) {
+    let _span = tracing::debug_span!("reshape parts").entered();
+    let Job { comm, level: finest, .. } = *job;
+    let total = finest.total_weight(comm);
+    let target = CLUSTERS * comm.size() as u64;
+    let (first, unit) = homes(job, price);
+    let mut homes = vec![first];
+    let mut coarse: Vec<Level> = Vec::new();
+    let mut clusters: Vec<Vec<u32>> = Vec::new();
+    loop {
+        let fine = coarse.last().unwrap_or(finest);
+        if fine.n_global() <= target {
+            break;
+        }
+        let (cluster_of, next) = coarsen(comm, fine, owner, target, total);
+        if next.n_global() as f64 > 0.95 * fine.n_global() as f64 {
+            break;
+        }
+        let n = next.n_owned();
+        let (mut of_clusters, mut ties) = (vec![0; n], vec![0; n]);
+        let of_fine = homes.last().expect("those of the vertices");
+        for (v, &tie) in of_fine.iter().enumerate() {
+            let c = cluster_of[v] as usize;
+            of_clusters[c] = owner[v];
+            ties[c] += tie;
+        }
+        *owner = of_clusters;
+        homes.push(ties);
+        clusters.push(cluster_of);
+        coarse.push(next);
+    }
+    loop {
+        let level = coarse.last().unwrap_or(finest);
+        let ties = Ties { homes: homes.last().expect("as many as levels"), unit, ..Ties::NONE };
+        refine(job, level, owner, ties, max_imbalance + room(comm, level, total, coarse.is_empty()));
+        let Some(cluster_of) = clusters.pop() else { break };
+        *owner = cluster_of.iter().map(|&c| owner[c as usize]).collect();
+        coarse.pop();
+        homes.pop();
+    }
+    owner.truncate(finest.n_owned());
+}
+
+/// What parts may weigh more while clusters move, in means: half of the heaviest one; nothing on the finest level.
+/// Collective.
+fn room(comm: &Comm, level: &Level, total: i64, finest: bool) -> f64 {
+    let heaviest = comm.max((0..level.n_owned()).map(|v| level.vertex_weight(v)).max().unwrap_or(0));
+    if finest { 0.0 } else { 0.5 * heaviest as f64 * comm.size() as f64 / total.max(1) as f64 }
+}
+
+/// Refines the owners on a level; `owner` has those of ghosts afterwards. Collective.
+fn refine(job: &Job, level: &Level, owner: &mut Vec<u32>, ties: Ties, max_imbalance: f64) {
+    let comm = job.comm;
+    owner.resize(level.map.n_local(), 0);
+    level.halo.forward(owner, 1);
+    let mut parts = Parts::new(comm, level, owner, &vec![0; comm.size()], max_imbalance);
+    refine::refine(comm, level, owner, ties, &mut parts, job.options.smooth_passes);
+}
+
+/// How strongly each vertex is joined to its rank, and in how many parts an edge is counted. Collective.
+fn homes(job: &Job, price: f64) -> (Vec<i64>, i64) {
+    let Job { comm, level, bytes, .. } = *job;
     let n = level.n_owned();
     let mut sums = [level.adj.len() as i64, 0, bytes.iter().sum(), n as i64];
     sums[1] = (0..level.adj.len()).map(|k| level.edge_weight(k)).sum();
@@ -49,30 +112,5 @@ fn with_homes(job: &Job, price: f64) -> Level {
     // Edge weights are whole numbers: fine prices need a finer unit.
     let unit = if mean_edge < 64.0 { 64 } else { 1 };
     let stays = |v: usize| (price * mean_edge * unit as f64 * bytes[v] as f64 / mean_bytes).round() as i64;
-
-    let home = n as u32;
-    let (mut ptr, mut adj, mut edge_weights) = (vec![0], Vec::new(), Vec::new());
-    for v in 0..n {
-        for (u, w) in level.row(v) {
-            adj.push(if u < n { u as u32 } else { u as u32 + 1 });
-            edge_weights.push(w * unit);
-        }
-        adj.push(home);
-        edge_weights.push(stays(v));
-        ptr.push(adj.len());
-    }
-    adj.extend(0..n as u32);
-    edge_weights.extend((0..n).map(stays));
-    ptr.push(adj.len());
-    let vertex_weights = (0..n).map(|v| level.vertex_weight(v)).chain([0]).collect();
-
-    // Numbers move up by one for each rank before.
-    let rank = comm.rank() as u64;
-    let ghosts = level.map.ghosts().iter().map(|&g| g + u64::from(graph.rank_of(g))).collect();
-    let owners = level.map.ghost_owners().to_vec();
-    let n_global = level.n_global() + comm.size() as u64;
-    let map = IndexMap::from_parts(n + 1, level.map.offset() + rank, n_global, ghosts, owners);
-    let shared: Buckets<u32> = level.halo.shared().clone();
-    let halo = Halo::with_shared(comm, &map, shared);
-    Level { ptr, adj, edge_weights, vertex_weights, map, halo }
+    ((0..n).map(stays).collect(), unit)
 }
