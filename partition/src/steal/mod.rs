@@ -26,6 +26,7 @@ use crate::graph::Graph;
 use crate::level::Level;
 use report::Measured;
 use rounds::Stolen;
+use smooth::Clusters;
 
 /// What a caller may choose about a rebalance. The same on every rank.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +69,7 @@ impl Default for StealOptions {
             deterministic: false,
             seed: 1,
             least_vertices: 50,
-            rounds: 8,
+            rounds: 16,
             smooth_passes: 6,
             moved: 1.2,
             cut: 1.25,
@@ -185,6 +186,9 @@ struct Parts {
 /// How much of METIS's moves are worth one more of its cut: a tenth more of the cut for a fortieth less to move.
 const CUT_FOR_MOVES: f64 = 0.25;
 
+/// How many prices of moving are tried on METIS's parts: the first one is an edge.
+const TRIES: usize = 3;
+
 /// What all parts of a rebalance look at.
 struct Job<'a> {
     comm: &'a Comm,
@@ -237,10 +241,10 @@ impl Job<'_> {
         let total = before.mean * self.comm.size() as f64;
         if stolen.groups {
             Some(Fallback::Groups)
-        } else if !self.balanced(after) {
-            Some(Fallback::Imbalance)
         } else if stolen.flow_l1 > options.long_flow * total {
             Some(Fallback::Flow)
+        } else if !self.balanced(after) {
+            Some(Fallback::Imbalance)
         } else if reference.is_some_and(too_large) {
             Some(Fallback::Cut)
         } else {
@@ -262,26 +266,28 @@ impl Job<'_> {
         }
         // Not worse balanced than stealing left it, but for the target.
         let most = self.options.target.max(parts.after.imbalance);
-        self.cheaper(stolen, parts, |owner, price| smooth::smooth(self, owner, most, price))
+        self.cheaper(stolen, parts, |owner, price| {
+            let mut owner = owner.to_vec();
+            smooth::smooth(self, &mut owner, most, price);
+            owner
+        })
     }
 
     /// As [`Job::smoothed`], from clusters down to vertices. Collective.
     fn reshaped(&self, stolen: &Stolen, parts: Parts) -> Parts {
-        if self.options.smooth_passes == 0 {
+        if self.options.smooth_passes == 0 || !self.balanced(&parts.after) {
             return parts;
         }
-        let most = self.options.target;
-        self.cheaper(stolen, parts, |owner, price| smooth::reshape(self, owner, most, price))
+        let clusters = Clusters::new(self, &parts.owner);
+        self.cheaper(stolen, parts, |_, price| clusters.refined(self.options.target, price))
     }
 
     /// What `change` makes of owners at the first price at which it cuts less and moves little enough. Collective.
-    fn cheaper(&self, stolen: &Stolen, parts: Parts, change: impl Fn(&mut Vec<u32>, f64)) -> Parts {
+    fn cheaper(&self, stolen: &Stolen, parts: Parts, change: impl Fn(&[u32], f64) -> Vec<u32>) -> Parts {
         let was = &parts.after;
         let budget = (self.options.moved * stolen.flow_l1).max(was.moved_weight as f64);
         for price in smooth::PRICES {
-            let mut owner = parts.owner.clone();
-            change(&mut owner, price);
-            let changed = self.parts(owner);
+            let changed = self.parts(change(&parts.owner, price));
             let now = &changed.after;
             let better = now.edge_cut < was.edge_cut && now.empty <= was.empty;
             let balanced = self.balanced(now) || !self.balanced(was);
@@ -319,16 +325,24 @@ impl Job<'_> {
             part(now.moved_weight, limit.moved_weight) + CUT_FOR_MOVES * part(now.edge_cut, limit.edge_cut)
         };
         let mut best = (Method::Metis, metis.clone());
-        let stealing = stealing.into_iter().map(|parts| (Method::Steal, parts));
-        let prices = smooth::PRICES_OF_METIS.iter().filter(|_| self.options.smooth_passes > 0);
-        let drawn_back = prices.map(|&price| {
-            let mut owner = metis.owner.clone();
-            smooth::reshape(self, &mut owner, self.options.target, price);
-            (Method::Metis, self.parts(owner))
-        });
-        for found in stealing.chain(drawn_back) {
-            if allowed(&found.1.after) && price(&found.1.after) < price(&best.1.after) {
-                best = found;
+        let mut consider = |method: Method, parts: Parts| {
+            if allowed(&parts.after) && price(&parts.after) < price(&best.1.after) {
+                best = (method, parts);
+            }
+        };
+        if let Some(parts) = stealing {
+            consider(Method::Steal, parts);
+        }
+        if self.options.smooth_passes > 0 && metis.after.moved_vertices > 0 {
+            // The higher the price of moving, the larger the cut: the highest is sought at which it is within its limit.
+            let clusters = Clusters::new(self, &metis.owner);
+            let (mut at, mut factor) = (1.0, 2.0f64);
+            for _ in 0..TRIES {
+                let drawn_back = self.parts(clusters.refined(self.options.target, at));
+                let high = drawn_back.after.edge_cut as f64 > self.options.cut * metis.after.edge_cut as f64;
+                consider(Method::Metis, drawn_back);
+                at *= if high { 1.0 / factor } else { factor };
+                factor = factor.sqrt();
             }
         }
         best
