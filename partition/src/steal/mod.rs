@@ -186,8 +186,11 @@ struct Parts {
 /// How much of METIS's moves are worth one more of its cut: a tenth more of the cut for a fortieth less to move.
 const CUT_FOR_MOVES: f64 = 0.25;
 
+/// How many times parts are contracted and refined after stealing.
+const RESHAPES: usize = 3;
+
 /// How many prices of moving are tried on METIS's parts: the first one is an edge.
-const TRIES: usize = 3;
+const TRIES: usize = 4;
 
 /// What all parts of a rebalance look at.
 struct Job<'a> {
@@ -273,13 +276,20 @@ impl Job<'_> {
         })
     }
 
-    /// As [`Job::smoothed`], from clusters down to vertices. Collective.
-    fn reshaped(&self, stolen: &Stolen, parts: Parts) -> Parts {
+    /// As [`Job::smoothed`], from clusters down to vertices, again while that helps. Collective.
+    fn reshaped(&self, stolen: &Stolen, mut parts: Parts) -> Parts {
         if self.options.smooth_passes == 0 || !self.balanced(&parts.after) {
             return parts;
         }
-        let clusters = Clusters::new(self, &parts.owner);
-        self.cheaper(stolen, parts, |_, price| clusters.refined(self.options.target, price))
+        for _ in 0..RESHAPES {
+            let was = parts.after.edge_cut as f64;
+            let clusters = Clusters::new(self, &parts.owner);
+            parts = self.cheaper(stolen, parts, |_, price| clusters.refined(self.options.target, price));
+            if parts.after.edge_cut as f64 > 0.98 * was {
+                break;
+            }
+        }
+        parts
     }
 
     /// What `change` makes of owners at the first price at which it cuts less and moves little enough. Collective.
@@ -336,13 +346,17 @@ impl Job<'_> {
         if self.options.smooth_passes > 0 && metis.after.moved_vertices > 0 {
             // The higher the price of moving, the larger the cut: the highest is sought at which it is within its limit.
             let clusters = Clusters::new(self, &metis.owner);
-            let (mut at, mut factor) = (1.0, 2.0f64);
+            let (mut at, mut within, mut beyond) = (1.0f64, None, None);
             for _ in 0..TRIES {
                 let drawn_back = self.parts(clusters.refined(self.options.target, at));
                 let high = drawn_back.after.edge_cut as f64 > self.options.cut * metis.after.edge_cut as f64;
                 consider(Method::Metis, drawn_back);
-                at *= if high { 1.0 / factor } else { factor };
-                factor = factor.sqrt();
+                *(if high { &mut beyond } else { &mut within }) = Some(at);
+                at = match (within, beyond) {
+                    (Some(low), Some(high)) => (low * high).sqrt(),
+                    _ if high => 0.5 * at,
+                    _ => 2.0 * at,
+                };
             }
         }
         best
