@@ -14,7 +14,13 @@ const NONE: u32 = u32::MAX;
 /// Returns the cluster of each local vertex (ghosts too) as a local number of the coarse level, and that
 /// level. `total` is the weight of all vertices. Where `owner` has a part for each vertex, those of a cluster
 /// have one part; where it is empty, any may be joined.
-pub(crate) fn coarsen(comm: &Comm, fine: &Level, owner: &[u32], target: u64, total: i64) -> (Vec<u32>, Level) {
+pub(crate) fn coarsen(
+    comm: &Comm,
+    fine: &Level,
+    owner: &[u32],
+    target: u64,
+    total: i64,
+) -> (Vec<u32>, Level) {
     let _span = tracing::debug_span!("coarsen").entered();
     let ratio = fine.n_global() as f64 / target as f64;
     // Pairs make rounder clusters; while there is far to go, fours save half of the levels.

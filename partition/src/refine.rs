@@ -118,8 +118,7 @@ impl Sweep<'_> {
             return None;
         }
         let tie = self.ties.homes.get(v).copied().unwrap_or(0);
-        let inside_only =
-            (tie == 0 || from == self.home) && self.level.row(v).all(|(u, _)| owner[u] == from);
+        let inside_only = (tie == 0 || from == self.home) && self.level.row(v).all(|(u, _)| owner[u] == from);
         if inside_only {
             return None;
         }

@@ -75,8 +75,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
     let mut driver = Driver {
         adapt,
         report: AdaptReport::default(),
-        reference: (partition.edge_cut > 0)
-            .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+        reference: (partition.edge_cut > 0).then(|| Reference::new(partition.edge_cut, mesh.n_cells_global)),
         dealt: Dealt {
             imbalance: [partition.imbalance; 2],
             edge_cut: partition.edge_cut,

@@ -123,6 +123,10 @@ pub fn rebalance(
     let stay = vec![comm.rank() as u32; n];
     let before = job.measure(&stay);
     let mut report = Report::of(&before);
+    let mut reference = reference;
+    if let Some(reference) = &mut reference {
+        reference.found(before.edge_cut);
+    }
     let mut result = Rebalanced { owner: stay, report: report.clone(), reference };
     if !job.pays(&before, cost) {
         return Ok(result);
@@ -154,7 +158,7 @@ pub fn rebalance(
         (None, Some(parts)) => (Method::Steal, parts),
         (_, stealing) => {
             let metis = job.scratch()?;
-            result.reference = Some(Reference { edge_cut: metis.after.edge_cut, n_vertices: before.n_vertices });
+            result.reference = Some(Reference::new(metis.after.edge_cut, before.n_vertices));
             match fallback {
                 Some(Fallback::Asked) => (Method::Metis, metis),
                 _ => job.best(stealing.filter(|_| fallback != Some(Fallback::Groups)), metis),
@@ -171,6 +175,9 @@ pub fn rebalance(
         report.method = Method::None;
         report.take(&before);
         result.owner = vec![comm.rank() as u32; n];
+    }
+    if let Some(reference) = &mut result.reference {
+        reference.dealt(report.edge_cut_after);
     }
     result.report = report;
     Ok(result)
