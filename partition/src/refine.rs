@@ -78,6 +78,13 @@ pub(crate) struct Ties<'a> {
 impl Ties<'_> {
     /// Every vertex is free.
     pub(crate) const NONE: Ties<'static> = Ties { fixed: &[], homes: &[], unit: 1 };
+
+    /// Whether a vertex that is `away` is joined to its home more than to all its neighbours: it may go back even from
+    /// the midst of a part.
+    fn pulls_home(&self, level: &Level, v: usize, away: bool) -> bool {
+        let tie = self.homes.get(v).copied().unwrap_or(0);
+        away && tie > 0 && tie > self.unit * level.row(v).map(|(_, w)| w).sum::<i64>()
+    }
 }
 
 /// Half a pass on one rank.
@@ -118,8 +125,8 @@ impl Sweep<'_> {
             return None;
         }
         let tie = self.ties.homes.get(v).copied().unwrap_or(0);
-        let inside_only = (tie == 0 || from == self.home) && self.level.row(v).all(|(u, _)| owner[u] == from);
-        if inside_only {
+        let pulled_home = self.ties.pulls_home(self.level, v, from != self.home);
+        if !pulled_home && self.level.row(v).all(|(u, _)| owner[u] == from) {
             return None;
         }
         for (u, w) in self.level.row(v) {
@@ -293,7 +300,7 @@ pub(crate) fn refine(
         listed[v as usize] = true;
     }
     for v in 0..n {
-        listed[v] |= !ties.homes.is_empty() && owner[v] != home;
+        listed[v] |= ties.pulls_home(level, v, owner[v] != home);
         listed[v] |= level.adj[level.ptr[v]..level.ptr[v + 1]].iter().any(|&u| owner[u as usize] != owner[v]);
         if listed[v] {
             active.push(v as u32);
