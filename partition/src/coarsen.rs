@@ -12,15 +12,22 @@ const NONE: u32 = u32::MAX;
 /// One step of contraction towards `target` vertices on all ranks. Collective.
 ///
 /// Returns the cluster of each local vertex (ghosts too) as a local number of the coarse level, and that
-/// level. `total` is the weight of all vertices.
-pub(crate) fn coarsen(comm: &Comm, fine: &Level, target: u64, total: i64) -> (Vec<u32>, Level) {
+/// level. `total` is the weight of all vertices. Where `owner` has a part for each vertex, those of a cluster
+/// have one part; where it is empty, any may be joined.
+pub(crate) fn coarsen(
+    comm: &Comm,
+    fine: &Level,
+    owner: &[u32],
+    target: u64,
+    total: i64,
+) -> (Vec<u32>, Level) {
     let _span = tracing::debug_span!("coarsen").entered();
     let ratio = fine.n_global() as f64 / target as f64;
     // Pairs make rounder clusters; while there is far to go, fours save half of the levels.
     let most = if ratio > 32.0 { 4 } else { 2 };
     // As METIS: no cluster so heavy that parts could not be balanced.
     let heaviest = ((1.5 * total as f64 / target as f64).ceil() as i64).max(1);
-    let (mut cluster_of, n_coarse) = grow_clusters(fine, most, heaviest);
+    let (mut cluster_of, n_coarse) = grow_clusters(fine, owner, most, heaviest);
 
     let offset = comm.exclusive_sum(n_coarse as u64);
     let n_global = comm.sum(n_coarse as u64);
@@ -46,8 +53,9 @@ pub(crate) fn coarsen(comm: &Comm, fine: &Level, target: u64, total: i64) -> (Ve
 /// Heavy-edge matching extended to up to `most` vertices: from each free vertex in turn, take the free
 /// neighbour that the cluster is most strongly joined to. A vertex left alone joins the cluster its
 /// heaviest edge leads to. No cluster weighs more than `heaviest` unless it is a single vertex.
-fn grow_clusters(level: &Level, most: usize, heaviest: i64) -> (Vec<u32>, usize) {
+fn grow_clusters(level: &Level, owner: &[u32], most: usize, heaviest: i64) -> (Vec<u32>, usize) {
     let n = level.n_owned();
+    let together = |a: usize, b: usize| owner.is_empty() || owner[a] == owner[b];
     let mut cluster_of = vec![NONE; n];
     let mut weights: Vec<i64> = Vec::with_capacity(n / 2);
     // Free neighbours of the growing cluster and how strongly they are joined to it. The list is short
@@ -65,7 +73,11 @@ fn grow_clusters(level: &Level, most: usize, heaviest: i64) -> (Vec<u32>, usize)
         let mut size = 1;
         while size < most {
             for (u, w) in level.row(last) {
-                if u < n && cluster_of[u] == NONE && weight + level.vertex_weight(u) <= heaviest {
+                if u < n
+                    && cluster_of[u] == NONE
+                    && weight + level.vertex_weight(u) <= heaviest
+                    && together(u, seed)
+                {
                     // The first row has no vertex twice; rows of vertices added later may.
                     let twin = if size > 1 { near.iter_mut().find(|x| x.0 == u as u32) } else { None };
                     match twin {
@@ -89,6 +101,7 @@ fn grow_clusters(level: &Level, most: usize, heaviest: i64) -> (Vec<u32>, usize)
                 u < n
                     && cluster_of[u] != NONE
                     && u != seed
+                    && together(u, seed)
                     && weights[cluster_of[u] as usize] + weight <= heaviest
             };
             if let Some((u, _)) = level.row(seed).filter(fits).max_by_key(|x| x.1) {

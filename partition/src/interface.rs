@@ -8,7 +8,7 @@ use cluster::Comm;
 use crate::Options;
 use crate::graph::Graph;
 use crate::level::Level;
-use crate::refine::{self, Parts};
+use crate::refine::{self, Parts, Ties};
 
 /// How many edges away the nearest vertex is that has a neighbour in another part, at most `most`: 0 for
 /// those vertices themselves. `owner` has one part per owned vertex. Collective.
@@ -70,7 +70,7 @@ pub fn improve(
     owner.resize(level.map.n_local(), 0);
     level.halo.forward(owner, 1);
     let mut parts = Parts::new(comm, &level, owner, outside, options.max_imbalance);
-    refine::refine(comm, &level, owner, fixed, &mut parts, options.refine_passes);
+    refine::refine(comm, &level, owner, Ties { fixed, ..Ties::NONE }, &mut parts, options.refine_passes);
     let cut: i64 = (0..n)
         .flat_map(|v| level.row(v).map(move |(u, w)| (v, u, w)))
         .filter(|&(v, u, _)| owner[v] != owner[u])

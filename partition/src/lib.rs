@@ -31,6 +31,7 @@ use cluster::Comm;
 
 use coarsen::coarsen;
 use level::Level;
+use refine::Ties;
 
 /// What a caller may choose about a partition.
 #[derive(Debug, Clone)]
@@ -121,7 +122,7 @@ pub fn partition(comm: &Comm, graph: &Graph, n_parts: usize, options: &Options) 
         if fine.n_global() <= target {
             break;
         }
-        let (cluster_of, coarse) = coarsen(comm, fine, target, total);
+        let (cluster_of, coarse) = coarsen(comm, fine, &[], target, total);
         // A graph that no longer shrinks (isolated vertices, stars) goes to METIS as it is.
         if coarse.n_global() as f64 > 0.95 * fine.n_global() as f64 {
             break;
@@ -138,11 +139,11 @@ pub fn partition(comm: &Comm, graph: &Graph, n_parts: usize, options: &Options) 
         method.push_str("+contraction");
     }
     let mut parts = refine::Parts::new(comm, &level, &owner, &vec![0; n_parts], options.max_imbalance);
-    refine::refine(comm, &level, &mut owner, &[], &mut parts, options.refine_passes);
+    refine::refine(comm, &level, &mut owner, Ties::NONE, &mut parts, options.refine_passes);
     while let (Some(fine), Some(cluster_of)) = (levels.pop(), clusters.pop()) {
         owner = cluster_of.iter().map(|&c| owner[c as usize]).collect();
         level = fine;
-        refine::refine(comm, &level, &mut owner, &[], &mut parts, options.refine_passes);
+        refine::refine(comm, &level, &mut owner, Ties::NONE, &mut parts, options.refine_passes);
     }
     owner.truncate(level.n_owned());
     Ok(Partition { owner, method, n_clusters })

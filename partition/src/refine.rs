@@ -63,11 +63,36 @@ impl Parts {
     }
 }
 
+/// What holds vertices where they are. Empty lists: nothing does.
+#[derive(Clone, Copy)]
+pub(crate) struct Ties<'a> {
+    /// Owned vertices that do not move.
+    pub(crate) fixed: &'a [bool],
+    /// How strongly each owned vertex is joined to the part of its rank's number: the price of moving it away,
+    /// as a weight in parts of an edge's.
+    pub(crate) homes: &'a [i64],
+    /// In how many parts an edge of weight 1 is counted beside `homes`.
+    pub(crate) unit: i64,
+}
+
+impl Ties<'_> {
+    /// Every vertex is free.
+    pub(crate) const NONE: Ties<'static> = Ties { fixed: &[], homes: &[], unit: 1 };
+
+    /// Whether a vertex that is `away` is joined to its home more than to all its neighbours: it may go back even from
+    /// the midst of a part.
+    fn pulls_home(&self, level: &Level, v: usize, away: bool) -> bool {
+        let tie = self.homes.get(v).copied().unwrap_or(0);
+        away && tie > 0 && tie > self.unit * level.row(v).map(|(_, w)| w).sum::<i64>()
+    }
+}
+
 /// Half a pass on one rank.
 struct Sweep<'a> {
     level: &'a Level,
-    /// Vertices that stay; empty when all may move.
-    fixed: &'a [bool],
+    ties: Ties<'a>,
+    /// The part of this rank's number.
+    home: u32,
     parts: &'a Parts,
     up: bool,
     /// What this rank added to each part.
@@ -96,11 +121,12 @@ impl Sweep<'_> {
     fn best(&mut self, v: usize, owner: &[u32], free: bool) -> Option<Move> {
         let from = owner[v];
         let weight = self.level.vertex_weight(v);
-        if self.fixed.get(v) == Some(&true) {
+        if self.ties.fixed.get(v) == Some(&true) {
             return None;
         }
-        let inside_only = self.level.row(v).all(|(u, _)| owner[u] == from);
-        if inside_only {
+        let tie = self.ties.homes.get(v).copied().unwrap_or(0);
+        let pulled_home = self.ties.pulls_home(self.level, v, from != self.home);
+        if !pulled_home && self.level.row(v).all(|(u, _)| owner[u] == from) {
             return None;
         }
         for (u, w) in self.level.row(v) {
@@ -108,7 +134,13 @@ impl Sweep<'_> {
             if self.joined[p] == 0 {
                 self.touched.push(p as u32);
             }
-            self.joined[p] += w;
+            self.joined[p] += w * self.ties.unit;
+        }
+        if tie > 0 {
+            if self.joined[self.home as usize] == 0 {
+                self.touched.push(self.home);
+            }
+            self.joined[self.home as usize] += tie;
         }
         let inside = self.joined[from as usize];
         let now = |p: u32| self.parts.weight[p as usize] + self.net[p as usize];
@@ -247,19 +279,19 @@ impl Sweep<'_> {
 
 /// Moves vertices between parts while that lowers the cut or the weight of overloaded parts. Collective.
 ///
-/// `owner` holds a part for each local vertex; ghosts' entries are kept up to date. Owned vertices that
-/// are `fixed` (an empty list if none) stay.
+/// `owner` holds a part for each local vertex; ghosts' entries are kept up to date. The cut counts `ties` to home.
 pub(crate) fn refine(
     comm: &Comm,
     level: &Level,
     owner: &mut [u32],
-    fixed: &[bool],
+    ties: Ties,
     parts: &mut Parts,
     passes: usize,
 ) {
     let _span = tracing::debug_span!("move boundaries").entered();
     let n = level.n_owned();
     let n_parts = parts.weight.len();
+    let home = comm.rank() as u32;
     // Vertices that may be on a boundary: those that are, those with ghosts beside them, and
     // neighbours of those that moved.
     let mut listed = vec![false; n];
@@ -268,6 +300,7 @@ pub(crate) fn refine(
         listed[v as usize] = true;
     }
     for v in 0..n {
+        listed[v] |= ties.pulls_home(level, v, owner[v] != home);
         listed[v] |= level.adj[level.ptr[v]..level.ptr[v + 1]].iter().any(|&u| owner[u as usize] != owner[v]);
         if listed[v] {
             active.push(v as u32);
@@ -282,7 +315,8 @@ pub(crate) fn refine(
             let zeros = || vec![0i64; n_parts];
             let mut sweep = Sweep {
                 level,
-                fixed,
+                ties,
+                home,
                 parts,
                 up,
                 net: zeros(),

@@ -82,7 +82,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         report: AdaptReport::default(),
         balancer: Balancer {
             reference: (partition.edge_cut > 0)
-                .then_some(Reference { edge_cut: partition.edge_cut, n_vertices: mesh.n_cells_global }),
+                .then(|| Reference::new(partition.edge_cut, mesh.n_cells_global)),
             price: None,
         },
         dealt: Dealt {

@@ -41,12 +41,34 @@ impl Cost {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     /// The weight of the edges it cut.
-    pub edge_cut: u64,
+    edge_cut: u64,
     /// The number of vertices then.
-    pub n_vertices: u64,
+    n_vertices: u64,
+    /// The weight of the edges that were cut when vertices were last dealt out.
+    #[serde(default)]
+    last_cut: u64,
+    /// How often the cut doubled or halved since, before vertices were dealt out anew: how much the mesh has changed.
+    #[serde(default)]
+    change: f64,
 }
 
 impl Reference {
+    /// A partition from scratch of so many vertices cut edges of this weight.
+    pub fn new(edge_cut: u64, n_vertices: u64) -> Reference {
+        Reference { edge_cut, n_vertices, last_cut: edge_cut, change: 0.0 }
+    }
+
+    /// The edges between ranks weigh `edge_cut` now, and nothing has moved since they were last dealt out.
+    pub(crate) fn found(&mut self, edge_cut: u64) {
+        self.change += (edge_cut.max(1) as f64 / self.last_cut.max(1) as f64).log2().abs();
+        self.last_cut = edge_cut;
+    }
+
+    /// Vertices were dealt out anew, and `edge_cut` is what that cuts.
+    pub(crate) fn dealt(&mut self, edge_cut: u64) {
+        self.last_cut = edge_cut;
+    }
+
     /// What a partition from scratch of `n_vertices` would cut, about.
     pub fn scaled(&self, n_vertices: u64, dimensions: u32) -> f64 {
         let growth = n_vertices as f64 / self.n_vertices.max(1) as f64;
@@ -55,9 +77,11 @@ impl Reference {
     }
 
     /// By how much METIS may cut less than [`Reference::scaled`] says: its cuts differ by a few percent on like
-    /// meshes, and the law holds the less the more the mesh has changed.
+    /// meshes, and the law holds the less the more the mesh has changed. Meshes of as many vertices elsewhere are told
+    /// by what the old parts cut of them.
     pub(crate) fn doubt(&self, n_vertices: u64) -> f64 {
-        0.04 + 0.1 * (n_vertices as f64 / self.n_vertices.max(1) as f64).log2().abs()
+        let growth = (n_vertices as f64 / self.n_vertices.max(1) as f64).log2().abs();
+        0.04 + 0.1 * growth.max(self.change)
     }
 }
 
@@ -67,10 +91,26 @@ mod tests {
 
     #[test]
     fn references_grow_like_surfaces() {
-        let reference = Reference { edge_cut: 100, n_vertices: 1000 };
+        let reference = Reference::new(100, 1000);
         assert_eq!(reference.scaled(1000, 3), 100.0);
         assert!((reference.scaled(8000, 3) - 400.0).abs() < 1e-9);
         assert!((reference.scaled(4000, 2) - 200.0).abs() < 1e-9);
         assert_eq!(reference.scaled(9000, 1), 100.0, "two ends, however long");
+    }
+
+    #[test]
+    fn doubt_grows_with_the_mesh_and_with_what_old_parts_cut() {
+        let mut reference = Reference::new(100, 1000);
+        let fresh = reference.doubt(1000);
+        assert!(reference.doubt(2000) > fresh && reference.doubt(500) > fresh);
+        // As many vertices, but elsewhere; then mended, then elsewhere again.
+        for cut in [200, 50] {
+            let before = reference.doubt(1000);
+            reference.found(cut);
+            assert!(reference.doubt(1000) > before + 0.09, "{reference:?}");
+            reference.dealt(100);
+        }
+        reference.found(100);
+        assert_eq!(reference, Reference { change: 2.0, ..Reference::new(100, 1000) });
     }
 }

@@ -26,6 +26,7 @@ use crate::graph::Graph;
 use crate::level::Level;
 use report::Measured;
 use rounds::Stolen;
+use smooth::Clusters;
 
 /// What a caller may choose about a rebalance. The same on every rank.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +69,7 @@ impl Default for StealOptions {
             deterministic: false,
             seed: 1,
             least_vertices: 50,
-            rounds: 8,
+            rounds: 16,
             smooth_passes: 6,
             moved: 1.2,
             cut: 1.25,
@@ -122,6 +123,10 @@ pub fn rebalance(
     let stay = vec![comm.rank() as u32; n];
     let before = job.measure(&stay);
     let mut report = Report::of(&before);
+    let mut reference = reference;
+    if let Some(reference) = &mut reference {
+        reference.found(before.edge_cut);
+    }
     let mut result = Rebalanced { owner: stay, report: report.clone(), reference };
     if !job.pays(&before, cost) {
         return Ok(result);
@@ -134,34 +139,36 @@ pub fn rebalance(
         }
         Method::Steal => None,
     };
+    let mut stealing = None;
     if fallback.is_none() {
         let stolen = rounds::steal(&job, &before);
         report.rounds = stolen.rounds;
         report.claims = stolen.claims;
         report.flow_l1 = stolen.flow_l1;
-        let (owner, after) = job.smoothed(&stolen);
-        fallback = job.doubts(&stolen, &before, &after, reference);
-        report.method = Method::Steal;
-        report.take(&after);
-        result.owner = owner;
-    }
-    if let Some(reason) = fallback {
-        report.fallback = Some(reason);
-        let owner = job.afresh()?;
-        let after = job.measure(&owner);
-        result.reference = Some(Reference { edge_cut: after.edge_cut, n_vertices: before.n_vertices });
-        // Doubts may have been wrong.
-        let stealing_will_do = report.method == Method::Steal
-            && reason != Fallback::Groups
-            && report.imbalance_after <= after.imbalance.max(options.target + report.vertex_share)
-            && report.edge_cut_after as f64 <= options.cut * after.edge_cut as f64
-            && report.moved_weight <= after.moved_weight;
-        if !stealing_will_do {
-            report.method = Method::Metis;
-            report.take(&after);
-            result.owner = owner;
+        let mut parts = job.smoothed(&stolen);
+        fallback = job.doubts(&stolen, &before, &parts.after, reference, 1.0);
+        if matches!(fallback, Some(Fallback::Flow | Fallback::Cut)) {
+            parts = job.reshaped(&stolen, parts);
+            // What was in doubt has to be well within the limit.
+            fallback = job.doubts(&stolen, &before, &parts.after, reference, 2.0);
         }
+        stealing = Some(parts);
     }
+    let (method, parts) = match (fallback, stealing) {
+        (None, Some(parts)) => (Method::Steal, parts),
+        (_, stealing) => {
+            let metis = job.scratch()?;
+            result.reference = Some(Reference::new(metis.after.edge_cut, before.n_vertices));
+            match fallback {
+                Some(Fallback::Asked) => (Method::Metis, metis),
+                _ => job.best(stealing.filter(|_| fallback != Some(Fallback::Groups)), metis),
+            }
+        }
+    };
+    report.fallback = fallback;
+    report.method = method;
+    report.take(&parts.after);
+    result.owner = parts.owner;
     // Where nothing helps (single vertices are too heavy) nothing should move.
     let in_vain = report.imbalance_after >= report.imbalance_before;
     if in_vain && report.fallback != Some(Fallback::Asked) {
@@ -169,9 +176,28 @@ pub fn rebalance(
         report.take(&before);
         result.owner = vec![comm.rank() as u32; n];
     }
+    if let Some(reference) = &mut result.reference {
+        reference.dealt(report.edge_cut_after);
+    }
     result.report = report;
     Ok(result)
 }
+
+/// New owners and what they are like.
+#[derive(Clone)]
+struct Parts {
+    owner: Vec<u32>,
+    after: Measured,
+}
+
+/// How much of METIS's moves are worth one more of its cut: a tenth more of the cut for a fortieth less to move.
+const CUT_FOR_MOVES: f64 = 0.25;
+
+/// How many times parts are contracted and refined after stealing.
+const RESHAPES: usize = 3;
+
+/// How many prices of moving are tried on METIS's parts: the first one is an edge.
+const TRIES: usize = 4;
 
 /// What all parts of a rebalance look at.
 struct Job<'a> {
@@ -207,26 +233,28 @@ impl Job<'_> {
         (0..self.level.n_owned()).map(|v| self.level.vertex_weight(v)).sum()
     }
 
-    /// Why METIS should be asked after stealing, if it should: it is needed, or might do better.
+    /// Why METIS should be asked after stealing, if it should: it is needed, or might do better. `margin` times the
+    /// doubt about what METIS would cut is allowed for.
     fn doubts(
         &self,
         stolen: &Stolen,
         before: &Measured,
         after: &Measured,
         reference: Option<Reference>,
+        margin: f64,
     ) -> Option<Fallback> {
         let options = self.options;
         let too_large = |r: Reference| {
-            let limit = options.cut / (1.0 + r.doubt(before.n_vertices));
+            let limit = options.cut / (1.0 + margin * r.doubt(before.n_vertices));
             after.edge_cut as f64 > limit * r.scaled(before.n_vertices, options.dimensions)
         };
         let total = before.mean * self.comm.size() as f64;
         if stolen.groups {
             Some(Fallback::Groups)
-        } else if !self.balanced(after) {
-            Some(Fallback::Imbalance)
         } else if stolen.flow_l1 > options.long_flow * total {
             Some(Fallback::Flow)
+        } else if !self.balanced(after) {
+            Some(Fallback::Imbalance)
         } else if reference.is_some_and(too_large) {
             Some(Fallback::Cut)
         } else {
@@ -234,31 +262,61 @@ impl Job<'_> {
         }
     }
 
+    /// Owners, measured. Collective.
+    fn parts(&self, owner: Vec<u32>) -> Parts {
+        let after = self.measure(&owner);
+        Parts { owner, after }
+    }
+
     /// The owners after smoothing, or as they are where that moves too much or does not help. Collective.
-    fn smoothed(&self, stolen: &Stolen) -> (Vec<u32>, Measured) {
-        let owner = stolen.owner.clone();
-        let before = self.measure(&owner);
-        if self.options.smooth_passes == 0 || before.moved_vertices == 0 {
-            return (owner, before);
+    fn smoothed(&self, stolen: &Stolen) -> Parts {
+        let parts = self.parts(stolen.owner.clone());
+        if self.options.smooth_passes == 0 || parts.after.moved_vertices == 0 {
+            return parts;
         }
         // Not worse balanced than stealing left it, but for the target.
-        let most = self.options.target.max(before.imbalance);
-        let budget = (self.options.moved * stolen.flow_l1).max(before.moved_weight as f64);
-        for price in smooth::PRICES {
-            let mut smoothed = owner.clone();
-            smooth::smooth(self, &mut smoothed, most, price);
-            let after = self.measure(&smoothed);
-            let better = after.edge_cut < before.edge_cut && after.empty <= before.empty;
-            let balanced = self.balanced(&after) || !self.balanced(&before);
-            if better && balanced && after.moved_weight as f64 <= budget {
-                return (smoothed, after);
+        let most = self.options.target.max(parts.after.imbalance);
+        self.cheaper(stolen, parts, |owner, price| {
+            let mut owner = owner.to_vec();
+            smooth::smooth(self, &mut owner, most, price);
+            owner
+        })
+    }
+
+    /// As [`Job::smoothed`], from clusters down to vertices, again while that helps. Collective.
+    fn reshaped(&self, stolen: &Stolen, mut parts: Parts) -> Parts {
+        if self.options.smooth_passes == 0 || !self.balanced(&parts.after) {
+            return parts;
+        }
+        for _ in 0..RESHAPES {
+            let was = parts.after.edge_cut as f64;
+            let clusters = Clusters::new(self, &parts.owner);
+            parts = self.cheaper(stolen, parts, |_, price| clusters.refined(self.options.target, price));
+            if parts.after.edge_cut as f64 > 0.98 * was {
+                break;
             }
         }
-        (owner, before)
+        parts
+    }
+
+    /// What `change` makes of owners at the first price at which it cuts less and moves little enough. Collective.
+    fn cheaper(&self, stolen: &Stolen, parts: Parts, change: impl Fn(&[u32], f64) -> Vec<u32>) -> Parts {
+        let was = &parts.after;
+        let budget = (self.options.moved * stolen.flow_l1).max(was.moved_weight as f64);
+        for price in smooth::PRICES {
+            let changed = self.parts(change(&parts.owner, price));
+            let now = &changed.after;
+            let better = now.edge_cut < was.edge_cut && now.empty <= was.empty;
+            let balanced = self.balanced(now) || !self.balanced(was);
+            if better && balanced && now.moved_weight as f64 <= budget {
+                return changed;
+            }
+        }
+        parts
     }
 
     /// METIS's parts under the names that let the most weight stay. Collective.
-    fn afresh(&self) -> Result<Vec<u32>, Error> {
+    fn scratch(&self) -> Result<Parts, Error> {
         let options = crate::Options {
             max_imbalance: self.options.target,
             seed: self.options.seed,
@@ -267,6 +325,47 @@ impl Job<'_> {
         let mut owner = crate::partition(self.comm, self.graph, self.comm.size(), &options)?.owner;
         let weights: Vec<i64> = (0..owner.len()).map(|v| self.level.vertex_weight(v)).collect();
         relabel::relabel(self.comm, &mut owner, &weights);
-        Ok(owner)
+        Ok(self.parts(owner))
+    }
+
+    /// The best of what stealing led to, METIS's parts, and those drawn back to where their vertices are: none
+    /// moves more than METIS's, cuts more than the limit or is less even. Collective.
+    fn best(&self, stealing: Option<Parts>, metis: Parts) -> (Method, Parts) {
+        let limit = metis.after.clone();
+        let allowed = |now: &Measured| {
+            let even = now.imbalance <= limit.imbalance || self.balanced(now);
+            let close = now.edge_cut as f64 <= self.options.cut * limit.edge_cut as f64;
+            even && close && now.empty <= limit.empty && now.moved_weight <= limit.moved_weight
+        };
+        let price = |now: &Measured| {
+            let part = |x: u64, of: u64| x as f64 / of.max(1) as f64;
+            part(now.moved_weight, limit.moved_weight) + CUT_FOR_MOVES * part(now.edge_cut, limit.edge_cut)
+        };
+        let mut best = (Method::Metis, metis.clone());
+        let mut consider = |method: Method, parts: Parts| {
+            if allowed(&parts.after) && price(&parts.after) < price(&best.1.after) {
+                best = (method, parts);
+            }
+        };
+        if let Some(parts) = stealing {
+            consider(Method::Steal, parts);
+        }
+        if self.options.smooth_passes > 0 && metis.after.moved_vertices > 0 {
+            // The higher the price of moving, the larger the cut: the highest is sought at which it is within its limit.
+            let clusters = Clusters::new(self, &metis.owner);
+            let (mut at, mut within, mut beyond) = (1.0f64, None, None);
+            for _ in 0..TRIES {
+                let drawn_back = self.parts(clusters.refined(self.options.target, at));
+                let high = drawn_back.after.edge_cut as f64 > self.options.cut * metis.after.edge_cut as f64;
+                consider(Method::Metis, drawn_back);
+                *(if high { &mut beyond } else { &mut within }) = Some(at);
+                at = match (within, beyond) {
+                    (Some(low), Some(high)) => (low * high).sqrt(),
+                    _ if high => 0.5 * at,
+                    _ => 2.0 * at,
+                };
+            }
+        }
+        best
     }
 }

@@ -11,6 +11,10 @@ use super::queue::grow;
 use super::report::Measured;
 use super::territory::Territory;
 
+/// Nothing is stolen where the flow is so many times what makes METIS be asked: with the default, where all
+/// weight would change hands once in the mean.
+const HOPELESS: f64 = 5.0;
+
 /// What the rounds led to.
 pub(crate) struct Stolen {
     /// The new owner of each vertex of this rank.
@@ -66,6 +70,9 @@ pub(crate) fn steal(job: &Job, before: &Measured) -> Stolen {
             flow_before.get_or_insert(flow.l1);
             if !flow.balances {
                 stolen.groups = true;
+                break;
+            }
+            if flow.l1 > HOPELESS * options.long_flow * before.mean * comm.size() as f64 {
                 break;
             }
             let mut quotas: Vec<(u32, f64)> =
