@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::{Case, Ran};
+use std::time::Duration;
+
+use common::{Case, Ran, Scratch, femdd, finish};
 use serde_json::Value;
 
 /// Small, and over in a moment.
@@ -115,4 +117,52 @@ fn metrics_end_with_the_totals_of_all_ranks() {
     assert!(value("residual") > 0.0 && value("residual") < 1e-3);
     let peak = value("job_memory_peak_bytes_max");
     assert!((peak / ran.number("/monitor/total/memory_peak/max") - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn metrics_tell_ranks_apart_while_the_run_goes_on() {
+    let scratch = Scratch::new();
+    // Tens of thousands of cheap iterations, as the diffusion differs much from place to place.
+    let text = "[case]\nformat = 1\n[mesh]\nbox = { size = [1, 1], cells = [200, 200], shape = \"triangle\" }\n\
+                [physics]\nlaw = \"poisson\"\nsource = \"1 + x\"\ndiffusion = \"if(sin(40*x)*sin(40*y) < 0, 1, 1e-4)\"\n\
+                [boundary.a]\non = [\"x-min\"]\nvalue = 0\n\
+                [solver]\nmethod = \"cg+none\"\ntolerance = 1e-11\nmax_iterations = 100000\n";
+    let (case, path) = (scratch.write("case.toml", text), scratch.path().join("run.prom"));
+    let mut command = femdd();
+    command.arg("run").arg(&case).args(["--ranks", "3", "--threads", "1", "--quiet", "--time-limit", "4s"]);
+    command.arg("--metrics").arg(&path).arg("--output").arg(scratch.path().join("out"));
+    let run = std::thread::spawn(move || finish(command, Duration::from_secs(120)));
+    let rank_of = |sample: &(String, f64), family: &str| -> Option<u32> {
+        let labels = sample.0.strip_prefix(family)?;
+        assert!(labels.starts_with("{case=\"case\",job=\"\",host=\""), "{labels}");
+        labels.split("rank=\"").nth(1)?.split('"').next()?.parse().ok()
+    };
+    let mut seen = false;
+    while !run.is_finished() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let samples = testing::metrics::parse(&text).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+        let up = samples.iter().any(|s| s.0.starts_with("femdd_up{") && s.1 == 1.0);
+        for family in ["femdd_rank_memory_bytes", "femdd_rank_cpu_seconds_total"] {
+            let ranks: Vec<u32> = samples.iter().filter_map(|s| rank_of(s, family)).collect();
+            assert_eq!(ranks, if up { vec![0, 1, 2] } else { Vec::new() }, "{text}");
+        }
+        let of = |start: &str| -> Vec<f64> {
+            samples.iter().filter(|s| s.0.starts_with(start)).map(|s| s.1).collect()
+        };
+        assert_eq!(of("femdd_ranks{").len(), usize::from(!up), "totals are for the end:\n{text}");
+        if up {
+            assert!(of("femdd_rank_memory_bytes{").iter().all(|bytes| *bytes > 1e6), "{text}");
+            // Of rank 0 both ways of looking agree, but for what has changed between.
+            let (a, b) = (of("femdd_rank_memory_bytes{")[0], of("femdd_memory_bytes{")[0]);
+            assert!((a / b - 1.0).abs() < 0.25, "{a} and {b}");
+            seen = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ended = run.join().expect("ends");
+    assert!(seen && ended.code() == 4, "{}", ended.text());
+    let samples = testing::metrics::parse(&std::fs::read_to_string(&path).expect("a file")).expect("parses");
+    let value = |start: &str| samples.iter().find(|s| s.0.starts_with(start)).map(|s| s.1);
+    assert_eq!((value("femdd_up{"), value("femdd_ranks{")), (Some(0.0), Some(3.0)));
+    assert!(samples.iter().all(|s| !s.0.starts_with("femdd_rank_")), "{samples:?}");
 }

@@ -6,6 +6,8 @@
 //! started.
 #![deny(missing_docs)]
 
+pub mod metrics;
+
 use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};

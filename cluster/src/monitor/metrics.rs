@@ -1,10 +1,13 @@
 //! Figures of a run under way for Prometheus: a file in its text format, as node_exporter's textfile collector reads it.
 //!
-//! Imports its siblings. Start at [`Metrics::write`]. A reader sees the old file or the new one, never a part.
+//! Imports its siblings. Start at [`Metrics::write`]. A reader sees the old file or the new one, never a part. Rank 0
+//! writes the file that was asked for, the first rank of each other host one beside it with the ranks of that host.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::members::{Member, Members};
 
 /// What drivers tell of a run under way.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub(super) struct Figures<'s> {
     pub(super) stopping: bool,
     /// Ranks, with the sum and the most of their peaks of memory and the sum of their processor time: at the end.
     pub(super) totals: Option<(usize, f64, f64, f64)>,
+    /// The ranks of this host.
+    pub(super) members: Vec<Member>,
+    /// The most memory in use on this host, in bytes, by other programs too.
+    pub(super) host_peak: u64,
 }
 
 /// A file that is replaced again and again.
@@ -48,9 +55,24 @@ pub(super) struct Metrics {
     path: PathBuf,
     partial: PathBuf,
     labels: String,
+    /// The ranks of this host.
+    members: Members,
+    /// Whether this is the file of rank 0.
+    leads: bool,
     text: String,
     /// Whether a failure was reported.
     complained: bool,
+}
+
+/// The file of the host whose first rank this is: `run.prom` becomes `run.rank32.prom`, which no other host has.
+fn beside(path: &Path, rank: usize) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!(".rank{rank}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 /// A label's value between quotes.
@@ -59,13 +81,17 @@ fn escaped(value: &str) -> String {
 }
 
 impl Metrics {
-    pub(super) fn new(path: &Path, case: &str, job: &str) -> Metrics {
+    /// Of rank 0 `rank`'s file is `path`; of another it is beside it.
+    pub(super) fn new(path: &Path, rank: usize, case: &str, job: &str, members: Members) -> Metrics {
+        let path = if rank == 0 { path.to_path_buf() } else { beside(path, rank) };
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         // The collector reads what ends in `.prom`: not this.
         name.push(".part");
         Metrics {
-            path: path.to_path_buf(),
             partial: path.with_file_name(name),
+            path,
+            members,
+            leads: rank == 0,
             labels: format!("case=\"{}\",job=\"{}\"", escaped(case), escaped(job)),
             text: String::with_capacity(8192),
             complained: false,
@@ -76,6 +102,7 @@ impl Metrics {
     fn render(&mut self, figures: &Figures) -> &str {
         let (text, labels) = (&mut self.text, self.labels.as_str());
         text.clear();
+        let host = format!("host=\"{}\"", escaped(&self.members.host));
         let mut family =
             |name: &str, kind: &str, help: &str, rows: &mut dyn Iterator<Item = (String, f64)>| {
                 let mut headed = false;
@@ -93,6 +120,21 @@ impl Metrics {
         let one = |value: f64| std::iter::once((String::new(), value));
         let flag = |on: bool| if on { 1.0 } else { 0.0 };
         let of_phase = |name: &str| format!("phase=\"{}\"", escaped(name));
+        if figures.up {
+            let rows = |value: fn(&Member) -> f64| {
+                let labelled = |m: &Member| (format!("{host},rank=\"{}\"", m.rank), value(m));
+                figures.members.iter().map(labelled).collect::<Vec<_>>().into_iter()
+            };
+            let (memory, cpu) = (&mut rows(|m| m.memory as f64), &mut rows(|m| m.cpu));
+            family("rank_memory_bytes", "gauge", "Resident memory of each rank.", memory);
+            family("rank_cpu_seconds_total", "counter", "Processor time of each rank.", cpu);
+            let peak = &mut std::iter::once((host.clone(), figures.host_peak as f64)).filter(|p| p.1 > 0.0);
+            let help = "The most memory in use on a host so far, by other programs too.";
+            family("host_memory_peak_bytes", "gauge", help, peak);
+        }
+        if !self.leads {
+            return text;
+        }
         let mut phases = figures.phases.iter().map(|p| (of_phase(p.0), flag(p.2 && figures.up)));
         let mut seconds = figures.phases.iter().map(|p| (of_phase(p.0), p.1));
         let mut cpu = [("user", figures.user), ("system", figures.system)]
@@ -130,6 +172,21 @@ impl Metrics {
         text
     }
 
+    /// What the ranks of this host use now.
+    pub(super) fn look(&self) -> Vec<Member> {
+        self.members.look()
+    }
+
+    /// Ends what is told of this host. Rank 0's file stays with the last figures, those of other hosts go: what is in
+    /// them is over.
+    pub(super) fn end(&mut self, figures: &Figures) {
+        if self.leads {
+            self.write(figures);
+        } else {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
     /// Replaces the file; says so, once, if that fails.
     pub(super) fn write(&mut self, figures: &Figures) {
         self.render(figures);
@@ -145,75 +202,10 @@ impl Metrics {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+mod tests {
+    use testing::metrics::parse;
 
-    /// Samples of a text in the exposition format by name and labels; an error for what a strict reader refuses.
-    pub(in super::super) fn parse(text: &str) -> Result<Vec<(String, f64)>, String> {
-        let name_ok = |name: &str| {
-            !name.is_empty()
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
-        };
-        if !text.ends_with('\n') {
-            return Err("the last line does not end".to_owned());
-        }
-        let (mut samples, mut family): (Vec<(String, f64)>, Option<String>) = (Vec::new(), None);
-        let (mut helped, mut done): (Option<String>, Vec<String>) = (None, Vec::new());
-        for line in text.lines() {
-            let wrong = |what: &str| Err(format!("{what}: {line}"));
-            if let Some(rest) = line.strip_prefix("# HELP ") {
-                let (name, help) = rest.split_once(' ').ok_or("HELP without text")?;
-                if !name_ok(name) || help.is_empty() || done.iter().any(|n| n == name) {
-                    return wrong("a bad or repeated HELP");
-                }
-                helped = Some(name.to_owned());
-            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').ok_or("TYPE without kind")?;
-                if helped.as_deref() != Some(name) || !["gauge", "counter"].contains(&kind) {
-                    return wrong("a bad TYPE");
-                }
-                if (kind == "counter") != name.ends_with("_total") {
-                    return wrong("counters, and nothing else, end in _total");
-                }
-                done.push(name.to_owned());
-                family = Some(name.to_owned());
-            } else {
-                let Some((name, rest)) = line.split_once('{') else { return wrong("no labels") };
-                if Some(name) != family.as_deref() {
-                    return wrong("a sample outside its family");
-                }
-                let Some((labels, value)) = rest.rsplit_once("} ") else { return wrong("no value") };
-                let mut chars = labels.chars().peekable();
-                let mut names = Vec::new();
-                while chars.peek().is_some() {
-                    let name: String = chars.by_ref().take_while(|&c| c != '=').collect();
-                    if !name_ok(&name) || names.contains(&name) || chars.next() != Some('"') {
-                        return wrong("a bad label");
-                    }
-                    names.push(name);
-                    loop {
-                        match chars.next() {
-                            Some('\\') if matches!(chars.next(), Some('\\' | '"' | 'n')) => {}
-                            Some('"') => break,
-                            Some('\\') | None => return wrong("a bad value of a label"),
-                            Some(_) => {}
-                        }
-                    }
-                    if !matches!(chars.next(), None | Some(',')) {
-                        return wrong("no comma between labels");
-                    }
-                }
-                let value: f64 = value.parse().map_err(|_| format!("not a number: {line}"))?;
-                let key = format!("{name}{{{labels}}}");
-                if samples.iter().any(|sample| sample.0 == key) {
-                    return wrong("a sample twice");
-                }
-                samples.push((key, value));
-            }
-        }
-        Ok(samples)
-    }
+    use super::*;
 
     fn figures() -> Figures<'static> {
         Figures {
@@ -226,13 +218,22 @@ pub(super) mod tests {
             system: 0.5,
             room: Some(0.75),
             totals: Some((4, 1e9, 3e8, 12.5)),
+            members: vec![
+                Member { rank: 0, memory: 1 << 20, cpu: 1.5 },
+                Member { rank: 12, memory: 3 << 20, cpu: 2.25 },
+            ],
+            host_peak: 1 << 30,
             ..Figures::default()
         }
     }
 
+    fn metrics(path: &Path, rank: usize, case: &str) -> Metrics {
+        Metrics::new(path, rank, case, "7", Members::new("node-1", &[]))
+    }
+
     #[test]
     fn a_strict_reader_takes_the_text() {
-        let mut metrics = Metrics::new(Path::new("x.prom"), "a \"case\"\\\nof two lines, with = and }", "7");
+        let mut metrics = metrics(Path::new("x.prom"), 0, "a \"case\"\\\nof two lines, with = and }");
         let samples = parse(metrics.render(&figures())).expect("parses");
         let value = |start: &str| {
             let matching: Vec<&(String, f64)> = samples.iter().filter(|s| s.0.starts_with(start)).collect();
@@ -247,18 +248,13 @@ pub(super) mod tests {
         for name in ["femdd_iterations{", "femdd_dofs{", "femdd_elapsed_seconds{", "femdd_stop_requested{"] {
             value(name);
         }
-        for (_, text) in
-            [("no end", "# HELP a b"), ("no family", "a{b=\"c\"} 1\n"), ("quote", "a{b=\"c} 1\n")]
-        {
-            parse(text).expect_err("the check is strict");
-        }
     }
 
     #[test]
     fn a_reader_never_sees_a_part() {
         let scratch = testing::Scratch::new();
         let path = scratch.path().join("run.prom");
-        let mut metrics = Metrics::new(&path, "case", "");
+        let mut metrics = metrics(&path, 0, "case");
         metrics.write(&figures());
         let reader = std::thread::spawn({
             let path = path.clone();
@@ -277,6 +273,33 @@ pub(super) mod tests {
         let names: Vec<_> = std::fs::read_dir(scratch.path()).expect("a directory").flatten().collect();
         assert_eq!(names.len(), 1, "nothing is left beside it");
         // A directory that is not there is reported and does no harm.
-        Metrics::new(&scratch.path().join("nowhere/run.prom"), "case", "").write(&figures());
+        self::metrics(&scratch.path().join("nowhere/run.prom"), 0, "case").write(&figures());
+    }
+
+    #[test]
+    fn each_rank_is_told_apart_while_the_run_goes_on() {
+        let scratch = testing::Scratch::new();
+        let path = scratch.path().join("run.prom");
+        let own = scratch.path().join("run.rank12.prom");
+        let (mut first, mut other) = (metrics(&path, 0, "case"), metrics(&path, 12, "case"));
+        first.write(&figures());
+        other.write(&figures());
+        let read = |path: &Path| parse(&std::fs::read_to_string(path).expect("a file")).expect("parses");
+        let labels = "case=\"case\",job=\"7\",host=\"node-1\"";
+        let wanted = [
+            (format!("femdd_rank_memory_bytes{{{labels},rank=\"0\"}}"), f64::from(1 << 20)),
+            (format!("femdd_rank_memory_bytes{{{labels},rank=\"12\"}}"), f64::from(3 << 20)),
+            (format!("femdd_rank_cpu_seconds_total{{{labels},rank=\"0\"}}"), 1.5),
+            (format!("femdd_rank_cpu_seconds_total{{{labels},rank=\"12\"}}"), 2.25),
+            (format!("femdd_host_memory_peak_bytes{{{labels}}}"), f64::from(1 << 30)),
+        ];
+        assert_eq!(read(&own), wanted, "of another host nothing but its own");
+        assert!(wanted.iter().all(|sample| read(&path).contains(sample)));
+        // At the end they make room for the totals.
+        let over = Figures { up: false, ..figures() };
+        first.end(&over);
+        other.end(&over);
+        assert!(!own.exists() && read(&path).iter().all(|s| !s.0.starts_with("femdd_rank_")));
+        assert_eq!(beside(Path::new("/a.b/run"), 3), Path::new("/a.b/run.rank3"));
     }
 }

@@ -8,6 +8,7 @@
 //! The kernel's high-water mark of memory is read, never reset: other programs (`time -v`, batch systems) rely on it.
 
 mod gpu;
+mod members;
 mod metrics;
 mod process;
 mod recorder;
@@ -33,6 +34,7 @@ use crate::names::hash;
 use crate::place::Place;
 use crate::stop::{self, Reason};
 use crate::words::bytes;
+use members::Members;
 use metrics::{Metrics, PROGRESS};
 use recorder::{Limits, Recorder};
 
@@ -56,7 +58,7 @@ const NO_MEMORY: i32 = 3;
 pub struct Options {
     /// Bytes that each rank may keep resident; the run stops when it comes near.
     pub memory_limit: Option<u64>,
-    /// Where rank 0 writes metrics for Prometheus.
+    /// Where rank 0 writes metrics for Prometheus, and other hosts beside it.
     pub metrics: Option<PathBuf>,
     /// The case's name, for metrics.
     pub case: String,
@@ -95,7 +97,8 @@ fn running() -> Option<Arc<Shared>> {
 pub fn start(comm: &Comm, place: &Place, options: &Options) -> Option<Monitor> {
     let off = std::env::var(SWITCH).is_ok_and(|value| value == "off");
     let node = comm.on_node();
-    let pids = node.all_gather(std::process::id());
+    let members = node.all_gather([comm.rank() as u32, std::process::id()]);
+    let pids: Vec<u32> = members.iter().map(|member| member[1]).collect();
     let group = hash(place.cgroups.key(true));
     let groups = node.min(group) != node.max(group);
     if off || lock(&RUNNING).is_some() {
@@ -104,13 +107,16 @@ pub fn start(comm: &Comm, place: &Place, options: &Options) -> Option<Monitor> {
     let first = node.is_root();
     let limits = Limits::of(place, options.memory_limit, first, first || groups, &pids);
     let job = place.scheduler.as_ref().map_or("", |job| job.job.as_str());
-    let path = options.metrics.as_ref().filter(|_| comm.is_root());
+    let metrics =
+        options.metrics.as_ref().filter(|_| first).map(|path| {
+            Metrics::new(path, comm.rank(), &options.case, job, Members::new(&place.host, &members))
+        });
     PROGRESS.iterations.store(0, Ordering::Relaxed);
     PROGRESS.residual.store(f64::NAN.to_bits(), Ordering::Relaxed);
     PROGRESS.dofs.store(0, Ordering::Relaxed);
     let shared = Arc::new(Shared {
         recorder: Mutex::new(Recorder::new(&limits)),
-        metrics: Mutex::new(path.map(|path| Metrics::new(path, &options.case, job))),
+        metrics: Mutex::new(metrics),
         over: Mutex::new(false),
         wake: Condvar::new(),
         asked: AtomicBool::new(false),
@@ -220,10 +226,15 @@ impl Shared {
     fn write_metrics(&self, up: bool, totals: Option<(usize, f64, f64, f64)>) {
         let mut metrics = lock(&self.metrics);
         if let Some(file) = metrics.as_mut() {
+            let members = if up { file.look() } else { Vec::new() };
             let mut recorder = lock(&self.recorder);
             let mut figures = recorder.figures(up);
-            figures.totals = totals;
-            file.write(&figures);
+            (figures.totals, figures.members) = (totals, members);
+            if up {
+                file.write(&figures)
+            } else {
+                file.end(&figures)
+            }
             if totals.is_some() {
                 // The last word.
                 *metrics = None;

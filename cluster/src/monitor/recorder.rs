@@ -276,6 +276,8 @@ impl Recorder {
             room,
             stopping: crate::stop::requested().is_some(),
             totals: None,
+            members: Vec::new(),
+            host_peak: self.host_peak,
             phases: self
                 .phases
                 .iter()
