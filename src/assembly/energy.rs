@@ -52,6 +52,7 @@ pub(super) fn square<L: Law<D, C>, const D: usize, const C: usize>(
         let more = if exact.is_some() { 4 } else { 0 };
         let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved + more, 1);
         let of_task = |work: &mut Work<D, C>, task: usize| {
+            let _span = tracing::trace_span!("task").entered();
             let first = task * CELLS_PER_TASK;
             let mut sum = 0.0;
             by_material(d, b, first..(first + CELLS_PER_TASK).min(block.n_owned), |_, ids| {

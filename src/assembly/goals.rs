@@ -306,6 +306,7 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
             let elements = &mut elements[..ids.len() * n];
             elements.fill(0.0);
             let of_task = |work: &mut Work, (ids, elements): (&[u32], &mut [f64])| {
+                let _span = tracing::trace_span!("task").entered();
                 let mut sum = 0.0;
                 for (&cell, element) in ids.iter().zip(elements.chunks_exact_mut(n)) {
                     let measure = |q: usize, j: &[[f64; 3]; 3], _: &[[f64; 3]]| {

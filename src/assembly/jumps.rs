@@ -117,6 +117,7 @@ fn cell_fluxes<L: Law<D, C>, const D: usize, const C: usize>(
         let map = geometry::basis(block).tabulate(&center, 1);
         let mut values = vec![0.0; block.n_cells * C * D];
         let of_task = |work: &mut Work<D, C>, (k, out): (usize, &mut [f64])| {
+            let _span = tracing::trace_span!("task").entered();
             let [cells, _] = &mut work.cells;
             let (first, n_cells) = (k * FACETS_PER_TASK, out.len() / (C * D));
             by_material(d, b, first..first + n_cells, |at, ids| {

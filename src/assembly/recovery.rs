@@ -111,6 +111,7 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
         let width = n * (D + D * C);
         let mut values = vec![0.0; block.n_cells * width];
         let of_task = |cells: &mut Gathered<D, C>, (task, out): (usize, &mut [f64])| {
+            let _span = tracing::trace_span!("task").entered();
             for (g, out) in out.chunks_mut(WIDTH * width).enumerate() {
                 let n_lanes = out.len() / width;
                 let mut ids = [0u32; WIDTH];
@@ -204,6 +205,7 @@ fn fit<const D: usize, const C: usize>(
     let n_pairs = patches.begin.len() - 1;
     let tasks = values[..n_pairs * width].par_chunks_mut(PER_TASK * width).enumerate();
     tasks.for_each_init(Vec::new, |rows: &mut Vec<f64>, (task, out)| {
+        let _span = tracing::trace_span!("task").entered();
         for (k, out) in out.chunks_exact_mut(width).enumerate() {
             let pair = task * PER_TASK + k;
             let cells = &patches.cells[patches.begin[pair] as usize..patches.begin[pair + 1] as usize];
@@ -318,6 +320,7 @@ fn compare<L: Law<D, C>, const D: usize, const C: usize>(
         let hats = GeometryKind::Linear.basis(block.shape).tabulate(&rules.rule.points, 0);
         let with = Compared { b, rules, hats, corners, points, fits };
         let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
+            let _span = tracing::trace_span!("task").entered();
             let first = task * PER_TASK;
             by_material(d, b, first..first + out.len(), |at, ids| {
                 cells::<L, D, C>(law, d, &with, work, ids, u, &mut out[at..at + ids.len()])

@@ -112,6 +112,7 @@ pub(super) fn cell_sizes<const D: usize>(d: &Discretisation) -> Result<Vec<Vec<f
         let geometry = crate::mesh::geometry::basis(block).tabulate(&rule.points, 1);
         let mut sizes = vec![0.0; block.n_cells];
         let of_task = |cells: &mut Gathered<D, 1>, (task, sizes): (usize, &mut [f64])| {
+            let _span = tracing::trace_span!("task").entered();
             let mut ids = [0u32; WIDTH];
             for (g, sizes) in sizes.chunks_mut(WIDTH).enumerate() {
                 let n = sizes.len();
@@ -213,6 +214,7 @@ impl<L> Task<'_, L> {
             let curved = usize::from(block.geometry != GeometryKind::Linear) * 2;
             let rules = Rules::new(d.mesh, d.space, b, 2 * d.space.degree + curved, 2);
             let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
+                let _span = tracing::trace_span!("task").entered();
                 let first = task * CELLS_PER_TASK;
                 by_material(d, b, first..first + out.len(), |at, ids| {
                     self.cells::<D, C>(work, b, &rules, &sloped, ids, &mut out[at..at + ids.len()])

@@ -57,6 +57,7 @@ pub(super) fn at_vertices<L: Law<D, C>, const D: usize, const C: usize>(
         let n_corners = block.shape.n_vertices();
         let mut elements = vec![0.0; block.n_owned * n_corners];
         let of_task = |work: &mut Work<D, C>, (task, out): (usize, &mut [f64])| {
+            let _span = tracing::trace_span!("task").entered();
             let (first, n_cells) = (task * PER_TASK, out.len() / n_corners);
             by_material(d, b, first..first + n_cells, |at, ids| {
                 let out = &mut out[at * n_corners..(at + ids.len()) * n_corners];
