@@ -338,6 +338,22 @@ impl Stage<'_, '_> {
         self.stop_with(still, by_cell, c)
     }
 
+    /// As [`Stage::stop`], where all ranks agree that it is time to. Collective.
+    ///
+    /// # Errors
+    /// That the run was stopped, or what keeps the checkpoint from being written.
+    pub(super) fn stop_if_asked(
+        &mut self,
+        still: &Still,
+        u: Option<&[f64]>,
+        c: usize,
+    ) -> Result<(), RunError> {
+        match self.run.keeper.poll(self.comm, self.case, None) {
+            Due::Stop(_) => Err(self.stop(still, u, c)),
+            _ => Ok(()),
+        }
+    }
+
     /// As [`Stage::stop`], with the solution at each owned cell's own nodes.
     pub(super) fn stop_with(&mut self, still: &Still, by_cell: Option<Vec<f64>>, c: usize) -> RunError {
         let reason = self.run.keeper.stopping().unwrap_or(Reason::TimeLimit);

@@ -257,9 +257,7 @@ impl Stage<'_, '_> {
         let (comm, case, mesh, space) = (self.comm, self.case, self.mesh, self.space);
         let c = problem.components();
         self.run.keeper.begin_solve();
-        if let Due::Stop(_) = self.run.keeper.iterated(comm, case) {
-            return Err(self.stop(still, start.as_deref(), c));
-        }
+        self.stop_if_asked(still, start.as_deref(), c)?;
         let d = problem.discretisation();
         let n_owned = space.map.n_owned();
         let constraints = self
@@ -283,10 +281,12 @@ impl Stage<'_, '_> {
 
         let line = self.run.progress.phase("assembling");
         let mut pattern = self.run.phases.time("pattern", || Pattern::new(space));
+        self.stop_if_asked(still, start.as_deref(), c)?;
         let (begin, span) = (Instant::now(), phases::span("assemble"));
         let mut matrix = Matrix::new(&pattern, c);
         let mut residual = vec![0.0; n_owned * c];
         let mut u = constraints.lift();
+        let known = start.is_some();
         let start = start.map(|mut start| {
             start.iter_mut().zip(&u).for_each(|(start, lift)| *start -= lift);
             constraints.to_frames(&mut start);
@@ -307,6 +307,7 @@ impl Stage<'_, '_> {
         let sizes = serde_json::to_value(Sizes::of(mesh, space, &pattern, c)).unwrap_or_default();
         self.run.report.extra.insert("sizes".to_owned(), sizes);
         tracing::info!(entries = pattern.diag_col.len() + pattern.off_col.len(), "assembled");
+        self.stop_if_asked(still, known.then_some(&u[..]), c)?;
         residual.iter_mut().for_each(|r| *r = -*r);
         let rhs = residual;
         if !null.is_empty() {
