@@ -328,8 +328,9 @@ impl Job<'_> {
         Ok(self.parts(owner))
     }
 
-    /// The best of what stealing led to, METIS's parts, and those drawn back to where their vertices are: none
-    /// moves more than METIS's, cuts more than the limit or is less even. Collective.
+    /// The best of what stealing led to, METIS's parts, and those drawn back to where their vertices are (not tried
+    /// where stealing moves half as much as METIS): none moves more than METIS's, cuts more than the limit or is less
+    /// even. Collective.
     fn best(&self, stealing: Option<Parts>, metis: Parts) -> (Method, Parts) {
         let limit = metis.after.clone();
         let allowed = |now: &Measured| {
@@ -347,10 +348,13 @@ impl Job<'_> {
                 best = (method, parts);
             }
         };
+        let little = stealing
+            .as_ref()
+            .is_some_and(|parts| allowed(&parts.after) && 2 * parts.after.moved_weight <= limit.moved_weight);
         if let Some(parts) = stealing {
             consider(Method::Steal, parts);
         }
-        if self.options.smooth_passes > 0 && metis.after.moved_vertices > 0 {
+        if !little && self.options.smooth_passes > 0 && metis.after.moved_vertices > 0 {
             // The higher the price of moving, the larger the cut: the highest is sought at which it is within its limit.
             let clusters = Clusters::new(self, &metis.owner);
             let (mut at, mut within, mut beyond) = (1.0f64, None, None);

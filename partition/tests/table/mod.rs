@@ -116,7 +116,7 @@ pub fn table(comm: &Comm) {
     assert!(2 * moved <= metis, "{moved} moved, METIS moves {metis}");
 }
 
-/// Scenes in which most of the weight is somewhere else at once: METIS may be better, and is taken then.
+/// Scenes in which most of the weight is somewhere else at once, so that most of what METIS moves has to move.
 pub fn table_of_abrupt_changes(comm: &Comm) {
     let [moved, metis, steps, _] = print(comm, &ABRUPT);
     assert!(steps >= 20, "{steps} steps were uneven");
@@ -162,6 +162,14 @@ fn print(comm: &Comm, scenes: &[Scene]) -> [u64; 4] {
                 row.bytes as f64 / 1e6
             );
         }
+        let (moved, metis) = (row.moved as f64, row.metis_moved as f64);
+        assert!(
+            moved <= row.least + scene.beyond * (metis - row.least),
+            "{} on {} ranks: {moved} moved of METIS's {metis}, {} have to",
+            scene.name,
+            comm.size(),
+            row.least
+        );
         let of_row = [row.moved, row.metis_moved, row.triggered as u64, row.fallbacks as u64];
         totals.iter_mut().zip(of_row).for_each(|(sum, x)| *sum += x);
     }
