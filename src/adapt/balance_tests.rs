@@ -81,8 +81,7 @@ fn moves_that_do_not_pay_are_declined() {
     });
 }
 
-/// A number that depends on a leaf and on nothing else.
-pub(super) fn hash(key: &Key, seed: u64) -> u64 {
+fn hash(key: &Key, seed: u64) -> u64 {
     let words = [key.root, key.path as u64, (key.path >> 64) as u64, u64::from(key.level), seed];
     words.iter().fold(0x9e37_79b9_7f4a_7c15, |h: u64, &w| {
         let h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);

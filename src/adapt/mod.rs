@@ -10,8 +10,6 @@ pub mod balance;
 #[cfg(test)]
 mod balance_tests;
 pub mod cycle;
-#[cfg(test)]
-mod cycle_tests;
 pub mod estimate;
 pub mod goal;
 #[cfg(test)]
