@@ -261,7 +261,8 @@ fn corners_in_space_converge_at_the_optimal_rate() {
         let most = if shape == "hexahedron" { 1.1 } else { 1.3 };
         assert!((0.9..most).contains(&rate), "{shape} {degree}: {rate} times the full rate");
         assert!(last < 1.05 * first && last < 2.0, "{shape} {degree}: {first}, then {last} times the best");
-        assert!(uniform < 0.8, "{shape} {degree}: uniform refinement has {uniform} times the full rate");
+        // Theory: (2 a + 1) / (2 p).
+        assert!(uniform < 0.9, "{shape} {degree}: uniform refinement has {uniform} times the full rate");
     }
 }
 
