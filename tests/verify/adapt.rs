@@ -116,7 +116,7 @@ fn small() -> Vec<Problem> {
 fn alike(problems: &[usize], ranks: &[usize]) {
     let all = small();
     for (name, case) in problems.iter().map(|&k| &all[k]) {
-        let of = |ranks: usize| case().ranks(ranks).threads(1).solve();
+        let of = |ranks: usize| case().ranks(ranks).threads(1).limit(Duration::from_secs(600)).solve();
         let alone = of(1);
         let cells = |ran: &Ran| steps(ran).iter().map(|s| number(s, "cells")).collect::<Vec<_>>();
         for &ranks in ranks {
@@ -287,10 +287,11 @@ fn corners_in_space_converge_at_the_optimal_rate() {
         let power = 0.25 * degree as f64;
         let case = |refine: &str| fichera(shape, degree, power, refine);
         let uniform = uniform_rate(if degree == 1 { &[2, 3] } else { &[1, 2] }, case) / (degree as f64 / 3.0);
-        let most = if shape == "hexahedron" { 1.1 } else { 1.3 };
+        let most = if shape == "hexahedron" { 1.1 } else { 1.5 };
         assert!((0.9..most).contains(&rate), "{shape} {degree}: {rate} times the full rate");
         assert!(last < 1.05 * first && last < 2.0, "{shape} {degree}: {first}, then {last} times the best");
-        assert!(uniform < 0.8, "{shape} {degree}: uniform refinement has {uniform} times the full rate");
+        // Theory: (2 a + 1) / (2 p).
+        assert!(uniform < 0.9, "{shape} {degree}: uniform refinement has {uniform} times the full rate");
     }
 }
 
