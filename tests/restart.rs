@@ -109,7 +109,10 @@ fn path(file: &Path) -> &str {
 
 /// Steps of the adaptive loop without what a clock says.
 fn steps(report: &Value) -> Vec<Value> {
-    report.pointer("/adapt/steps").and_then(Value::as_array).expect("steps").clone()
+    let mut steps = report.pointer("/adapt/steps").and_then(Value::as_array).expect("steps").clone();
+    // Told of the steps that a run took itself.
+    steps.iter_mut().filter_map(Value::as_object_mut).for_each(|step| drop(step.remove("sizes")));
+    steps
 }
 
 fn close(a: &Value, b: &Value, pointer: &str, tolerance: f64) {

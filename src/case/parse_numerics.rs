@@ -250,9 +250,10 @@ pub(super) fn adapt(root: &Section) -> Option<Adapt> {
         }
         _ => {}
     }
-    let mut marking = Marking::Auto;
-    if let Some(e) = section.get("marking")
-        && !is_auto(e)
+    let mut marking = Marking::Dorfler(0.5);
+    if section.get("marking").is_some_and(is_auto) {
+        marking = Marking::Auto;
+    } else if let Some(e) = section.get("marking")
         && let Some(inner) = reader.section("adapt.marking", e)
     {
         let part = Bound::UpTo(0.0, 1.0);

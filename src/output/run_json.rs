@@ -75,8 +75,8 @@ pub struct RunReport {
     /// Wall-clock seconds of each phase over the ranks, in the order they were run.
     #[serde(serialize_with = "phases_out", deserialize_with = "phases_in")]
     pub phases: Vec<PhaseRow>,
-    /// The same and memory, rank by rank; `null` until the run has ended.
-    #[serde(default)]
+    /// The same and memory, rank by rank; absent until the run has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_rank: Option<ByRank>,
     /// Seconds from start to end.
     #[serde(with = "number")]

@@ -17,8 +17,7 @@ use super::singular;
 use super::sizes::Sizes;
 use super::steady::Options;
 use crate::adapt::transfer;
-use crate::assembly::{AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
-use crate::assembly::{EnergyNorm, ExactErrors};
+use crate::assembly::{self, AssemblyError, Constraints, Discretisation, Matrix, Operator, Pattern, Problem};
 use crate::case::{Case, Law, Place};
 use crate::law::{ConvectionDiffusion, Diffusion, Elasticity, Law as Physics, Plane};
 use crate::mesh::Mesh;
@@ -64,7 +63,7 @@ pub(super) struct State {
     /// Whether nothing is free: no null space.
     pub(super) held: bool,
     /// Errors against the exact solution, where a driver has computed them.
-    pub(super) errors: Option<ExactErrors>,
+    pub(super) errors: Option<assembly::ExactErrors>,
     /// Squares of the error indicators of owned cells; empty where none were computed.
     pub(super) indicators: Vec<f64>,
     /// When the solver did not converge.
@@ -475,8 +474,8 @@ impl Stage<'_, '_> {
         &self,
         problem: &dyn Problem,
         u: &[f64],
-        energy: EnergyNorm,
-    ) -> Result<Option<ExactErrors>, RunError> {
+        energy: assembly::EnergyNorm,
+    ) -> Result<Option<assembly::ExactErrors>, RunError> {
         let Some(exact) = &self.case.exact else { return Ok(None) };
         problem.exact_errors(&exact.key, &exact.components, u, energy).map(Some).map_err(|e| self.locate(e))
     }
@@ -497,8 +496,8 @@ impl Stage<'_, '_> {
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
-        let errors = if errors.is_some() { errors } else { self.errors(problem, &u, EnergyNorm::Omitted)? };
-        self.run.report.errors = errors.map(ErrorsReport::from);
+        let find = || self.errors(problem, &u, assembly::EnergyNorm::Omitted);
+        self.run.report.errors = errors.map_or_else(find, |errors| Ok(Some(errors)))?.map(ErrorsReport::from);
         let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
         self.run.report.probes = results.probes(&places)?;
         self.run.report.integrals = results.integrals()?;
