@@ -382,9 +382,11 @@ impl Driver<'_> {
             Marking::Fraction(fraction) => Amount::Fraction(fraction),
             Marking::Auto => {
                 let usual = mark::largest(&mesh.comm, indicators, Amount::Share(leap::SHARE));
+                let largest = indicators.iter().copied().fold(0.0, f64::max);
                 let outlook = Outlook {
                     dim: mesh.dim,
                     degree,
+                    peak: mesh.comm.max(largest) / self.sums[0],
                     part: usual.n_global as f64 / mesh.n_cells_global.max(1) as f64,
                     growth: self.most() / dofs as f64,
                     allowed: self.adapt.tolerance.map(|_| self.sums[1] / self.sums[0]),
