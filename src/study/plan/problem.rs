@@ -236,7 +236,9 @@ impl Problem {
         let symmetric = !advective && case.physics.coefficients.iter().all(|c| c.value.is_symmetric());
         let method = match case.solver.method.as_str() {
             "auto" => crate::solver::expected_method(&crate::solver::Expected {
-                unknowns: nodes * components as u64,
+                // An adaptive loop ends on larger meshes, and most of its time is theirs.
+                unknowns: (nodes * components as u64)
+                    .max(case.adapt.as_ref().and_then(|adapt| adapt.max_dofs).unwrap_or(0)),
                 dimension: dim,
                 components,
                 degree,
