@@ -1,6 +1,6 @@
 //! The marking `auto`: small steps while the error sits in few cells, large ones to the limit.
 //!
-//! Imports [`mark`](super::mark). Start at [`Outlook::amount`]. A step that refines little puts cells where they
+//! Imports [`mark`](super::mark). Start at [`Outlook::step`]. A step that refines little puts cells where they
 //! are worth most, but each solves the problem anew, and the unknowns of all of them add up to a multiple of the
 //! last one's. Once the error is spread over the mesh, refining nearly all of it keeps it so, up to the cells
 //! round singular points, which are few: the last steps can be as large as a mesh allows. The last mesh is
