@@ -50,17 +50,22 @@ pub fn under_launcher() -> bool {
 /// none, which takes longer than all else in starting it.
 pub const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
 
-/// Tells Open MPI that there is one host where its launcher says so and the user has nothing else in mind.
-fn expect_one_host() {
+/// Copies between ranks of a host go through shared memory: where processes may not read each other's memory, Open MPI's
+/// one-sided windows crash otherwise.
+const SINGLE_COPY: &str = "OMPI_MCA_btl_vader_single_copy_mechanism";
+
+/// Tells Open MPI what it cannot find out, unless the user has something else in mind: that there is one host, where its
+/// launcher says so, and how ranks of a host copy.
+fn prepare_open_mpi() {
+    let given = |name: &str| std::env::var_os(name).is_some();
     let size = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let all = size("OMPI_COMM_WORLD_SIZE");
-    let chosen =
-        ["OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl"].iter().any(|n| std::env::var_os(n).is_some());
-    if all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all && !chosen {
-        for (name, value) in ONE_HOST {
-            // SAFETY: MPI starts before this program's own threads: nobody else looks at the environment.
-            unsafe { std::env::set_var(name, value) };
-        }
+    let chosen = ["OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl"].into_iter().any(given);
+    let one = all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all && !chosen;
+    let single = (!given(SINGLE_COPY)).then_some((SINGLE_COPY, "none"));
+    for (name, value) in ONE_HOST.into_iter().filter(|_| one).chain(single) {
+        // SAFETY: MPI starts before this program's own threads: nobody else looks at the environment.
+        unsafe { std::env::set_var(name, value) };
     }
 }
 
@@ -79,7 +84,7 @@ pub fn init() -> Result<Session, InitError> {
         if started != 0 {
             return Err(InitError::AlreadyStarted);
         }
-        expect_one_host();
+        prepare_open_mpi();
         let wanted = ffi::MPI_THREAD_FUNNELED as c_int;
         ffi::MPI_Init_thread(std::ptr::null_mut(), std::ptr::null_mut(), wanted, &mut provided);
         wanted
