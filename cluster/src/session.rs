@@ -48,22 +48,22 @@ pub fn under_launcher() -> bool {
 
 /// What Open MPI needs on one host. Told so it does not load the drivers of networks to find out that there is
 /// none, which takes longer than all else in starting it.
-pub const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
+const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
 
 /// Copies between ranks of a host go through shared memory: where processes may not read each other's memory, Open MPI's
 /// one-sided windows crash otherwise.
 const SINGLE_COPY: &str = "OMPI_MCA_btl_vader_single_copy_mechanism";
 
 /// Tells Open MPI what it cannot find out, unless the user has something else in mind: that there is one host, where its
-/// launcher says so, and how ranks of a host copy.
+/// launcher says so or there is none, and how ranks of a host copy.
 fn prepare_open_mpi() {
     let given = |name: &str| std::env::var_os(name).is_some();
     let size = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let all = size("OMPI_COMM_WORLD_SIZE");
     let chosen = ["OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl"].into_iter().any(given);
-    let one = all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all && !chosen;
+    let one = !under_launcher() || all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all;
     let single = (!given(SINGLE_COPY)).then_some((SINGLE_COPY, "none"));
-    for (name, value) in ONE_HOST.into_iter().filter(|_| one).chain(single) {
+    for (name, value) in ONE_HOST.into_iter().filter(|_| one && !chosen).chain(single) {
         // SAFETY: MPI starts before this program's own threads: nobody else looks at the environment.
         unsafe { std::env::set_var(name, value) };
     }

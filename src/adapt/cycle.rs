@@ -19,9 +19,7 @@
 
 use partition::Reference;
 
-use super::balance;
 use super::mark::{self, Amount};
-use super::rebalance::Place;
 pub use super::rebalance::{AdaptError, Balancer, Dealt, Options as Balance};
 use crate::mesh::Mesh;
 use crate::mesh::facets::Facets;
@@ -125,23 +123,19 @@ impl Cycle {
         let changed = forest.adapt(&marks, carried)?;
         let mut mesh = forest.mesh()?;
         let mut facets = Facets::new(&mesh);
-        let options = &self.options.balance;
         let loads = match costs {
             Some(field) => carried.values(field).to_vec(),
             None => vec![1.0; forest.n_leaves()],
         };
-        let mut rebuilt = None;
-        let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
-        let mut dealt = self.balancer.rebalance(forest, at, carried, seconds, options, |forest| {
-            let mesh = forest.mesh()?;
-            let facets = Facets::new(&mesh);
-            rebuilt = Some((mesh, facets));
-            Ok(())
-        })?;
-        if let Some(rebuilt) = rebuilt {
-            (mesh, facets) = rebuilt;
-        }
-        dealt.edge_cut = balance::edge_cut(&mesh, &facets);
+        let dealt = self.balancer.rebalance(
+            forest,
+            &mut mesh,
+            &mut facets,
+            carried,
+            &loads,
+            seconds,
+            &self.options.balance,
+        )?;
         tracing::info!(cells = mesh.n_cells_global, ?marked, ?changed, "adapted");
         Ok(Adapted { mesh, facets, marked, changed, dealt })
     }

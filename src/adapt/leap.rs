@@ -30,11 +30,11 @@ const BEHIND: f64 = 0.02;
 /// The tolerance is aimed at with a tenth to spare in the sum of squares: missing it costs another solve.
 const AIM: f64 = 0.9;
 
-/// How often more unknowns the next mesh has if the last one is to have `growth` times those of now; nothing if
-/// that is out of reach of large steps.
-pub fn large(dim: usize, growth: f64) -> Option<f64> {
+/// How many large steps, each by the same factor, take a mesh to `growth` times its unknowns; nothing if that is out of
+/// their reach.
+pub fn large_steps(dim: usize, growth: f64) -> Option<i32> {
     let most = NEARLY_ALL * f64::from(1u32 << dim);
-    (growth <= REACH).then(|| growth.powf(1.0 / (growth.ln() / most.ln()).ceil().max(1.0)))
+    (growth <= REACH).then(|| (growth.ln() / most.ln()).ceil().max(1.0) as i32)
 }
 
 /// What is known before cells are marked.
@@ -82,14 +82,14 @@ impl Outlook {
         let exponent = -(self.dim as f64) / (2.0 * self.degree as f64);
         let needed = self.allowed.map_or(f64::INFINITY, |allowed| (AIM * allowed).powf(exponent));
         let growth = needed.min(self.growth);
-        let Some(next) = large(self.dim, growth) else { return small };
-        let steps = (growth.ln() / next.ln()).round().clamp(1.0, 9.0);
-        if self.peak > BEHIND * (2.0 * kept).powf(steps) {
+        let Some(steps) = large_steps(self.dim, growth) else { return small };
+        if self.peak > BEHIND * (2.0 * kept).powi(steps) {
             return small;
         }
+        let next = growth.powf(1.0 / f64::from(steps));
         let part = ((next - 1.0) / (children - 1.0)).clamp(0.0, 1.0);
         match share {
-            _ if next < growth => Step::Mark(Amount::Fraction(part)),
+            _ if steps > 1 => Step::Mark(Amount::Fraction(part)),
             Some(share) if needed <= self.growth => Step::Mark(Amount::Share(share.min(1.0))),
             _ => Step::Fill(part),
         }

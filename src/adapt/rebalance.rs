@@ -46,7 +46,7 @@ impl Default for Options {
 pub struct Dealt {
     /// Before and after cells were moved.
     pub imbalance: [f64; 2],
-    /// Facets between cells of different ranks, on the mesh as it is then; nothing until the caller counts them.
+    /// Facets between cells of different ranks, on the mesh as it is then.
     pub edge_cut: u64,
     /// Over all ranks.
     pub moved_cells: u64,
@@ -84,17 +84,6 @@ impl Dealt {
     }
 }
 
-/// Where cells are before they are moved.
-#[derive(Clone, Copy)]
-pub struct Place<'a> {
-    /// The forest's mesh.
-    pub mesh: &'a Mesh,
-    /// Its facets.
-    pub facets: &'a Facets,
-    /// By owned cell, block after block: what it is expected to cost.
-    pub loads: &'a [f64],
-}
-
 /// Moves cells, and remembers what the next decision needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Balancer {
@@ -105,22 +94,69 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Moves cells between ranks where their loads are uneven; where they moved, `rebuild` is done, and paid for. Where
-    /// `seconds` are given, those that the steps until the next call take, cells move only if that pays, once it
-    /// is known what a move takes. Collective.
+    /// Moves cells between ranks where their loads are uneven, and builds the mesh anew where they moved: `mesh` and
+    /// `facets` are those of `forest`, before and after. `loads`: what each owned cell is expected to cost, block
+    /// after block. Where `seconds` are given, those that the steps until the next call take, cells move only if
+    /// that pays, once it is known what a move takes. Collective.
     ///
     /// # Errors
-    /// What the partitioner, the forest and `rebuild` refuse, the same on every rank.
+    /// What the partitioner and the forest refuse, the same on every rank.
     pub fn rebalance(
         &mut self,
         forest: &mut Forest,
-        at: Place,
+        mesh: &mut Mesh,
+        facets: &mut Facets,
         carried: &mut Carried,
+        loads: &[f64],
+        seconds: Option<f64>,
+        options: &Options,
+    ) -> Result<Dealt, AdaptError> {
+        let mut rebuilt = None;
+        let mut dealt = self.moved(forest, mesh, facets, carried, loads, seconds, options, |forest| {
+            let mesh = forest.mesh()?;
+            let facets = Facets::new(&mesh);
+            rebuilt = Some((mesh, facets));
+            Ok(())
+        })?;
+        if let Some(rebuilt) = rebuilt {
+            (*mesh, *facets) = rebuilt;
+        }
+        if mesh.comm.size() > 1 {
+            dealt.edge_cut = balance::edge_cut(mesh, facets);
+        }
+        Ok(dealt)
+    }
+
+    /// As [`Balancer::rebalance`] of cells that are about to be cut: `mesh` is that of `forest` before they move, and of
+    /// no use afterwards. The edges cut are not counted. Collective.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn move_first(
+        &mut self,
+        forest: &mut Forest,
+        mesh: &Mesh,
+        facets: &Facets,
+        carried: &mut Carried,
+        loads: &[f64],
+        seconds: Option<f64>,
+        options: &Options,
+    ) -> Result<Dealt, AdaptError> {
+        self.moved(forest, mesh, facets, carried, loads, seconds, options, |_| Ok(()))
+    }
+
+    /// Moves cells; where they moved, `rebuild` is done, and paid for. Collective.
+    fn moved(
+        &mut self,
+        forest: &mut Forest,
+        mesh: &Mesh,
+        facets: &Facets,
+        carried: &mut Carried,
+        loads: &[f64],
         seconds: Option<f64>,
         options: &Options,
         rebuild: impl FnOnce(&Forest) -> Result<(), MeshError>,
     ) -> Result<Dealt, AdaptError> {
-        let Place { mesh, facets, loads } = at;
         let comm = &mesh.comm;
         if comm.size() == 1 {
             return Ok(Dealt { imbalance: [1.0; 2], ..Dealt::default() });

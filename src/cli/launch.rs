@@ -4,8 +4,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use cluster::Comm;
 use cluster::place::Allocation;
-use cluster::{Comm, ONE_HOST};
 
 use crate::case::{Case, MeshSource};
 use crate::run::{Kind, RunError};
@@ -58,13 +58,8 @@ pub fn choose_ranks(case: &Case) -> usize {
     physical_cores().min(usize::try_from(by_size).unwrap_or(usize::MAX))
 }
 
-/// What ranks need in their environment unless the user has it otherwise: no BLAS threads beside the
-/// ranks, and shared-memory messages that work where processes may not read each other's memory.
-const ENVIRONMENT: [(&str, &str); 3] = [
-    ("OPENBLAS_NUM_THREADS", "1"),
-    ("OMP_NUM_THREADS", "1"),
-    ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
-];
+/// What ranks need in their environment unless the user has it otherwise: no BLAS threads beside the ranks.
+const ENVIRONMENT: [(&str, &str); 2] = [("OPENBLAS_NUM_THREADS", "1"), ("OMP_NUM_THREADS", "1")];
 
 /// Variables of schedulers, and of Open MPI itself, that may give `mpirun` other hosts than this one.
 const HOSTS: [&str; 8] = [
@@ -77,13 +72,6 @@ const HOSTS: [&str; 8] = [
     "OMPI_MCA_orte_default_hostfile",
     "PRTE_MCA_prte_default_hostfile",
 ];
-
-/// [`ONE_HOST`] where there is but one host and the user has nothing else in mind.
-fn one_host() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let set = |name: &str| std::env::var_os(name).is_some();
-    let free = !HOSTS.iter().any(|name| set(name)) && !ONE_HOST.iter().any(|(name, _)| set(name));
-    ONE_HOST.into_iter().filter(move |_| free)
-}
 
 /// How `mpirun` is to bind ranks of so many threads: it binds a rank to one core where there are two of them, on which
 /// threads would take turns. Nothing where the user has a policy, or where another host may be among them.
@@ -127,7 +115,6 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
         command.env(name, value);
     }
-    command.envs(one_host());
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
     let this_process = std::process::id();
@@ -203,8 +190,7 @@ fn pass_on_signals() {
     }
 }
 
-/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it, nor look
-/// for networks, which takes longer than everything else in starting MPI.
+/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it.
 pub fn stand_alone() {
     const NAME: &str = "OMPI_MCA_ess_singleton_isolated";
     if cluster::under_launcher() {
@@ -215,10 +201,9 @@ pub fn stand_alone() {
         // SAFETY: as below.
         unsafe { std::env::remove_var("SLURM_NODELIST") };
     }
-    let isolated = [(NAME, "1")].into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
-    for (name, value) in isolated.chain(one_host()) {
+    if std::env::var_os(NAME).is_none() {
         // SAFETY: called by the main thread before it starts MPI or any other thread.
-        unsafe { std::env::set_var(name, value) };
+        unsafe { std::env::set_var(NAME, "1") };
     }
 }
 

@@ -10,14 +10,14 @@ use partition::{Method, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Due, Still, Structure};
-use super::error::{Kind, RunError};
+use super::error::RunError;
 use super::materials::Materials;
 use super::stage::{self, Run, Solution, Stage, State};
 use crate::adapt::balance::{self, Price, Times};
 use crate::adapt::estimate::{self, Estimate};
 use crate::adapt::leap::{self, Outlook};
 use crate::adapt::mark::{self, Amount, Choice};
-use crate::adapt::rebalance::{self, AdaptError, Balancer, Dealt, Place};
+use crate::adapt::rebalance::{self, Balancer, Dealt};
 use crate::adapt::transfer;
 use crate::assembly::{EnergyNorm, Problem};
 use crate::case::{Adapt, Estimator, Marking, Rebalance};
@@ -157,11 +157,13 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         }
         let (indicators, mut values, field, costs) = next.expect("a step ends or goes on");
         let (cells, dofs) = (mesh.n_cells_global, run.report.dofs);
-        let amount = driver.amount(&mesh, &indicators, case.degree, dofs);
+        let (begin, span) = (Instant::now(), phases::span("refine"));
+        let (amount, choice) = driver.mark(&mesh, &indicators, case.degree, dofs);
+        drop(span);
+        run.phases.add("refine", begin.elapsed().as_secs_f64());
         // Cells move before they are cut: there are fewer of them, and the next mesh is built once, on its ranks.
         let (begin, span) = (Instant::now(), phases::span("rebalance"));
         let spent = repeated(run.phases);
-        let choice = mark::largest(run.comm, &indicators, amount);
         let children = f64::from(1u32 << mesh.dim);
         let cut = choice.chosen.iter().map(|&chosen| if chosen { children } else { 1.0 });
         let loads: Vec<f64> = values.values(costs).iter().zip(cut).map(|(cost, n)| cost * n).collect();
@@ -170,13 +172,23 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         let step = (spent - driver.spent) * growth;
         driver.spent = spent;
         values.add_cell(1, Merge::Mean, indicators);
-        let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
-        let first = driver.rebalance(&mut forest, at, &mut values, step, |_| Ok(()))?;
+        let options = driver.options();
+        let first = driver.balancer.move_first(
+            &mut forest,
+            &mesh,
+            &facets,
+            &mut values,
+            &loads,
+            Some(step),
+            &options,
+        )?;
         let indicators = values.pop();
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
         let refined = run.phases.time("refine", || -> Result<_, RunError> {
-            let changed = driver.refine(run.comm, &mut forest, &mut values, &indicators, amount, dofs)?;
+            let choice =
+                if first.moved_cells > 0 { mark::largest(run.comm, &indicators, amount) } else { choice };
+            let changed = driver.refine(run.comm, &mut forest, &mut values, &indicators, choice, dofs)?;
             mesh = forest.mesh()?;
             Ok(changed)
         })?;
@@ -185,20 +197,18 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         // What followed the marked cells may have made the ranks uneven again.
         let (begin, span) = (Instant::now(), phases::span("rebalance"));
         let loads = values.values(costs).to_vec();
-        let mut rebuilt = None;
-        let at = Place { mesh: &mesh, facets: &facets, loads: &loads };
-        let second = driver.rebalance(&mut forest, at, &mut values, step, |forest| {
-            let mesh = forest.mesh()?;
-            let facets = find(&mesh);
-            rebuilt = Some((mesh, facets));
-            Ok(())
-        })?;
-        if let Some(rebuilt) = rebuilt {
-            (mesh, facets) = rebuilt;
-        }
+        let second = driver.balancer.rebalance(
+            &mut forest,
+            &mut mesh,
+            &mut facets,
+            &mut values,
+            &loads,
+            Some(step),
+            &options,
+        )?;
         let mut dealt = first.then(second);
-        if run.comm.size() > 1 {
-            dealt.edge_cut = balance::edge_cut(&mesh, &facets);
+        if dealt.method.is_empty() {
+            dealt.method = if run.comm.size() == 1 { "none".into() } else { driver.dealt.method.clone() };
         }
         drop(span);
         run.phases.add("rebalance", begin.elapsed().as_secs_f64());
@@ -375,31 +385,31 @@ impl Driver<'_> {
         Ok(reason)
     }
 
-    /// How many cells are marked. Collective.
-    fn amount(&mut self, mesh: &Mesh, indicators: &[f64], degree: usize, dofs: u64) -> Amount {
-        match self.adapt.marking {
-            Marking::Dorfler(share) => Amount::Share(share),
-            Marking::Fraction(fraction) => Amount::Fraction(fraction),
-            Marking::Auto => {
-                let usual = mark::largest(&mesh.comm, indicators, Amount::Share(leap::SHARE));
-                let largest = indicators.iter().copied().fold(0.0, f64::max);
-                let outlook = Outlook {
-                    dim: mesh.dim,
-                    degree,
-                    peak: mesh.comm.max(largest) / self.sums[0],
-                    part: usual.n_global as f64 / mesh.n_cells_global.max(1) as f64,
-                    growth: self.most() / dofs as f64,
-                    allowed: self.adapt.tolerance.map(|_| self.sums[1] / self.sums[0]),
-                };
-                match outlook.step() {
-                    leap::Step::Mark(amount) => amount,
-                    leap::Step::Fill(part) => {
-                        self.last = true;
-                        // The more cells are marked, the fewer are left to follow.
-                        let closure = 1.0 + (self.closure - 1.0) * (1.0 - part);
-                        Amount::Fraction(CLOSE.midpoint(1.0) * part / closure)
-                    }
-                }
+    /// Which cells are marked, and by what. Collective.
+    fn mark(&mut self, mesh: &Mesh, indicators: &[f64], degree: usize, dofs: u64) -> (Amount, Choice) {
+        let by = |amount: Amount| (amount, mark::largest(&mesh.comm, indicators, amount));
+        let small = match self.adapt.marking {
+            Marking::Dorfler(share) => return by(Amount::Share(share)),
+            Marking::Fraction(fraction) => return by(Amount::Fraction(fraction)),
+            Marking::Auto => by(Amount::Share(leap::SHARE)),
+        };
+        let largest = indicators.iter().copied().fold(0.0, f64::max);
+        let outlook = Outlook {
+            dim: mesh.dim,
+            degree,
+            peak: mesh.comm.max(largest) / self.sums[0],
+            part: small.1.n_global as f64 / mesh.n_cells_global.max(1) as f64,
+            growth: self.most() / dofs as f64,
+            allowed: self.adapt.tolerance.map(|_| self.sums[1] / self.sums[0]),
+        };
+        match outlook.step() {
+            leap::Step::Mark(amount) if amount == small.0 => small,
+            leap::Step::Mark(amount) => by(amount),
+            leap::Step::Fill(part) => {
+                self.last = true;
+                // The more cells are marked, the fewer are left to follow.
+                let closure = 1.0 + (self.closure - 1.0) * (1.0 - part);
+                by(Amount::Fraction(CLOSE.midpoint(1.0) * part / closure))
             }
         }
     }
@@ -409,21 +419,20 @@ impl Driver<'_> {
         self.adapt.max_dofs.map_or(f64::INFINITY, |most| most as f64)
     }
 
-    /// Refines the cells of the largest indicators: as many as are to be marked, or fewer where the mesh would have
-    /// more unknowns than the case allows. Collective.
+    /// Refines the chosen cells, or fewer of the largest indicators where the mesh would have more unknowns than the
+    /// case allows. Collective.
     fn refine(
         &mut self,
         comm: &Comm,
         forest: &mut Forest,
         values: &mut Carried,
         indicators: &[f64],
-        amount: Amount,
+        mut choice: Choice,
         dofs: u64,
     ) -> Result<Changed, MeshError> {
         let marks = |choice: &Choice| -> Vec<Mark> {
             choice.chosen.iter().map(|&c| if c { Mark::Refine } else { Mark::Keep }).collect()
         };
-        let mut choice = mark::largest(comm, indicators, amount);
         let cells = comm.sum(indicators.len() as u64).max(1) as f64;
         let (dofs, per_cell) = (dofs as f64, dofs as f64 / cells);
         let most = self.most();
@@ -455,16 +464,9 @@ impl Driver<'_> {
         Ok(changed)
     }
 
-    /// Moves cells between ranks as the case says, where that pays for a step of so many seconds. Collective.
-    fn rebalance(
-        &mut self,
-        forest: &mut Forest,
-        at: Place,
-        values: &mut Carried,
-        step: f64,
-        rebuild: impl FnOnce(&Forest) -> Result<(), MeshError>,
-    ) -> Result<Dealt, RunError> {
-        let options = rebalance::Options {
+    /// When and how cells move.
+    fn options(&self) -> rebalance::Options {
+        rebalance::Options {
             method: match self.adapt.rebalance {
                 Rebalance::Steal => Method::Steal,
                 Rebalance::Metis => Method::Metis,
@@ -472,17 +474,7 @@ impl Driver<'_> {
             },
             imbalance: self.adapt.imbalance,
             deterministic: self.adapt.deterministic,
-        };
-        let alone = at.mesh.comm.size() == 1;
-        let found = self.balancer.rebalance(forest, at, values, Some(step), &options, rebuild);
-        let mut dealt = found.map_err(|error| match error {
-            AdaptError::Mesh(error) => error.into(),
-            AdaptError::Partition(error) => RunError::new(Kind::Environment, "partition", error.to_string()),
-        })?;
-        if dealt.method.is_empty() {
-            dealt.method = if alone { "none".into() } else { self.dealt.method.clone() };
         }
-        Ok(dealt)
     }
 
     /// Says why cells were moved, or not.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::rebalance::AdaptError;
 use crate::assembly::AssemblyError;
 use crate::case::{Case, CaseError, CaseErrors, MeshSource};
 use crate::mesh::MeshError;
@@ -149,6 +150,15 @@ impl From<CaseErrors> for RunError {
 impl From<MeshError> for RunError {
     fn from(error: MeshError) -> RunError {
         RunError::new(Kind::Input, "mesh", error.to_string())
+    }
+}
+
+impl From<AdaptError> for RunError {
+    fn from(error: AdaptError) -> RunError {
+        match error {
+            AdaptError::Mesh(error) => error.into(),
+            AdaptError::Partition(error) => RunError::new(Kind::Environment, "partition", error.to_string()),
+        }
     }
 }
 

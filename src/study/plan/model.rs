@@ -412,8 +412,10 @@ fn steps(problem: &Problem) -> Vec<f64> {
     let mut factors = vec![1.0f64];
     while factors.len() <= growth.max_steps && factors.last().is_some_and(|&f| f < 0.97 * most) {
         let last = factors.last().copied().unwrap_or(1.0);
-        let large = growth.large.then(|| leap::large(problem.counts.dim, most / last)).flatten();
-        factors.push((last * large.unwrap_or(growth.factor.max(1.001))).min(most));
+        let large = growth.large.then(|| leap::large_steps(problem.counts.dim, most / last)).flatten();
+        let small = growth.factor.max(1.001);
+        let factor = large.map_or(small, |steps| (most / last).powf(1.0 / f64::from(steps)));
+        factors.push((last * factor).min(most));
     }
     factors
 }

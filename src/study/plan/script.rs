@@ -136,20 +136,21 @@ impl Job {
         format!(
             "\n\
              # SLURM signals this shell {WARNING} s before the limit; the ranks write a checkpoint and end with exit code 4.\n\
-             {start}\"${{command[@]}}\" &\n\
-             ranks=$!\n\
              asked=\n\
              interrupted=no\n\
-             # One signal is passed on; USR1 comes before the limit, TERM from a user.\n\
+             # One signal is passed on; USR1 comes before the limit, TERM from a user. Before the start `$!` is empty.\n\
              ask() {{\n    \
+                 if [ -z \"${{!:-}}\" ]; then exit 143; fi\n    \
                  interrupted=yes\n    \
                  if [ -z \"$asked\" ]; then\n        \
                      asked=$1\n        \
-                     kill -USR1 \"$ranks\" 2>/dev/null || true\n    \
+                     kill -USR1 \"$!\" 2>/dev/null || true\n    \
                  fi\n\
              }}\n\
              trap 'ask USR1' USR1\n\
              trap 'ask TERM' TERM\n\
+             {start}\"${{command[@]}}\" &\n\
+             ranks=$!\n\
              # A signal ends `wait` early: go on until the ranks have ended.\n\
              while true; do\n    \
                  code=0\n    \

@@ -116,6 +116,10 @@ fn limits_have_a_margin() {
 
 /// Runs the script with programs of its own in place of `mpirun`, `scontrol` and femdd, which write what they got.
 fn run(job: &Job, femdd: &str) -> (String, Option<i32>) {
+    run_script(&job.script(), femdd)
+}
+
+fn run_script(script: &str, femdd: &str) -> (String, Option<i32>) {
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new().expect("a folder");
     let program = |name: &str, text: &str| {
@@ -126,7 +130,7 @@ fn run(job: &Job, femdd: &str) -> (String, Option<i32>) {
     program("femdd", femdd);
     program("mpirun", "#!/bin/bash\necho \"mpirun $1 $2 $3 $4\"\nshift 4\nexec \"$@\"\n");
     program("scontrol", "#!/bin/bash\necho \"scontrol $*\"\n");
-    std::fs::write(scratch.0.join("job.sh"), job.script()).expect("written");
+    std::fs::write(scratch.0.join("job.sh"), script).expect("written");
     let path = format!("{}:{}", scratch.0.display(), std::env::var("PATH").unwrap_or_default());
     let done = Command::new("bash")
         .arg(scratch.0.join("job.sh"))
@@ -170,4 +174,13 @@ fn the_signal_reaches_the_program_and_is_waited_for() {
                  for _ in $(seq 100); do sleep 0.05; done\nexit 0\n";
     let (out, code) = run(&job("a", true, 1), femdd);
     assert_eq!((out.as_str(), code), ("saved\nscontrol requeue 77\n", Some(4)));
+}
+
+#[test]
+fn a_signal_before_the_start_ends_the_job() {
+    let traps = "trap 'ask TERM' TERM\n";
+    let script = job("a", true, 1).script();
+    assert_eq!(script.matches(traps).count(), 1, "{script}");
+    let early = script.replace(traps, &format!("{traps}kill -TERM $$\n"));
+    assert_eq!(run_script(&early, SHOW), (String::new(), Some(143)));
 }
