@@ -24,7 +24,6 @@ fn main() -> ExitCode {
         .arg(program)
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-        .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
         .status()
         .expect("mpirun starts");
     if started.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

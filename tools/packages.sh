@@ -158,9 +158,6 @@ prepare_environment() {
     fi
     # A rank is a core: BLAS threads on top of ranks only take turns.
     export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-    # Containers forbid one process to read another's memory, and Open MPI 4 fails on it instead of
-    # falling back to a copy through shared memory.
-    export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
 }
 
 # A Python with VTK for the tests that read the output back: FEMDD_PYTHON if set, else a virtual
