@@ -12,6 +12,7 @@ use super::discretisation::{AssemblyError, Discretisation, Rules};
 use super::group::{Cells, Group, Inverted};
 use super::lanes::{combination, gather_coordinates, gather_values};
 use super::matrix::Piece;
+use super::products::Affine;
 use super::spans::Spans;
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::expr::Points;
@@ -185,7 +186,6 @@ impl<L> Task<'_, L> {
     {
         let d = self.d;
         let block = &d.mesh.blocks[b];
-        let affine = block.is_affine();
         let n = d.space.elements[b].n_nodes();
         let width = block.nodes_per_cell() * D;
         let x = &work.x[g * width..][..width];
@@ -215,6 +215,12 @@ impl<L> Task<'_, L> {
             AssemblyError::inverted(d, b, group[lane] as usize, at)
         };
         let rules = &d.residual[b];
+        let products = d.products[b].as_ref().filter(|_| self.with_matrix);
+        let affine = match products {
+            _ if block.is_affine() => Affine::All,
+            Some(products) => products.affine::<D>(rules, x),
+            None => Affine::None,
+        };
         out.map::<D>(&rules.geometry, &rules.rule.weights, x, affine).map_err(|e| inverted(rules, e))?;
         let degree = d.space.degree;
         let all = Cells::new(rules, x, u, &work.residual, g, degree);
@@ -222,18 +228,23 @@ impl<L> Task<'_, L> {
         if self.with_matrix {
             let rules = &d.tangent[b];
             let weights = &rules.rule.weights;
-            if affine {
-                out.weigh(weights);
-            } else {
-                out.map::<D>(&rules.geometry, weights, x, false).map_err(|e| inverted(rules, e))?;
-            }
             let all = Cells::new(rules, x, u, &work.tangent, g, degree);
-            // The number of nodes as a constant where large problems have it.
-            match (D, n) {
-                (2, 3) => out.add_tangent::<L, D, C>(self.law, &all, 3),
-                (2, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
-                (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
-                _ => out.add_tangent::<L, D, C>(self.law, &all, n),
+            if products.is_none() || !matches!(affine, Affine::All) {
+                if matches!(affine, Affine::All) {
+                    out.weigh(weights);
+                } else {
+                    out.map::<D>(&rules.geometry, weights, x, affine).map_err(|e| inverted(rules, e))?;
+                }
+                // The number of nodes as a constant where large problems have it.
+                match (D, n) {
+                    (2, 3) => out.add_tangent::<L, D, C>(self.law, &all, 3),
+                    (2, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
+                    (3, 4) => out.add_tangent::<L, D, C>(self.law, &all, 4),
+                    _ => out.add_tangent::<L, D, C>(self.law, &all, n),
+                }
+            }
+            if let Some(products) = products.filter(|_| !matches!(affine, Affine::None)) {
+                out.set_tangent::<L, D, C>(self.law, &all, products, affine);
             }
             if self.transposed {
                 out.transpose(n, C);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::products::Products;
 use super::spans::Spans;
 use crate::element::{Quadrature, Table};
 use crate::law::coefficients::NotFinite;
@@ -99,6 +100,8 @@ pub struct Discretisation<'a> {
     pub(super) chosen_by: (bool, bool),
     pub(super) spans: Spans,
     pub(super) tangent: Vec<Rules>,
+    /// By block: what element matrices are combined of, where that is possible and pays.
+    pub(super) products: Vec<Option<Products>>,
     pub(super) residual: Vec<Rules>,
 }
 
@@ -128,7 +131,7 @@ impl<'a> Discretisation<'a> {
         time: f64,
     ) -> Discretisation<'a> {
         let derivatives = if terms.hessian { 2 } else { 1 };
-        let (mut tangent, mut residual) = (Vec::new(), Vec::new());
+        let (mut tangent, mut residual, mut products) = (Vec::new(), Vec::new(), Vec::new());
         for (b, block) in mesh.blocks.iter().enumerate() {
             let full = residual_degree(mesh, b, space.degree);
             let least = if block.is_affine() && tangent_constant {
@@ -136,12 +139,25 @@ impl<'a> Discretisation<'a> {
             } else {
                 full
             };
-            tangent.push(Rules::new(mesh, space, b, least, derivatives));
+            let rules = Rules::new(mesh, space, b, least, derivatives);
+            products.push(tangent_constant.then(|| Products::new(block, &rules, terms)).flatten());
+            tangent.push(rules);
             residual.push(Rules::new(mesh, space, b, full, derivatives));
         }
         let spans = Spans::new(space);
         let chosen_by = (tangent_constant, lower_order);
-        Discretisation { mesh, space, materials, set_material, time, chosen_by, spans, tangent, residual }
+        Discretisation {
+            mesh,
+            space,
+            materials,
+            set_material,
+            time,
+            chosen_by,
+            spans,
+            tangent,
+            products,
+            residual,
+        }
     }
 
     /// Whether the coefficients of a cell that `wanted` names are constants.

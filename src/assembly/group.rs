@@ -8,6 +8,7 @@
 
 use super::discretisation::Rules;
 use super::lanes::{add_scaled, invert, jacobian, not_positive};
+use super::products::{Affine, Products};
 use crate::element::Table;
 use crate::law::coefficients::Batch as CoefficientBatch;
 use crate::law::lanes::{Lanes, WIDTH};
@@ -28,8 +29,8 @@ pub(super) struct Group {
     inverse: Vec<[[Lanes; 3]; 3]>,
     /// Weight times determinant, by point.
     weights: Vec<Lanes>,
-    /// The determinant at the last point mapped; of affine cells, everywhere.
-    det: Lanes,
+    /// The inverse Jacobian and the determinant at the first point mapped; of affine cells, everywhere.
+    first: ([[Lanes; 3]; 3], Lanes),
     /// Physical gradients of the basis at one point, `[d][node]`.
     gradients: Vec<Lanes>,
     /// Physical second derivatives at one point, `[d][e][node]`.
@@ -62,7 +63,8 @@ impl Group {
         }
     }
 
-    /// Maps a rule to cells with node coordinates `x`, `[node][d]`.
+    /// Maps a rule to cells with node coordinates `x`, `[node][d]`. A cell's lane gets the same whichever cells are
+    /// beside it.
     ///
     /// # Errors
     /// The first point with a Jacobian that is not positive.
@@ -72,24 +74,33 @@ impl Group {
         geometry: &Table,
         weights: &[f64],
         x: &[Lanes],
-        affine: bool,
+        affine: Affine,
     ) -> Result<(), Inverted> {
         self.inverse.clear();
         self.weights.clear();
         for (q, &weight) in weights.iter().enumerate() {
-            if q == 0 || !affine {
-                let (inverse, determinant) = invert::<D>(&jacobian::<D>(geometry, q, x));
-                self.det = determinant;
-                if let Some(lane) = not_positive(determinant) {
-                    return Err(Inverted { lane, q });
-                }
-                let mut wide = [[Lanes::default(); 3]; 3];
-                for k in 0..D {
-                    wide[k][..D].copy_from_slice(&inverse[k]);
-                }
-                self.inverse.push(wide);
+            if q > 0 && matches!(affine, Affine::All) {
+                self.weights.push(self.first.1 * Lanes::splat(weight));
+                continue;
             }
-            self.weights.push(self.det * Lanes::splat(weight));
+            let (inverse, mut determinant) = invert::<D>(&jacobian::<D>(geometry, q, x));
+            if let Some(lane) = not_positive(determinant) {
+                return Err(Inverted { lane, q });
+            }
+            let mut wide = [[Lanes::default(); 3]; 3];
+            for k in 0..D {
+                wide[k][..D].copy_from_slice(&inverse[k]);
+            }
+            if q == 0 {
+                self.first = (wide, determinant);
+            } else if let Affine::Some(mask) = affine {
+                for (entry, first) in wide.iter_mut().flatten().zip(self.first.0.iter().flatten()) {
+                    *entry = mask.select(*first, *entry);
+                }
+                determinant = mask.select(self.first.1, determinant);
+            }
+            self.inverse.push(wide);
+            self.weights.push(determinant * Lanes::splat(weight));
         }
         Ok(())
     }
@@ -98,7 +109,7 @@ impl Group {
     #[inline(always)]
     pub fn weigh(&mut self, weights: &[f64]) {
         self.weights.clear();
-        self.weights.extend(weights.iter().map(|&w| self.det * Lanes::splat(w)));
+        self.weights.extend(weights.iter().map(|&w| self.first.1 * Lanes::splat(w)));
     }
 
     #[inline(always)]
@@ -254,6 +265,61 @@ impl Group {
                         sum = add_scaled(sum, gradient[k], flux[c][k]);
                     }
                     row[c] = sum;
+                }
+            }
+        }
+    }
+
+    /// Sets the tangents of the affine ones of the mapped cells, of a law whose tangent is the same at every point of a
+    /// cell: that at the first point.
+    ///
+    /// Bound by multiply-adds: `D^2` of them an entry.
+    #[inline(always)]
+    pub fn set_tangent<L: Law<D, C>, const D: usize, const C: usize>(
+        &mut self,
+        law: &L,
+        cells: &Cells,
+        products: &Products,
+        affine: Affine,
+    ) {
+        let n = cells.basis.n_nodes;
+        let mut t = Tangent::<D, C, Lanes>::default();
+        law.tangent(&Point::default(), &cells.coefficients.lanes(cells.first_point), &mut t);
+        let (inverse, determinant) = &self.first;
+        let zero = Lanes::default();
+        for a in 0..C {
+            for b in 0..C {
+                // The tangent on the reference cell: one index after the other.
+                let mut on_reference = [[zero; D]; D];
+                for k in 0..D {
+                    let mut half = [zero; D];
+                    for d in 0..D {
+                        (0..D).for_each(|e| half[d] = inverse[k][e].mul_add(t.g11[a][e][b][d], half[d]));
+                    }
+                    for l in 0..D {
+                        let mut sum = zero;
+                        (0..D).for_each(|d| sum = half[d].mul_add(inverse[l][d], sum));
+                        on_reference[k][l] = sum * *determinant;
+                    }
+                }
+                let plain = t.g00[a][b] * *determinant;
+                let has_plain = L::TERMS.g00 && plain.simd_ne(zero).to_bitmask() != 0;
+                for (i, gradients) in products.gradients.chunks_exact(n * D * D).enumerate() {
+                    let row = &mut self.matrix[((i * C + a) * C + b) * n..][..n];
+                    for (j, (out, gradients)) in row.iter_mut().zip(gradients.chunks_exact(D * D)).enumerate()
+                    {
+                        let mut sum =
+                            if has_plain { plain * Lanes::splat(products.values[i * n + j]) } else { zero };
+                        for k in 0..D {
+                            for l in 0..D {
+                                sum = add_scaled(sum, gradients[k * D + l], on_reference[k][l]);
+                            }
+                        }
+                        *out = match affine {
+                            Affine::Some(mask) => mask.select(sum, *out),
+                            _ => sum,
+                        };
+                    }
                 }
             }
         }

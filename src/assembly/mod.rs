@@ -22,6 +22,7 @@ mod norms;
 mod outside;
 mod pattern;
 mod pieces;
+mod products;
 mod recovery;
 mod regions;
 mod residuals;
