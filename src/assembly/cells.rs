@@ -53,9 +53,28 @@ struct Task<'a, L> {
     constraints: Option<&'a Constraints>,
     /// Only cells with nodes that these prescribe.
     only: Option<&'a Constraints>,
-    with_matrix: bool,
-    /// Whether matrices are transposed on their way.
-    transposed: bool,
+    what: What,
+}
+
+/// What is added to the pieces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Residual,
+    /// Tangent and residual.
+    System,
+    Tangent,
+    TransposedTangent,
+}
+
+impl What {
+    /// Whether that has a matrix.
+    pub(super) fn has_matrix(self) -> bool {
+        self != What::Residual
+    }
+
+    fn has_residual(self) -> bool {
+        matches!(self, What::Residual | What::System)
+    }
 }
 
 /// Evaluates the coefficients of a batch at the points of a rule, `[group][q][lane]`. Points are not
@@ -155,10 +174,12 @@ impl<L> Task<'_, L> {
             for (x, group) in work.x.chunks_exact_mut(width).zip(batch.chunks(WIDTH)) {
                 gather_coordinates::<D>(d.mesh, block, group, x);
             }
-            let wanted = |slot| self.law.needs(Part::Residual, slot);
-            let rules = &d.residual[b];
-            evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.residual, wanted)?;
-            if self.with_matrix {
+            if self.what.has_residual() {
+                let wanted = |slot| self.law.needs(Part::Residual, slot);
+                let rules = &d.residual[b];
+                evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.residual, wanted)?;
+            }
+            if self.what.has_matrix() {
                 let wanted = |slot| self.law.needs(Part::Tangent, slot);
                 let rules = &d.tangent[b];
                 evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.tangent, wanted)?;
@@ -206,7 +227,7 @@ impl<L> Task<'_, L> {
         }
         let u = (!zero).then_some(&work.u[..]);
         let out = &mut work.group;
-        out.clear(n * C, self.with_matrix);
+        out.clear(n * C, self.what.has_matrix());
         let inverted = |rules: &Rules, Inverted { lane, q }: Inverted| {
             let mut at = [0.0; 3];
             for (x, phi) in x.chunks_exact(D).zip(&rules.geometry.values[q * rules.geometry.n_nodes..]) {
@@ -215,7 +236,7 @@ impl<L> Task<'_, L> {
             AssemblyError::inverted(d, b, group[lane] as usize, at)
         };
         let rules = &d.residual[b];
-        let products = d.products[b].as_ref().filter(|_| self.with_matrix);
+        let products = d.products[b].as_ref().filter(|_| self.what.has_matrix());
         let affine = match products {
             _ if block.is_affine() => Affine::All,
             Some(products) => products.affine::<D>(rules, x),
@@ -223,9 +244,11 @@ impl<L> Task<'_, L> {
         };
         out.map::<D>(&rules.geometry, &rules.rule.weights, x, affine).map_err(|e| inverted(rules, e))?;
         let degree = d.space.degree;
-        let all = Cells::new(rules, x, u, &work.residual, g, degree);
-        out.add_residual::<L, D, C>(self.law, &all);
-        if self.with_matrix {
+        if self.what.has_residual() {
+            let all = Cells::new(rules, x, u, &work.residual, g, degree);
+            out.add_residual::<L, D, C>(self.law, &all);
+        }
+        if self.what.has_matrix() {
             let rules = &d.tangent[b];
             let weights = &rules.rule.weights;
             let all = Cells::new(rules, x, u, &work.tangent, g, degree);
@@ -246,7 +269,7 @@ impl<L> Task<'_, L> {
             if let Some(products) = products.filter(|_| !matches!(affine, Affine::None)) {
                 out.set_tangent::<L, D, C>(self.law, &all, products, affine);
             }
-            if self.transposed {
+            if self.what == What::TransposedTangent {
                 out.transpose(n, C);
             }
         }
@@ -295,11 +318,11 @@ impl<L> Task<'_, L> {
         of_lane(bytemuck::cast_slice(&group.residual), cell_residual);
         hanging.scatter(cell_residual, C, scratch);
         of_lane(bytemuck::cast_slice(&group.matrix), cell_matrix);
-        if self.with_matrix {
+        if self.what.has_matrix() {
             hanging.transform(cell_matrix, C, scratch);
         }
         if let Some(constraints) = self.constraints {
-            let matrix = self.with_matrix.then_some(&mut cell_matrix[..]);
+            let matrix = self.what.has_matrix().then_some(&mut cell_matrix[..]);
             constraints.apply(nodes, matrix, cell_residual);
         }
         piece.add::<C, 1>(nodes, cell_matrix, cell_residual, 0);
@@ -325,7 +348,7 @@ impl<L> Task<'_, L> {
                     };
                     of_lane(matrix, &mut work.cell_matrix);
                     of_lane(residual, &mut work.cell_residual);
-                    let with_matrix = self.with_matrix.then_some(&mut work.cell_matrix[..]);
+                    let with_matrix = self.what.has_matrix().then_some(&mut work.cell_matrix[..]);
                     constraints.apply(nodes, with_matrix, &mut work.cell_residual);
                     piece.add::<C, 1>(nodes, &work.cell_matrix, &work.cell_residual, 0);
                 }
@@ -335,8 +358,7 @@ impl<L> Task<'_, L> {
     }
 }
 
-/// Adds every cell that touches an owned node to the pieces of the owned rows: the residual, and the
-/// tangent (or its transpose) if `with_matrix`. With `constraints`, rows and columns of prescribed DOFs are
+/// Adds `what` of every cell that touches an owned node to the pieces of the owned rows. With `constraints`, rows and columns of prescribed DOFs are
 /// eliminated on the way. With `only`, rows of nodes that it prescribes are complete, other rows are not.
 ///
 /// Bitwise the same for any number of pieces: rows receive cells in one order.
@@ -347,14 +369,13 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
     u: &[f64],
-    with_matrix: bool,
-    transposed: bool,
+    what: What,
     pieces: &mut [Piece],
     constraints: Option<&Constraints>,
     only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
     let _span = tracing::debug_span!("cells").entered();
-    let task = Task { law, d, u, constraints, only, with_matrix, transposed };
+    let task = Task { law, d, u, constraints, only, what };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
     match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {

@@ -89,6 +89,18 @@ impl Constraints {
         Ok(made)
     }
 
+    /// Those of another space, zero: each of its local nodes has the conditions of a node of this one, in its frame.
+    pub fn of_nodes(&self, nodes: &[u32]) -> Constraints {
+        let frame = |(k, node): (usize, &u32)| Some((k as u32, *self.frames.get(node)?));
+        Constraints {
+            components: self.components,
+            flags: nodes.iter().map(|&node| self.flags[node as usize]).collect(),
+            values: vec![0.0; nodes.len() * self.components],
+            frames: nodes.iter().enumerate().filter_map(frame).collect(),
+            overruled: 0,
+        }
+    }
+
     /// Owners tell the ranks that hold their nodes as ghosts.
     fn share(&mut self, d: &Discretisation, n_owned: usize) {
         d.space.halo.forward(&mut self.flags, 1);

@@ -1,6 +1,6 @@
 //! A problem with its law fixed: what drivers see of assembly, whatever the law.
 
-use super::cells;
+use super::cells::{self, What};
 use super::constraints::{Constraints, Essential};
 use super::derived::{self, Nodal};
 use super::discretisation::{AssemblyError, Discretisation};
@@ -8,7 +8,7 @@ use super::energy;
 use super::facets::{self, FacetLoad, FacetRule};
 use super::functionals::{self, Located};
 use super::goals::{self, Goal};
-use super::matrix::{self, Matrix, Piece};
+use super::matrix::{self, Matrix};
 use super::norms::{self, EnergyNorm, ExactErrors};
 use super::pattern::Pattern;
 use super::recovery;
@@ -51,50 +51,38 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         (quantity, self.law.n_values(quantity).expect("a quantity the law has"))
     }
 
-    /// Adds cells and loads to the pieces of the owned rows.
-    fn add_all(
-        &self,
-        u: &[f64],
-        with_matrix: bool,
-        transposed: bool,
-        pieces: &mut [Piece],
-        constraints: Option<&Constraints>,
-        only: Option<&Constraints>,
-    ) -> Result<(), AssemblyError> {
-        let (law, d) = (&self.law, &self.discretisation);
-        cells::visit::<L, D, C>(law, d, u, with_matrix, transposed, pieces, constraints, only)?;
-        facets::visit::<L, D, C>(law, d, &self.rules, &self.loads, u, with_matrix, pieces, constraints)
-    }
-
-    fn assemble_either(
+    /// Assembles what has a matrix, with prescribed DOFs eliminated.
+    fn eliminated(
         &self,
         pattern: &Pattern,
         u: &[f64],
         constraints: &Constraints,
-        transposed: bool,
+        what: What,
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.add(pattern, u, transposed, Some(&mut *matrix), residual, Some(constraints), None)?;
+        self.add(pattern, u, what, Some(&mut *matrix), residual, Some(constraints), None)?;
         constraints.zero_fixed(residual);
         matrix.repair_diagonal(pattern, constraints);
         Ok(())
     }
 
-    /// Adds everything that acts to the residual, and to the matrix if there is one; see [`cells::visit`].
+    /// Adds everything that acts; see [`cells::visit`].
     fn add(
         &self,
         pattern: &Pattern,
         u: &[f64],
-        transposed: bool,
+        what: What,
         matrix: Option<&mut Matrix>,
         residual: &mut [f64],
         constraints: Option<&Constraints>,
         only: Option<&Constraints>,
     ) -> Result<(), AssemblyError> {
-        let with_matrix = matrix.is_some();
+        let (law, d) = (&self.law, &self.discretisation);
         let mut pieces = matrix::pieces(pattern, matrix, residual, C, rayon::current_num_threads());
-        self.add_all(u, with_matrix, transposed, &mut pieces, constraints, only)?;
+        cells::visit::<L, D, C>(law, d, u, what, &mut pieces, constraints, only)?;
+        let (rules, loads) = (&self.rules, &self.loads);
+        facets::visit::<L, D, C>(law, d, rules, loads, u, what.has_matrix(), &mut pieces, constraints)?;
         drop(pieces);
         self.add_point_loads(residual, constraints);
         Ok(())
@@ -141,6 +129,17 @@ pub trait Problem {
         &self,
         pattern: &Pattern,
         u: &[f64],
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError>;
+
+    /// Whether the tangent's coefficients are constants, and with them the tangent.
+    fn is_constant(&self) -> bool;
+
+    /// As [`Problem::assemble`], the tangent alone where it is the same at every state.
+    fn assemble_constant(
+        &self,
+        pattern: &Pattern,
         constraints: &Constraints,
         matrix: &mut Matrix,
     ) -> Result<(), AssemblyError>;
@@ -250,7 +249,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.assemble_either(pattern, u, constraints, false, matrix, residual)
+        self.eliminated(pattern, u, constraints, What::System, matrix, residual)
     }
 
     fn assemble_transposed(
@@ -261,7 +260,22 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         matrix: &mut Matrix,
     ) -> Result<(), AssemblyError> {
         let mut residual = vec![0.0; pattern.n_rows * C];
-        self.assemble_either(pattern, u, constraints, true, matrix, &mut residual)
+        self.eliminated(pattern, u, constraints, What::TransposedTangent, matrix, &mut residual)
+    }
+
+    fn assemble_constant(
+        &self,
+        pattern: &Pattern,
+        constraints: &Constraints,
+        matrix: &mut Matrix,
+    ) -> Result<(), AssemblyError> {
+        let mut residual = vec![0.0; pattern.n_rows * C];
+        let zero = vec![0.0; self.discretisation.space.map.n_local() * C];
+        self.eliminated(pattern, &zero, constraints, What::Tangent, matrix, &mut residual)
+    }
+
+    fn is_constant(&self) -> bool {
+        self.discretisation.chosen_by.0
     }
 
     fn on_space<'b>(&'b self, space: &'b Space) -> Box<dyn Problem + 'b> {
@@ -289,7 +303,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
-        self.add(pattern, u, false, None, residual, None, None)
+        self.add(pattern, u, What::Residual, None, residual, None, None)
     }
 
     fn residual_where_prescribed(
@@ -299,7 +313,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         constraints: &Constraints,
         residual: &mut [f64],
     ) -> Result<(), AssemblyError> {
-        self.add(pattern, u, false, None, residual, None, Some(constraints))
+        self.add(pattern, u, What::Residual, None, residual, None, Some(constraints))
     }
 
     fn n_values(&self, quantity: Quantity) -> Option<usize> {

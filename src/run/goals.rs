@@ -110,7 +110,7 @@ impl Stage<'_, '_> {
             let space = linear.problem.discretisation().space;
             let coordinates = space.coordinates(self.mesh);
             let system = System {
-                space,
+                problem: linear.problem,
                 coordinates: &coordinates,
                 constraints: linear.constraints,
                 symmetric: materials.symmetric,

@@ -95,8 +95,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What there is to know of a linear system beside its matrix.
 pub(super) struct System<'s> {
-    pub(super) space: &'s Space,
-    /// Of all local nodes of the space.
+    pub(super) problem: &'s dyn Problem,
+    /// Of all local nodes of its space.
     pub(super) coordinates: &'s [[f64; 3]],
     pub(super) constraints: &'s Constraints,
     pub(super) symmetric: bool,
@@ -115,8 +115,9 @@ pub(super) struct Kept<'k> {
 
 /// The solution at all local nodes, Cartesian, from what a solve found. Collective.
 fn changed(system: &System, u: &[f64], mut change: Vec<f64>, c: usize) -> Vec<f64> {
-    change.resize(system.space.map.n_local() * c, 0.0);
-    system.space.halo.forward(&mut change, c);
+    let space = system.problem.discretisation().space;
+    change.resize(space.map.n_local() * c, 0.0);
+    space.halo.forward(&mut change, c);
     system.constraints.to_cartesian(&mut change);
     change.iter_mut().zip(u).for_each(|(d, u)| *d += u);
     change
@@ -315,7 +316,7 @@ impl Stage<'_, '_> {
         }
         drop(line);
         let system = System {
-            space,
+            problem,
             coordinates: &coordinates,
             constraints: &constraints,
             symmetric: materials.symmetric,
@@ -389,7 +390,8 @@ impl Stage<'_, '_> {
         let (comm, case, mesh) = (self.comm, self.case, self.mesh);
         let options = self.solver_options();
         self.run.keeper.begin_solve();
-        let &System { space, coordinates, constraints, symmetric, null, given } = system;
+        let &System { problem, coordinates, constraints, symmetric, null, given } = system;
+        let space = problem.discretisation().space;
         let c = matrix.block;
         let line = self.run.progress.phase("solving");
         let elastic = case.physics.law == Law::Elasticity;
@@ -423,7 +425,7 @@ impl Stage<'_, '_> {
                 null,
                 near_null: &near_null,
                 given,
-                transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
+                transfer: &|| solver::to_vertices(problem, constraints, &modes, symmetric),
             },
             rhs,
             &options,

@@ -230,7 +230,7 @@ fn run<L: Law<D, C>, const D: usize, const C: usize>(
     if nodal < 1e-9 && !curved {
         check_averages::<L, D, C>(&problem, &u, &x, &setting.exact);
     }
-    check_transfer(mesh, &space, &constraints, C, &x);
+    check_transfer(&problem, &constraints, &x);
     let errors = problem.exact_errors("exact", &setting.exact, &u, EnergyNorm::Omitted).unwrap();
     let whole = problem.integrate_cells(Quantity::Solution, &u, &|_, _| true).unwrap();
     [errors.l2, errors.h1, nodal, comm.sum(whole[0])]
@@ -259,13 +259,15 @@ fn check_averages<L: Law<D, C>, const D: usize, const C: usize>(
 }
 
 /// Linear functions of degree 1 are the same functions of the space.
-fn check_transfer(mesh: &Mesh, space: &Space, constraints: &Constraints, c: usize, x: &[[f64; 3]]) {
+fn check_transfer(problem: &dyn Problem, constraints: &Constraints, x: &[[f64; 3]]) {
+    let (d, c) = (problem.discretisation(), problem.components());
+    let (mesh, space) = (d.mesh, d.space);
     if space.degree == 1 {
         return;
     }
     let at = |m: usize, x: &[f64; 3]| if m == 0 { [1.0; 3] } else { [x[m - 1]; 3] };
     let modes = Modes { n: 1 + mesh.dim, at: &at };
-    let transfer = to_vertices(mesh, space, constraints, c, &modes);
+    let transfer = to_vertices(problem, constraints, &modes, true);
     for (m, mode) in transfer.near_null.iter().enumerate() {
         let mut coarse = mode.clone();
         coarse.resize(transfer.map.n_local() * c, 0.0);

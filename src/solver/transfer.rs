@@ -10,9 +10,8 @@
 use cluster::Halo;
 
 use super::multigrid::Transfer;
-use crate::assembly::Constraints;
+use crate::assembly::{Constraints, Matrix, Pattern, Problem};
 use crate::element::{Lagrange, Nodes};
-use crate::mesh::{Mesh, Table};
 use crate::space::{Order, Space};
 
 /// The near-null space of a law as functions of the place.
@@ -28,31 +27,27 @@ const ZERO: f64 = 1e-9;
 
 const NONE: u32 = u32::MAX;
 
-/// The prolongation from `components` values at each vertex to as many at each owned node. Collective.
-///
+/// The prolongation to the owned nodes of a problem's space from the space of degree 1, with the latter's matrix where
+/// that is wanted and the tangent is constant: assembled, it takes less than the product with the prolongation, and
+/// is the same. Collective.
 pub fn to_vertices(
-    mesh: &Mesh,
-    space: &Space,
+    problem: &dyn Problem,
     constraints: &Constraints,
-    components: usize,
     modes: &Modes,
+    with_matrix: bool,
 ) -> Transfer {
     let _span = tracing::debug_span!("transfer").entered();
+    let (d, components) = (problem.discretisation(), problem.components());
+    let (mesh, space) = (d.mesh, d.space);
     let n_owned = space.map.n_owned();
     // Of every owned node the first cell that holds it, and its place there: cells come in the same order
     // whatever the number of threads.
     let mut holder = vec![[NONE; 3]; n_owned];
-    // The space of degree 1. Its nodes are the mesh's vertices where nothing hangs.
-    let coarse =
-        mesh.may_hang().then(|| Space::new(mesh, 1, Order::Curve).expect("every shape has degree 1"));
-    let map = coarse.as_ref().map_or(&mesh.vertices.map, |coarse| &coarse.map);
-    let tables: Vec<&Table> = match &coarse {
-        Some(coarse) => coarse.cell_to_node.iter().collect(),
-        None => mesh.blocks.iter().map(|b| &b.cell_to_vertex).collect(),
-    };
+    let coarse = Space::new(mesh, 1, Order::Curve).expect("every shape has degree 1");
+    let map = &coarse.map;
     let vertices_of = |b: usize, cell: usize| {
         let n = mesh.blocks[b].shape.n_vertices();
-        &tables[b][cell * n..][..n]
+        &coarse.cell_to_node[b][cell * n..][..n]
     };
     // Of every vertex its node, whose conditions it shares, and its place.
     let n_vertices = map.n_local();
@@ -106,7 +101,7 @@ pub fn to_vertices(
         row.clear();
         let values = bases[b].values_at(k);
         // At degree 1, the values at a cell's own vertices may be interpolated in their turn.
-        let hanging = coarse.as_ref().and_then(|coarse| coarse.interpolation(b, cell));
+        let hanging = coarse.interpolation(b, cell);
         let interpolated;
         let values = match hanging {
             Some(hanging) => {
@@ -148,9 +143,27 @@ pub fn to_vertices(
             }
         }
     }
+    let matrix = (with_matrix && problem.is_constant())
+        .then(|| coarse_matrix(problem, &coarse, &constraints.of_nodes(&node_of)))
+        .flatten();
     let map = map.clone();
     let halo = Halo::new(&mesh.comm, &map);
-    Transfer { map, halo, block: components, ptr, col, val, near_null }
+    Transfer { map, halo, block: components, ptr, col, val, near_null, matrix }
+}
+
+/// The matrix of the problem on the space of degree 1; none where that has cells turned inside out. Collective.
+fn coarse_matrix(
+    problem: &dyn Problem,
+    coarse: &Space,
+    constraints: &Constraints,
+) -> Option<(Pattern, Matrix)> {
+    let _span = tracing::debug_span!("coarse matrix").entered();
+    let problem = problem.on_space(coarse);
+    let pattern = Pattern::new(coarse);
+    let mut matrix = Matrix::new(&pattern, problem.components());
+    let made = problem.assemble_constant(&pattern, constraints, &mut matrix);
+    let failed = problem.discretisation().mesh.comm.any(made.is_err());
+    (!failed).then_some((pattern, matrix))
 }
 
 /// Component `fine.1` in the frame of node `fine.0` of the unit vector that component `coarse.1` is in the

@@ -164,7 +164,7 @@ pub fn direct(
     rhs: Vec<f64>,
     symmetric: bool,
 ) -> Vec<f64> {
-    let (d, c) = (problem.discretisation(), problem.components());
+    let d = problem.discretisation();
     let (mesh, space) = (d.mesh, d.space);
     let one = |_: usize, _: &[f64; 3]| [1.0, 0.0, 0.0];
     let modes = Modes { n: 1, at: &one };
@@ -178,7 +178,7 @@ pub fn direct(
         null: &[],
         near_null: &Vec::new,
         given: None,
-        transfer: &|| solver::to_vertices(mesh, space, constraints, c, &modes),
+        transfer: &|| solver::to_vertices(problem, constraints, &modes, symmetric),
     };
     let (x, report) = solver::solve(
         comm,

@@ -33,6 +33,7 @@ mod tests;
 use cluster::{Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::{Matrix, Pattern};
 pub use assembled::Assembled;
 use level::{Below, Level};
 
@@ -72,6 +73,9 @@ pub struct Transfer {
     pub val: Vec<f32>,
     /// The near-null space on owned coarse DOFs; empty: a constant for each component.
     pub near_null: Vec<Vec<f64>>,
+    /// The coarse matrix, if it need not be the product of the fine one with the prolongation: columns are local nodes of
+    /// `map`, and prescribed DOFs are eliminated.
+    pub matrix: Option<(Pattern, Matrix)>,
 }
 
 /// What a preconditioner is made of.

@@ -10,6 +10,7 @@ use cluster::Halo;
 
 use super::csr::Csr;
 use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
+use crate::assembly::{Matrix, Pattern};
 
 /// Row offsets and columns, to be shared.
 pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>);
@@ -42,6 +43,31 @@ pub(super) struct Wide {
 }
 
 impl Wide {
+    /// An assembled matrix, whose entries must fit 32 bits.
+    pub fn of(pattern: &Pattern, matrix: &Matrix) -> Wide {
+        let (c, n) = (matrix.block, pattern.diag_col.len() + pattern.off_col.len());
+        let mut ptr = Vec::with_capacity(pattern.n_rows + 1);
+        let (mut col, mut val) = (Vec::with_capacity(n), Vec::with_capacity(n * c * c));
+        ptr.push(0);
+        for row in 0..pattern.n_rows {
+            for (ptr, columns, values) in [
+                (&pattern.diag_ptr, &pattern.diag_col, &matrix.diag),
+                (&pattern.off_ptr, &pattern.off_col, &matrix.off),
+            ] {
+                let (begin, end) = (ptr[row], ptr[row + 1]);
+                let width = end - begin;
+                for k in 0..width {
+                    for a in 0..c {
+                        val.extend_from_slice(&values[begin * c * c + (a * width + k) * c..][..c]);
+                    }
+                }
+                col.extend_from_slice(&columns[begin..end]);
+            }
+            ptr.push(col.len() as u32);
+        }
+        Wide { ptr, col, val }
+    }
+
     /// Puts the columns of each row in ascending order.
     pub fn sort(&mut self, block: usize) {
         let size = block * block;

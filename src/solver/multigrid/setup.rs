@@ -137,21 +137,24 @@ pub(super) fn levels(
         level.lambda = dispatch_square!(block, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
         let first = transfer.take();
         let explicit = first.is_some();
+        let times =
+            |raw, modes: usize| dispatch!(block, modes, product(&comm, &source, &nodes, raw, &norms, scale));
         let made = match first {
+            Some(Transfer { map, halo, block: modes, ptr, col, val, near_null, matrix: Some(made) }) => {
+                let matrix = Wide::of(&made.0, &made.1);
+                Some((Coarse { matrix, map, halo, ptr, col, val }, modes, near_null))
+            }
             Some(mut transfer) => {
                 let (modes, near_null) = (transfer.block, std::mem::take(&mut transfer.near_null));
-                Some((raw_of(transfer), modes, near_null))
+                Some((times(raw_of(transfer), modes), modes, near_null))
             }
-            None => {
-                let depth = levels.len();
-                aggregated(&comm, &level, &norms, &free, near_null, options, depth)
-            }
+            None => aggregated(&comm, &level, &norms, &free, near_null, options, levels.len())
+                .map(|(raw, modes, near_null)| (times(raw, modes), modes, near_null)),
         };
-        let Some((raw, modes, near_null)) = made else {
+        let Some((coarse, modes, near_null)) = made else {
             levels.push(level);
             return Ok((levels, scale));
         };
-        let coarse = dispatch!(block, modes, product(&comm, &source, &nodes, raw, &norms, scale));
         drop((source, norms));
         let Coarse { matrix, map, halo, ptr, col, val } = coarse;
         let n_coarse = map.n_owned();

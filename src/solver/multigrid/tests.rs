@@ -355,7 +355,7 @@ fn a_given_prolongation_is_used() {
             ptr.push(col.len() as u32);
         }
         let Problem { map: nodes, halo: moves, .. } = &problem;
-        let transfer = Transfer { map, halo, block: 1, ptr, col, val, near_null: Vec::new() };
+        let transfer = Transfer { map, halo, block: 1, ptr, col, val, near_null: Vec::new(), matrix: None };
         let input = Input {
             comm,
             map: nodes,
