@@ -39,17 +39,26 @@ impl Matrix {
 
     /// The product with a field at all local nodes: owned rows. For what is done once; a solver's operator is faster.
     pub fn product(&self, pattern: &Pattern, x: &[f64]) -> Vec<f64> {
-        let c = self.block;
-        let mut out = vec![0.0; pattern.n_rows * c];
+        match self.block {
+            1 => self.times::<1>(pattern, x),
+            2 => self.times::<2>(pattern, x),
+            3 => self.times::<3>(pattern, x),
+            n => unreachable!("fields have 1 to 3 components, not {n}"),
+        }
+    }
+
+    fn times<const C: usize>(&self, pattern: &Pattern, x: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; pattern.n_rows * C];
+        let (x, _) = x.as_chunks::<C>();
         let mut add = |ptr: &[usize], columns: &[u32], values: &[f64]| {
-            for (row, out) in out.chunks_exact_mut(c).enumerate() {
+            let (values, _) = values.as_chunks::<C>();
+            for (row, out) in out.chunks_exact_mut(C).enumerate() {
                 let (begin, end) = (ptr[row], ptr[row + 1]);
-                let width = (end - begin) * c;
-                for (a, out) in out.iter_mut().enumerate() {
-                    let entries = &values[begin * c * c + a * width..][..width];
-                    for (entries, &column) in entries.chunks_exact(c).zip(&columns[begin..end]) {
-                        let x = &x[column as usize * c..][..c];
-                        *out += entries.iter().zip(x).map(|(entry, x)| entry * x).sum::<f64>();
+                let rows = values[begin * C..end * C].chunks_exact((end - begin).max(1));
+                for (out, entries) in out.iter_mut().zip(rows) {
+                    for (entries, &column) in entries.iter().zip(&columns[begin..end]) {
+                        let x = &x[column as usize];
+                        (0..C).for_each(|c| *out += entries[c] * x[c]);
                     }
                 }
             }

@@ -19,7 +19,7 @@ use super::sampler::by_material;
 use crate::element::{GeometryKind, Table};
 use crate::law::lanes::{Lanes, WIDTH};
 use crate::law::{Law, Part, Point, Residual};
-use crate::mesh::{Mesh, geometry};
+use crate::mesh::{Block, Mesh, geometry};
 use crate::space::{Order, Space};
 
 /// Cells or pairs that a task takes: fixed, so that nothing depends on the number of threads.
@@ -93,11 +93,12 @@ pub(super) fn indicators<L: Law<D, C>, const D: usize, const C: usize>(
         Discretisation::new(d.mesh, &corners, d.materials, d.set_material, L::TERMS, false, false, d.time);
     let points = RegionNodes::new(&at_corners);
     let samples = comm.agree(sample::<D, C>(d, u))?;
-    let mut fits = fit::<D, C>(&at_corners, &points, &samples, d.space.degree);
+    let places = Corners::new(d.mesh, &corners);
+    let mut fits = fit::<D, C>(&at_corners, &places, &points, &samples, d.space.degree);
     drop(samples);
     points.forward(&at_corners, &mut fits.values, fits.width);
     let mut out = vec![0.0; d.mesh.n_owned_cells()];
-    let compared = compare::<L, D, C>(law, d, &corners, &points, &fits, u, &mut out);
+    let compared = compare::<L, D, C>(law, d, &places, &points, &fits, u, &mut out);
     comm.agree(compared)?;
     Ok(out)
 }
@@ -141,17 +142,49 @@ fn sample<const D: usize, const C: usize>(d: &Discretisation, u: &[f64]) -> Resu
     Ok(samples)
 }
 
-/// Where the `k`-th of the vertices is by which a cell is known to the space of degree 1: as the cell has it,
-/// for across a period that is elsewhere. Where the cell hangs it may be the parent's.
-fn corner(mesh: &Mesh, corners: &Space, b: usize, cell: usize, k: usize) -> [f64; 3] {
-    let block = &mesh.blocks[b];
-    match corners.interpolation(b, cell) {
-        Some(hanging) if hanging.is_parents(k) => {
-            let mut x = Vec::new();
-            mesh.cell_coordinates(block, cell, &mut x);
-            geometry::image(&geometry::basis(block).tabulate(&[hanging.place(k)], 0), 0, &x)
+/// Children of a tensor cell, at most.
+const CHILDREN: usize = 8;
+
+/// Where the vertices are by which a cell is known to the space of degree 1.
+struct Corners<'a> {
+    mesh: &'a Mesh,
+    space: &'a Space,
+    /// By block and child: the geometry's basis where the parent's vertices lie, outside of the child.
+    parents: Vec<[Option<Table>; CHILDREN]>,
+}
+
+impl<'a> Corners<'a> {
+    fn new(mesh: &'a Mesh, space: &'a Space) -> Corners<'a> {
+        let of_block = |(b, block): (usize, &Block)| {
+            let mut tables: [Option<Table>; CHILDREN] = Default::default();
+            for cell in 0..block.n_cells {
+                if let (Some((hang, _)), Some(hanging)) = (block.hang(cell), space.interpolation(b, cell)) {
+                    tables[hang.child()]
+                        .get_or_insert_with(|| geometry::basis(block).tabulate(hanging.places(), 0));
+                }
+            }
+            tables
+        };
+        Corners { mesh, space, parents: mesh.blocks.iter().enumerate().map(of_block).collect() }
+    }
+
+    /// The `k`-th of them as the cell has it, for across a period that is elsewhere. Where the cell hangs it may be the
+    /// parent's.
+    fn at(&self, b: usize, cell: usize, k: usize) -> [f64; 3] {
+        let block = &self.mesh.blocks[b];
+        let nodes = block.nodes(cell);
+        match (block.hang(cell), self.space.interpolation(b, cell)) {
+            (Some((hang, _)), Some(hanging)) if hanging.is_parents(k) => {
+                let table =
+                    self.parents[b][hang.child()].as_ref().expect("tabulated for every child that hangs");
+                let mut at = [0.0; 3];
+                for (&node, value) in nodes.iter().zip(table.values_at(k)) {
+                    (0..3).for_each(|a| at[a] += value * self.mesh.nodes[node as usize][a]);
+                }
+                at
+            }
+            _ => self.mesh.nodes[nodes[k] as usize],
         }
-        _ => mesh.nodes[block.nodes(cell)[k] as usize],
     }
 }
 
@@ -194,6 +227,7 @@ impl Patches {
 /// Fits polynomials at the pairs of owned vertices.
 fn fit<const D: usize, const C: usize>(
     corners: &Discretisation,
+    places: &Corners,
     points: &RegionNodes,
     samples: &Samples,
     degree: usize,
@@ -209,7 +243,7 @@ fn fit<const D: usize, const C: usize>(
         for (k, out) in out.chunks_exact_mut(width).enumerate() {
             let pair = task * PER_TASK + k;
             let cells = &patches.cells[patches.begin[pair] as usize..patches.begin[pair + 1] as usize];
-            fit_one::<D, C>(corners, samples, &monomials, cells, rows, out);
+            fit_one::<D, C>(places, samples, &monomials, cells, rows, out);
         }
     });
     Fits { monomials, width, values }
@@ -218,7 +252,7 @@ fn fit<const D: usize, const C: usize>(
 /// Fits one pair's polynomial by least squares: orthogonalises the monomials one after the other (modified
 /// Gram and Schmidt, the slopes with them), leaving out those that depend on the ones before.
 fn fit_one<const D: usize, const C: usize>(
-    corners: &Discretisation,
+    places: &Corners,
     samples: &Samples,
     monomials: &[[u8; 3]],
     cells: &[(u16, u32, u8)],
@@ -232,7 +266,7 @@ fn fit_one<const D: usize, const C: usize>(
     let each = |visit: &mut dyn FnMut([f64; 3], &[f64])| {
         for &(b, cell, k) in cells {
             let (b, cell) = (b as usize, cell as usize);
-            let origin = corner(corners.mesh, corners.space, b, cell, k as usize);
+            let origin = places.at(b, cell, k as usize);
             let width = samples.n_points[b] * (D + D * C);
             for from in samples.values[b][cell * width..][..width].chunks_exact(D + D * C) {
                 let relative = [0, 1, 2].map(|a| if a < D { from[a] - origin[a] } else { 0.0 });
@@ -296,7 +330,7 @@ struct Compared<'a> {
     b: usize,
     rules: Rules,
     hats: Table,
-    corners: &'a Space,
+    corners: &'a Corners<'a>,
     points: &'a RegionNodes,
     fits: &'a Fits,
 }
@@ -305,7 +339,7 @@ struct Compared<'a> {
 fn compare<L: Law<D, C>, const D: usize, const C: usize>(
     law: &L,
     d: &Discretisation,
-    corners: &Space,
+    corners: &Corners,
     points: &RegionNodes,
     fits: &Fits,
     u: &[f64],
@@ -363,7 +397,7 @@ fn cells<L: Law<D, C>, const D: usize, const C: usize>(
             (0..D).for_each(|k| place[k] = at[k].as_array()[lane]);
             work.hats.clear();
             work.hats.extend_from_slice(with.hats.values_at(q));
-            if let Some(hanging) = with.corners.interpolation(b, cell as usize) {
+            if let Some(hanging) = with.corners.space.interpolation(b, cell as usize) {
                 hanging.scatter(&mut work.hats, 1, &mut work.scratch);
             }
             blend::<D, C>(d, with, cell as usize, &work.hats, &place, lane, &mut recovered);
@@ -401,7 +435,7 @@ fn blend<const D: usize, const C: usize>(
     let n = fits.monomials.len();
     let set = block.sets[cell];
     let of = |&v: &u32| &fits.values[with.points.pair(v, set) * fits.width..][..fits.width];
-    let vertices = with.corners.nodes(with.b, cell);
+    let vertices = with.corners.space.nodes(with.b, cell);
     // What vertices without a fit of their own would have goes to the others in equal parts.
     let good = |fit: &[f64]| fit[D * C * n + 1] > 0.5;
     let n_good = vertices.iter().filter(|&v| good(of(v))).count();
@@ -415,7 +449,7 @@ fn blend<const D: usize, const C: usize>(
             _ if !good(fit) => continue,
             _ => hat + missing / n_good as f64,
         };
-        let origin = corner(d.mesh, with.corners, with.b, cell, k);
+        let origin = with.corners.at(with.b, cell, k);
         let length = fit[D * C * n];
         let at = [0, 1, 2].map(|a| if a < D { (place[a] - origin[a]) / length } else { 0.0 });
         powers(&fits.monomials, &at, &mut powers_here);

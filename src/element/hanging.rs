@@ -325,8 +325,23 @@ impl<'a> Interpolation<'a> {
     pub fn transform(&self, matrix: &mut [f64], components: usize, scratch: &mut Vec<f64>) {
         let n = self.n_nodes;
         self.scatter(matrix, components * components * n, scratch);
+        // The same from the right, with what hangs listed once for all rows.
+        let mut held = [(0u8, 0.0); 128];
+        let mut n_held = 0;
+        for k in self.parents() {
+            held[n_held].0 = k as u8;
+            n_held += 1;
+        }
+        let held = &mut held[..n_held];
         for row in matrix.chunks_exact_mut(n) {
-            self.scatter(row, 1, scratch);
+            for (k, value) in held.iter_mut() {
+                *value = std::mem::take(&mut row[*k as usize]);
+            }
+            for &(k, value) in held.iter() {
+                for (j, factor) in self.row(k as usize) {
+                    row[j] += factor * value;
+                }
+            }
         }
     }
 }

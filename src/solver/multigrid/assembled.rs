@@ -69,8 +69,9 @@ impl Assembled {
 
         let root = |row: usize| {
             let columns = owned(row);
-            let at = columns.iter().position(|&c| c as usize == row);
-            at.map_or(0.0, |k| size::<B>(owned_values(row), columns.len(), k).sqrt())
+            columns
+                .binary_search(&(row as u32))
+                .map_or(0.0, |k| size::<B>(owned_values(row), columns.len(), k).sqrt())
         };
         let mut roots =
             map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(root).collect::<Vec<_>>()).concat();
@@ -190,7 +191,7 @@ impl<const N: usize> Rows<N> for Assembled {
 
     fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
         let columns = self.owned_columns(row);
-        let k = columns.iter().position(|&c| c as usize == row)?;
+        let k = columns.binary_search(&(row as u32)).ok()?;
         let range = self.owned(row);
         let values = &self.diag[range.start * N * N..range.end * N * N];
         let entry = |a, b| values[(a * columns.len() + k) * N + b];
