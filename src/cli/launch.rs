@@ -190,9 +190,14 @@ fn pass_on_signals() {
     }
 }
 
-/// Started by itself, a process is the only rank: Open MPI need not start a daemon to look after it.
+/// What Open MPI needs to know of a process that is the only rank: there is no daemon to start that would look after
+/// it, and no directory to make for others. All such processes of a user would share that one: who starts fails
+/// where who ends removes it.
+const ALONE: [(&str, &str); 2] =
+    [("OMPI_MCA_ess_singleton_isolated", "1"), ("OMPI_MCA_orte_create_session_dirs", "0")];
+
+/// Tells Open MPI so where a process was started by itself.
 pub fn stand_alone() {
-    const NAME: &str = "OMPI_MCA_ess_singleton_isolated";
     if cluster::under_launcher() {
         return;
     }
@@ -201,9 +206,9 @@ pub fn stand_alone() {
         // SAFETY: as below.
         unsafe { std::env::remove_var("SLURM_NODELIST") };
     }
-    if std::env::var_os(NAME).is_none() {
+    for (name, value) in ALONE.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
         // SAFETY: called by the main thread before it starts MPI or any other thread.
-        unsafe { std::env::set_var(NAME, "1") };
+        unsafe { std::env::set_var(name, value) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Problems on meshes with hanging nodes, solved with a plain conjugate gradient method: what elements represent
 //! they find, in any shape and degree and on any number of ranks.
 
-use cluster::Comm;
+use cluster::{Comm, Halo, IndexMap};
 
 use crate::assembly::{
     Constraints, Discretisation, EnergyNorm, Essential, FacetLoad, Matrix, Natural, Operator, Pattern,
@@ -105,11 +105,11 @@ fn tags(mesh: &Mesh, names: &[&str]) -> Vec<EntityTag> {
 }
 
 /// `y = A x`.
-fn product(space: &Space, pattern: &Pattern, matrix: &Matrix, x: &[f64], y: &mut [f64]) {
+fn product((map, halo): (&IndexMap, &Halo), pattern: &Pattern, matrix: &Matrix, x: &[f64], y: &mut [f64]) {
     let c = matrix.block;
     let mut all = x.to_vec();
-    all.resize(space.map.n_local() * c, 0.0);
-    space.halo.forward(&mut all, c);
+    all.resize(map.n_local() * c, 0.0);
+    halo.forward(&mut all, c);
     for row in 0..pattern.n_rows {
         for a in 0..c {
             let mut sum = 0.0;
@@ -147,7 +147,7 @@ fn solve(comm: &Comm, space: &Space, pattern: &Pattern, matrix: &Matrix, b: &[f6
     assert!(diagonal.iter().all(|d| *d > 0.0));
     let apply = |x: &[f64]| {
         let mut y = vec![0.0; n];
-        product(space, pattern, matrix, x, &mut y);
+        product((&space.map, &space.halo), pattern, matrix, x, &mut y);
         y
     };
     let some = |s: u64| -> Vec<f64> {
@@ -231,6 +231,7 @@ fn run<L: Law<D, C>, const D: usize, const C: usize>(
         check_averages::<L, D, C>(&problem, &u, &x, &setting.exact);
     }
     check_transfer(&problem, &constraints, &x);
+    check_coarse(&problem, &constraints, &pattern, &matrix);
     let errors = problem.exact_errors("exact", &setting.exact, &u, EnergyNorm::Omitted).unwrap();
     let whole = problem.integrate_cells(Quantity::Solution, &u, &|_, _| true).unwrap();
     [errors.l2, errors.h1, nodal, comm.sum(whole[0])]
@@ -291,6 +292,132 @@ fn check_transfer(problem: &dyn Problem, constraints: &Constraints, x: &[[f64; 3
             }
         }
     }
+}
+
+/// Whether all cells are parallelepipeds.
+fn is_straight(mesh: &Mesh) -> bool {
+    let block = &mesh.blocks[0];
+    let corners = block.shape.vertices();
+    block.geometry == GeometryKind::Linear
+        && (0..block.n_cells).all(|cell| {
+            let x: Vec<[f64; 3]> = block.nodes(cell).iter().map(|&node| mesh.nodes[node as usize]).collect();
+            let end = |d: usize| corners.iter().position(|v| v.iter().sum::<f64>() == v[d] && v[d] == 1.0);
+            let edges: Vec<_> =
+                (0..mesh.dim).map(|d| (d, x[end(d).expect("a corner on every axis")])).collect();
+            corners.iter().zip(&x).all(|(v, x_v)| {
+                (0..3).all(|a| {
+                    let along = edges.iter().map(|(d, end)| v[*d] * (end[a] - x[0][a])).sum::<f64>();
+                    (x[0][a] + along - x_v[a]).abs() < 1e-12
+                })
+            })
+        })
+}
+
+/// The matrix of degree 1 is the product of the fine one with the prolongation, where nothing is prescribed.
+fn check_coarse(problem: &dyn Problem, constraints: &Constraints, pattern: &Pattern, matrix: &Matrix) {
+    let (d, c) = (problem.discretisation(), problem.components());
+    let one = |_: usize, _: &[f64; 3]| [1.0; 3];
+    let t = to_vertices(problem, constraints, &Modes { n: 1, at: &one }, true);
+    let (coarse_pattern, coarse) = t.matrix.as_ref().expect("the tangent is constant");
+    let (n, n_coarse) = (d.space.map.n_owned(), t.map.n_owned());
+    let mut x: Vec<f64> =
+        (0..n_coarse * c).map(|k| ((t.map.offset() as usize * c + k) as f64 * 0.7).sin()).collect();
+    let mut expected = vec![0.0; n_coarse * c];
+    product((&t.map, &t.halo), coarse_pattern, coarse, &x, &mut expected);
+    x.resize(t.map.n_local() * c, 0.0);
+    t.halo.forward(&mut x, c);
+    // Up, through the fine matrix, and down again; with what each coarse DOF has to do with fine ones.
+    let entries = |node: usize| t.ptr[node] as usize..t.ptr[node + 1] as usize;
+    let block = |k: usize, a: usize, b: usize| f64::from(t.val[(k * c + a) * c + b]);
+    let (mut up, mut through) = (vec![0.0; n * c], vec![0.0; n * c]);
+    for node in 0..n {
+        for (k, a, b) in entries(node).flat_map(|k| (0..c * c).map(move |ab| (k, ab / c, ab % c))) {
+            up[node * c + a] += block(k, a, b) * x[t.col[k] as usize * c + b];
+        }
+    }
+    product((&d.space.map, &d.space.halo), pattern, matrix, &up, &mut through);
+    let (mut down, mut part) = (vec![0.0; t.map.n_local() * c], vec![0.0; t.map.n_local() * c]);
+    for node in 0..n {
+        for (k, a, b) in entries(node).flat_map(|k| (0..c * c).map(move |ab| (k, ab / c, ab % c))) {
+            down[t.col[k] as usize * c + b] += block(k, a, b) * through[node * c + a];
+            part[t.col[k] as usize * c + b] += block(k, a, b).abs();
+        }
+    }
+    t.halo.reverse_add(&mut down, c);
+    t.halo.reverse_add(&mut part, c);
+    let size = expected.iter().fold(0.0f64, |size, value| size.max(value.abs()));
+    // Elsewhere integrands are no polynomials, and the rules of the two spaces differ.
+    let allowed = if is_straight(d.mesh) { 1e-5 } else { 0.2 };
+    for (k, (found, wanted)) in down.iter().zip(&expected).enumerate().filter(|(k, _)| part[*k] > 0.0) {
+        assert!((found - wanted).abs() < allowed * size, "coarse DOF {k}: {found} {wanted}");
+    }
+}
+
+/// Element matrices combined of integrals on the reference cell are those of the sum over points, cell by cell, on
+/// any number of threads.
+fn check_paths<L: Law<D, C>, const D: usize, const C: usize>(law: L, mesh: &Mesh, degree: usize) {
+    let setting = if C == 1 { diffusion(D, 1) } else { elasticity(D, 1) };
+    let space = Space::new(mesh, degree, Order::Curve).unwrap();
+    let of_set = vec![0u16; mesh.sets.len()];
+    let pattern = Pattern::new(&space);
+    let assembled = |constant: bool, threads: usize| {
+        let d = Discretisation::new(mesh, &space, &setting.materials, &of_set, L::TERMS, constant, true, 0.0);
+        let constraints = Constraints::new(&d, C, &[]).unwrap();
+        let problem = Operator::<L, D, C>::new(law.clone(), d, vec![], vec![]);
+        let mut matrix = Matrix::new(&pattern, C);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| problem.assemble_constant(&pattern, &constraints, &mut matrix)).unwrap();
+        [matrix.diag, matrix.off].concat()
+    };
+    let [combined, summed] = [true, false].map(|constant| assembled(constant, 1));
+    let size = summed.iter().fold(0.0f64, |size, value| size.max(value.abs()));
+    for (a, b) in combined.iter().zip(&summed) {
+        assert!((a - b).abs() < 1e-12 * size, "degree {degree}: {a} {b}");
+    }
+    for threads in [2, 3, 5] {
+        assert!(assembled(true, threads) == combined, "{threads} threads, degree {degree}");
+    }
+}
+
+#[test]
+fn affine_cells_beside_others() {
+    alike(&under_mpi("solver::hanging_tests::affine_cells_beside_others", &[1, 2], |comm| {
+        for (shape, roots) in [(Shape::Quadrilateral, [7, 6, 1]), (Shape::Hexahedron, [4, 3, 3])] {
+            let mut trees = Trees::new(shape, roots, false, GeometryKind::Linear);
+            trees.crooked = 0.0;
+            let n = trees.leaves.len();
+            let mut mesh = trees.mesh(comm, |k| k * comm.size() / n);
+            // Some corners off their place: cells beside them are no parallelograms any more.
+            let moves = |x: &[f64; 3]| (3.0 * x[0] + 5.0 * x[1] + 7.0 * x[2]).round() as i64 % 9 == 0;
+            let moved: Vec<bool> = mesh.nodes.iter().map(moves).collect();
+            mesh.nodes.iter_mut().zip(&moved).for_each(|(x, moved)| x[0] += if *moved { 0.02 } else { 0.0 });
+            let touched = |cell: &usize| mesh.blocks[0].nodes(*cell).iter().any(|&node| moved[node as usize]);
+            let n_touched = (0..mesh.blocks[0].n_cells).filter(touched).count();
+            assert!(n_touched > 0 && n_touched < mesh.blocks[0].n_cells, "{shape}: {n_touched}");
+            for degree in 1..=3 {
+                if shape == Shape::Quadrilateral {
+                    check_paths::<Diffusion, 2, 1>(Diffusion, &mesh, degree);
+                    check_paths::<Elasticity, 2, 2>(Elasticity::default(), &mesh, degree);
+                } else {
+                    check_paths::<Diffusion, 3, 1>(Diffusion, &mesh, degree);
+                    check_paths::<Elasticity, 3, 3>(Elasticity::default(), &mesh, degree);
+                }
+            }
+        }
+        // Without such corners, but with nodes that hang.
+        let mut figures = Vec::new();
+        for shape in [Shape::Quadrilateral, Shape::Hexahedron] {
+            let mut trees = trees(shape);
+            trees.crooked = 0.0;
+            let n = trees.leaves.len();
+            let mesh = trees.mesh(comm, |k| k * comm.size() / n);
+            assert!(is_straight(&mesh));
+            for (degree, vector) in [(2, false), (3, false), (2, true)] {
+                figures.push(solve_on(&mesh, degree, vector, degree)[3]);
+            }
+        }
+        figures
+    }));
 }
 
 fn solve_on(mesh: &Mesh, degree: usize, vector: bool, p: usize) -> [f64; 4] {
