@@ -13,6 +13,7 @@ use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, map, rows};
 use super::rows::{Columns, Rows};
+use super::sliced::{LANES, Slices};
 use crate::assembly::{Matrix, Pattern};
 
 /// A matrix of owned rows in double precision: owned and ghost columns apart in its values, together in its columns.
@@ -29,6 +30,8 @@ pub struct Assembled {
     col: Arc<Vec<u32>>,
     /// Row offsets of the ghost columns among themselves.
     off_ptr: Vec<u32>,
+    /// The columns in slices, where that pays.
+    slices: Option<Arc<Slices>>,
 }
 
 /// Couplings are dropped below this part of the geometric mean of the two diagonals: a few units of round-off, which
@@ -145,7 +148,8 @@ impl Assembled {
             }
         }
         (pattern.diag_col, pattern.off_col) = (Vec::new(), Vec::new());
-        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr }
+        let slices = if B == 1 { Slices::new(&ptr, &col, n).map(Arc::new) } else { None };
+        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
     }
 
     /// The number of owned nodes.
@@ -155,7 +159,7 @@ impl Assembled {
 
     /// The number of blocks.
     pub fn n_entries(&self) -> usize {
-        self.col.len()
+        self.ptr.last().map_or(0, |&end| end as usize)
     }
 
     /// Entries of a row with owned columns, counted over the rows before it.
@@ -168,6 +172,39 @@ impl Assembled {
     #[inline(always)]
     pub fn ghosts(&self, row: usize) -> Range<usize> {
         self.off_ptr[row] as usize..self.off_ptr[row + 1] as usize
+    }
+
+    /// Moves the values into slices, where that pays; the matrix is then left with its offsets, until
+    /// [`Assembled::take_back`].
+    pub(in crate::solver) fn to_slices(&mut self) -> Option<(Arc<Slices>, Vec<[f64; LANES]>)> {
+        let slices = self.slices.clone()?;
+        let values = slices.arrange(
+            |row| (self.ptr[row + 1] - self.ptr[row]) as usize,
+            |row, k| {
+                let owned = self.owned(row);
+                if k < owned.len() {
+                    self.diag[owned.start + k]
+                } else {
+                    self.off[self.ghosts(row).start + k - owned.len()]
+                }
+            },
+        );
+        (self.diag, self.off, self.col) = (Vec::new(), Vec::new(), Arc::default());
+        Some((slices, values))
+    }
+
+    /// Moves values and columns back into rows.
+    pub(in crate::solver) fn take_back(&mut self, slices: &Slices, values: &[[f64; LANES]]) {
+        let (mut diag, mut off, mut col) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..self.n_rows() {
+            let n_owned = self.owned(row).len();
+            for k in 0..n_owned + self.ghosts(row).len() {
+                let (entry, lane) = slices.place(row, k);
+                col.push(slices.column(row, k));
+                if k < n_owned { &mut diag } else { &mut off }.push(values[entry][lane]);
+            }
+        }
+        (self.diag, self.off, self.col) = (diag, off, Arc::new(col));
     }
 
     /// Columns of a row that are owned, ascending.
@@ -216,6 +253,6 @@ impl<const N: usize> Rows<N> for Assembled {
     }
 
     fn columns(&self) -> Option<Columns<'_>> {
-        Some((&self.ptr, &self.col))
+        Some((&self.ptr, &self.col, self.slices.as_ref()))
     }
 }

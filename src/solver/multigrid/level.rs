@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cluster::{Comm, Halo, IndexMap};
 
-use super::csr::{Csr, dispatch, dispatch_square, vector};
+use super::csr::{Csr, dispatch, dispatch_level, vector};
 use super::dense::Cholesky;
 use super::prolongation::Prolongation;
 use super::smoother::{after, before};
@@ -118,7 +118,7 @@ fn from(levels: &mut [Level], k: u64) {
         level.x.iter_mut().zip(&all[begin..begin + own]).for_each(|(x, v)| *x = *v as f32);
         return;
     }
-    dispatch_square!(n, before(level));
+    dispatch_level!(level, before(level));
     if let Below::Coarse(down) = &mut level.below {
         let (modes, owned) = (down.modes, down.nodes.map.n_owned() * down.modes);
         let (p, residual) = (&mut down.p, &mut down.residual);
@@ -140,7 +140,7 @@ fn from(levels: &mut [Level], k: u64) {
             dispatch!(n, modes, prolong(p, &rest[0].x, &mut level.x));
         }
     }
-    dispatch_square!(n, after(level));
+    dispatch_level!(level, after(level));
 }
 
 fn restrict<const R: usize, const C: usize, const L: usize>(

@@ -4,7 +4,7 @@
 //! `level.rs` is the cycle. In the order of the set-up: `assembled.rs` takes the matrix,
 //! `rows.rs` copies it, `aggregate.rs` groups its nodes,
 //! `tentative.rs` and `prolongation.rs` make the way up, `galerkin.rs` the next matrix; `smoother.rs` and `dense.rs`
-//! are what a cycle does on a level, `csr.rs` the loops they are made of.
+//! are what a cycle does on a level, `csr.rs` and `sliced.rs` the loops they are made of.
 //!
 //! Single precision halves the bytes of everything that a cycle reads, and bytes are its cost. It limits how well
 //! the preconditioner approximates the inverse, not what the Krylov method around it can reach. Coarse matrices are
@@ -25,6 +25,7 @@ mod parallel;
 mod prolongation;
 mod rows;
 mod setup;
+mod sliced;
 mod smoother;
 mod tentative;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use cluster::{Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
 
 pub use assembled::Assembled;
+pub(super) use sliced::{LANES, Slices};
 use level::{Below, Level};
 
 /// How the levels are made and smoothed.
@@ -249,7 +251,7 @@ fn summarise(comm: &Comm, levels: &[Level]) -> Summary {
         let counted = u64::from(level.distributed || comm.is_root());
         let size = (level.block * level.block) as u64;
         figures.push(counted * (level.csr.n_rows() * level.block) as u64);
-        figures.push(counted * level.csr.col.len() as u64 * size);
+        figures.push(counted * level.csr.n_entries() as u64 * size);
     }
     comm.sum_slice(&mut figures);
     let summaries: Vec<LevelSummary> = levels

@@ -5,7 +5,7 @@
 use cluster::{Buckets, Comm, Halo, IndexMap};
 
 use super::aggregate::{Aggregates, NONE};
-use super::csr::{Csr, for_rows};
+use super::csr::Csr;
 use super::level::{Level, Nodes};
 use super::parallel::{ROWS_PER_TASK, each, map, rows};
 use super::tentative::Tentative;
@@ -310,9 +310,6 @@ impl Prolongation {
     /// `x += P coarse`, where the ghosts of `coarse` are known.
     pub fn prolong<const R: usize, const C: usize, const L: usize>(&self, coarse: &[f32], x: &mut [f32]) {
         let _span = tracing::debug_span!("prolong").entered();
-        for_rows::<R, 1>(self.csr.n_rows(), [x], |row, [x]| {
-            let step = self.csr.row::<R, C, L>(row, coarse);
-            x.iter_mut().zip(step).for_each(|(x, s)| *x += s);
-        });
+        self.csr.add_product::<R, C, L>(coarse, x);
     }
 }

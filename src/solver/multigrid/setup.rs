@@ -8,7 +8,7 @@ use cluster::{Comm, Halo, IndexMap};
 
 use super::aggregate::{aggregate, strong};
 use super::assembled::Assembled;
-use super::csr::{Csr, dispatch, dispatch_square, vector};
+use super::csr::{Csr, dispatch, dispatch_level, dispatch_square, vector};
 use super::dense::Cholesky;
 use super::galerkin::{self, Coarse};
 use super::level::{Below, Down, Level, Nodes};
@@ -134,7 +134,7 @@ pub(super) fn levels(
             levels.push(level);
             return Ok((levels, scale));
         }
-        level.lambda = dispatch_square!(block, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+        level.lambda = dispatch_level!(level, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
         let first = transfer.take();
         let explicit = first.is_some();
         let made = match first {
@@ -148,9 +148,11 @@ pub(super) fn levels(
             }
         };
         let Some((raw, modes, near_null)) = made else {
+            level.csr.drop_rows();
             levels.push(level);
             return Ok((levels, scale));
         };
+        level.csr.drop_rows();
         let coarse = dispatch!(block, modes, product(&comm, &source, &nodes, raw, &norms, scale));
         drop((source, norms));
         let Coarse { matrix, map, halo, ptr, col, val } = coarse;
@@ -187,7 +189,8 @@ fn last(start: Start, options: &Options, scale: f64) -> Level {
     let n_local = nodes.map.n_local();
     let kept = dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
     let mut level = Level::new(block, nodes, comm.size() > 1, kept.csr, kept.inverse, options.degree);
-    level.lambda = dispatch_square!(block, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+    level.lambda = dispatch_level!(level, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+    level.csr.drop_rows();
     level
 }
 
