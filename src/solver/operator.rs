@@ -20,7 +20,7 @@ const ROWS_PER_TASK: usize = 4096;
 pub(super) struct Operator {
     /// Without values and columns when those are in slices.
     matrix: Assembled,
-    sliced: Option<(Arc<Slices>, Vec<[f64; LANES]>)>,
+    sliced: Option<(Arc<Slices>, Vec<f64>)>,
     exchange: Repeated<f64>,
     /// Values of the ghosts.
     ghosts: Vec<f64>,
@@ -113,6 +113,7 @@ impl Operator {
     fn product_of_slices(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         let _span = tracing::debug_span!("spmv").entered();
         let Some((slices, values)) = &self.sliced else { unreachable!("asked for by apply") };
+        let (values, _) = values.as_chunks();
         self.exchange.begin(x);
         let one = |task: usize, y: &mut [f64]| {
             let first = task * ROWS_PER_TASK;

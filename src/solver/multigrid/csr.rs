@@ -119,14 +119,13 @@ impl Csr {
         Csr { n_rows, n_entries, ptr, col, val, boundary, n_owned_cols, width, sliced: None }
     }
 
-    /// Arranges a matrix of one value an entry in slices beside its rows, where that pays: in these, made of the same
-    /// rows and columns, or in its own.
-    pub fn slice(&mut self, slices: Option<Arc<Slices>>) {
-        let slices = slices
-            .or_else(|| Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize).map(Arc::new));
-        self.sliced = slices.map(|slices| {
+    /// Arranges a matrix of one value an entry in slices beside its rows, with at most `padded` times its entries: in
+    /// these, made of the same rows and columns, or in its own.
+    pub fn slice(&mut self, slices: Option<Arc<Slices>>, padded: f64) {
+        let own = || Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize, padded).map(Arc::new);
+        self.sliced = slices.or_else(own).map(|slices| {
             let value = |row: usize, k: usize| self.val[self.ptr[row] as usize + k];
-            let val = slices.arrange(|row| self.range(row).len(), value);
+            let val = slices.arrange(&self.ptr, value);
             Sliced { slices, val }
         });
     }
@@ -338,6 +337,9 @@ fn one_slice<const R: usize, const K: usize>(
     }
 }
 
+/// Tasks take whole slices.
+const _: () = assert!(ROWS_PER_TASK.is_multiple_of(LANES));
+
 /// As [`by_task`], with slices of `R` of the `n` rows in place of rows.
 #[inline(always)]
 fn for_slices<const R: usize, const K: usize, T: Default + Send>(
@@ -345,7 +347,6 @@ fn for_slices<const R: usize, const K: usize, T: Default + Send>(
     mut outs: [&mut [f32]; K],
     f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
 ) -> Vec<T> {
-    const { assert!(ROWS_PER_TASK.is_multiple_of(R)) };
     let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
     let mut parts = outs.each_mut().map(|out| out[..n].chunks_mut(ROWS_PER_TASK));
     let tasks = results
@@ -388,6 +389,38 @@ pub(super) fn sum_rows<const R: usize, const L: usize, const K: usize>(
 }
 
 impl Csr {
+    /// `y = A x` for a matrix of one value an entry, in double precision as soon as a row is summed.
+    pub fn product_to_double(&self, x: &[f32], y: &mut [f64]) {
+        each(y[..self.n_rows].chunks_mut(ROWS_PER_TASK).enumerate(), |(task, y)| {
+            for (k, y) in y.iter_mut().enumerate() {
+                *y = f64::from(self.row::<1, 1, 1>(task * ROWS_PER_TASK + k, x)[0]);
+            }
+        });
+    }
+
+    /// The transposed of a matrix of one value an entry with `n_cols` columns.
+    pub fn transposed(&self, n_cols: usize) -> Csr {
+        let mut ptr = vec![0u32; n_cols + 1];
+        for &c in &self.col[..] {
+            ptr[c as usize + 1] += 1;
+        }
+        for c in 0..n_cols {
+            ptr[c + 1] += ptr[c];
+        }
+        let mut next = ptr.clone();
+        let mut col = vec![0u32; self.col.len()];
+        let mut val = Vec::with_capacity(self.col.len() + PAD);
+        val.resize(self.col.len(), 0.0);
+        for row in 0..self.n_rows {
+            for k in self.range(row) {
+                let to = &mut next[self.col[k] as usize];
+                (col[*to as usize], val[*to as usize]) = (row as u32, self.val[k]);
+                *to += 1;
+            }
+        }
+        Csr::new(ptr, col, val, self.n_rows)
+    }
+
     /// `y += A x` for owned rows, where the ghosts of `x` are known.
     pub fn add_product<const R: usize, const C: usize, const L: usize>(&self, x: &[f32], y: &mut [f32]) {
         if let Some(Sliced { slices, val }) = &self.sliced {

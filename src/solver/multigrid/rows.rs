@@ -10,7 +10,7 @@ use cluster::Halo;
 
 use super::csr::Csr;
 use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
-use super::sliced::Slices;
+use super::sliced::{PADDED, Slices};
 
 /// Row offsets and columns, to be shared, also in slices if they are there.
 pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>, Option<&'a Arc<Slices>>);
@@ -222,7 +222,7 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
         Csr::new(ptr, col, val, n)
     };
     if N == 1 {
-        csr.slice(shared.and_then(|(_, _, slices)| slices.cloned()));
+        csr.slice(shared.and_then(|(_, _, slices)| slices.cloned()), PADDED);
     }
     Kept { csr, inverse, norms, free }
 }

@@ -31,6 +31,9 @@ fn few_enough(unknowns: u64) -> u64 {
 /// A level with fewer nodes a rank than this is gathered on every rank: messages would cost more than the work.
 const FEW: u64 = 40;
 
+/// The first coarse level is visited twice from this number of nodes a rank on: with fewer, messages are what it costs.
+const TWICE: u64 = 500;
+
 /// Unknowns of a level that every rank may hold a copy of.
 const GATHERED: u64 = 100_000;
 
@@ -157,15 +160,18 @@ pub(super) fn levels(
         drop((source, norms));
         let Coarse { matrix, map, halo, ptr, col, val } = coarse;
         let n_coarse = map.n_owned();
-        let p = Prolongation::new(Csr::new(ptr, col, val, n_coarse), modes, map.n_local());
+        let p = Prolongation::new(Csr::new(ptr, col, val, n_coarse), (block, modes), map.n_local());
         let below = Arc::new(Nodes { map, halo });
         let residual = vec![0.0; below.map.n_local() * modes];
-        let mut down = Down { p, modes, nodes: below.clone(), residual, gathered: None };
+        let mut down = Down { p, modes, nodes: below.clone(), residual, gathered: None, first: None };
         let (fine_nodes, coarse_nodes) = (nodes.map.n_global(), below.map.n_global());
         let stalled = !explicit && coarse_nodes as f64 * STALLED > fine_nodes as f64;
         let few = coarse_nodes < FEW * comm.size() as u64 || stalled;
         let unknowns = coarse_nodes * modes as u64;
         let gather = comm.size() > 1 && few && unknowns > factorised && unknowns <= GATHERED;
+        if levels.is_empty() && unknowns > factorised && coarse_nodes >= TWICE * comm.size() as u64 {
+            down.first = Some(vector(below.map.n_local(), modes));
+        }
         start = if gather {
             down.gathered = Some((comm.clone(), vector(below.map.n_local(), modes)));
             everywhere(&comm, &below.map, &matrix, &near_null, modes)

@@ -17,8 +17,9 @@ use super::parallel::{each, rows, split};
 /// Rows of a slice.
 pub(in crate::solver) const LANES: usize = 8;
 
-/// Entries with padding are at most this many times those that there are: more would have to be read than is won.
-const PADDED: f64 = 1.25;
+/// Entries with padding of a matrix are at most this many times those that there are: more would have to be read than is
+/// won.
+pub(super) const PADDED: f64 = 1.25;
 
 /// Where the entries of rows lie: columns of [`LANES`] rows side by side, and the values in the same places.
 pub(in crate::solver) struct Slices {
@@ -37,9 +38,18 @@ pub(in crate::solver) struct Slices {
     width: usize,
 }
 
+/// Where the rows of a slice begin, if it is whole and all have `longest` entries, as most do.
+#[inline(always)]
+fn even(ptr: &[u32], slice: usize, longest: usize) -> Option<[u32; LANES]> {
+    let ends: &[u32; LANES + 1] = ptr.get(slice * LANES..)?.first_chunk()?;
+    let starts = *ends.first_chunk::<LANES>()?;
+    // None is longer, so it is their sum that tells.
+    (ends[LANES] - ends[0] == (LANES * longest) as u32).then_some(starts)
+}
+
 impl Slices {
-    /// The slices of compressed rows; none where they would be mostly padding.
-    pub fn new(ptr: &[u32], col: &[u32], n_owned_cols: usize) -> Option<Slices> {
+    /// The slices of compressed rows; none where there would be more than `padded` times their entries.
+    pub fn new(ptr: &[u32], col: &[u32], n_owned_cols: usize, padded: f64) -> Option<Slices> {
         let n_rows = ptr.len() - 1;
         let n_slices = n_rows.div_ceil(LANES);
         let mut ends = Vec::with_capacity(n_slices + 1);
@@ -51,7 +61,7 @@ impl Slices {
             end += longest.unwrap_or(0);
             ends.push(end);
         }
-        if end as usize * LANES > (PADDED * col.len() as f64) as usize + LANES {
+        if end as usize * LANES > (padded * col.len() as f64) as usize + LANES {
             return None;
         }
         let mut columns = vec![[0u32; LANES]; end as usize];
@@ -61,6 +71,12 @@ impl Slices {
                 let here;
                 (here, columns) = columns.split_at_mut((ends[slice + 1] - ends[slice]) as usize);
                 let of_slice = rows(slice, n_rows, LANES);
+                if let Some(starts) = even(ptr, slice, here.len()) {
+                    for (k, to) in here.iter_mut().enumerate() {
+                        *to = starts.map(|start| col[start as usize + k]);
+                    }
+                    continue;
+                }
                 let any = col.get(ptr[of_slice.start] as usize).copied().unwrap_or(0);
                 for lane in 0..LANES {
                     let row = of_slice.start + lane;
@@ -86,10 +102,10 @@ impl Slices {
         Some(Slices { n_rows, ptr: ends, col: columns, coupled, boundary, n_owned_cols, width })
     }
 
-    /// Values in the places of their columns: `value(row, k)` is that of a row's `k`-th entry, of `len(row)`.
+    /// Values in the places of their columns: `value(row, k)` is that of a row's `k`-th entry; `ptr` are the rows' offsets.
     pub fn arrange<T: Copy + Default + Send + Sync>(
         &self,
-        len: impl Fn(usize) -> usize + Sync + Send,
+        ptr: &[u32],
         value: impl Fn(usize, usize) -> T + Sync + Send,
     ) -> Vec<[T; LANES]> {
         let mut values = vec![[T::default(); LANES]; self.col.len()];
@@ -98,8 +114,14 @@ impl Slices {
             for slice in slices {
                 let here;
                 (here, values) = values.split_at_mut((self.ptr[slice + 1] - self.ptr[slice]) as usize);
+                if even(ptr, slice, here.len()).is_some() {
+                    for (k, to) in here.iter_mut().enumerate() {
+                        *to = std::array::from_fn(|lane| value(slice * LANES + lane, k));
+                    }
+                    continue;
+                }
                 for (lane, row) in rows(slice, self.n_rows, LANES).enumerate() {
-                    for (k, to) in here[..len(row)].iter_mut().enumerate() {
+                    for (k, to) in here[..(ptr[row + 1] - ptr[row]) as usize].iter_mut().enumerate() {
                         to[lane] = value(row, k);
                     }
                 }
@@ -108,15 +130,30 @@ impl Slices {
         values
     }
 
-    /// The entry that is a row's `k`-th: its place among the slices' entries, and its lane there.
-    pub fn place(&self, row: usize, k: usize) -> (usize, usize) {
-        (self.ptr[row / LANES] as usize + k, row % LANES)
+    /// Where the value of a row's `k`-th entry is among all.
+    pub fn place(&self, row: usize, k: usize) -> usize {
+        (self.ptr[row / LANES] as usize + k) * LANES + row % LANES
     }
 
     /// The column of a row's `k`-th entry.
     pub fn column(&self, row: usize, k: usize) -> u32 {
-        let (entry, lane) = self.place(row, k);
-        self.col[entry][lane]
+        self.col.as_flattened()[self.place(row, k)]
+    }
+
+    /// The number of values, padding included.
+    pub fn n_places(&self) -> usize {
+        LANES * self.col.len()
+    }
+
+    /// The values of a slice.
+    pub fn places(&self, slice: usize) -> Range<usize> {
+        let range = self.range(slice);
+        LANES * range.start..LANES * range.end
+    }
+
+    /// The number of slices.
+    pub fn len(&self) -> usize {
+        self.coupled.len()
     }
 
     /// Whether a slice has ghost columns.
@@ -208,13 +245,10 @@ mod tests {
     fn slices_are_the_rows() {
         for n in [0usize, 1, 7, 8, 9, 40, 100] {
             let (ptr, col) = uneven(n);
-            let Some(slices) = Slices::new(&ptr, &col, n) else {
-                assert!(n == 1 || n == 7 || n == 9, "{n}");
-                continue;
-            };
+            let slices = Slices::new(&ptr, &col, n, 8.0).expect("room for padding");
             let len = |row: usize| (ptr[row + 1] - ptr[row]) as usize;
             let value = |row: usize, k: usize| (ptr[row] as f64 + k as f64).sin();
-            let values = slices.arrange(len, value);
+            let values = slices.arrange(&ptr, value);
             let x: Vec<f64> = (0..n + 2).map(|k| (k as f64).cos()).collect();
             for row in 0..n {
                 let found = slices.product(row / LANES, &values, &x)[row % LANES];
@@ -224,8 +258,8 @@ mod tests {
                 assert!((found - exact).abs() < 1e-14 && found == apart, "{row}: {found} {exact}");
                 for k in 0..len(row) {
                     assert_eq!(slices.column(row, k), col[ptr[row] as usize + k]);
-                    let (entry, lane) = slices.place(row, k);
-                    assert_eq!(values[entry][lane], value(row, k));
+                    assert_eq!(values.as_flattened()[slices.place(row, k)], value(row, k));
+                    assert!(slices.places(row / LANES).contains(&slices.place(row, k)));
                 }
                 assert!(
                     slices.is_coupled(row / LANES)
@@ -237,8 +271,8 @@ mod tests {
 
     #[test]
     fn one_long_row_is_not_worth_slices() {
-        let ptr: Vec<u32> = (0..=16).map(|row| if row == 0 { 0 } else { row + 99 }).collect();
+        let ptr: Vec<u32> = (0u32..=16).map(|row| if row == 0 { 0 } else { row + 99 }).collect();
         let col: Vec<u32> = (0..115).map(|k| k % 16).collect();
-        assert!(Slices::new(&ptr, &col, 16).is_none());
+        assert!(Slices::new(&ptr, &col, 16, PADDED).is_none());
     }
 }
