@@ -17,7 +17,7 @@ use super::vectors::dot;
 const ROWS_PER_TASK: usize = 4096;
 
 /// A matrix of owned rows that can be applied. Allocates nothing in a product.
-pub(super) struct Operator {
+pub struct Operator {
     /// Without values and columns when those are in slices.
     matrix: Assembled,
     sliced: Option<(Arc<Slices>, Vec<f64>)>,
@@ -32,7 +32,9 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Takes over the matrix. Not collective.
-    pub(super) fn new(matrix: Assembled, halo: &Halo, n_ghost: usize) -> Operator {
+    ///
+    /// Shapes: `halo` moves nodal values between the owned rows' nodes and `n_ghost` ghosts.
+    pub fn new(matrix: Assembled, halo: &Halo, n_ghost: usize) -> Operator {
         let n_rows = matrix.n_rows();
         let coupled =
             (0..n_rows).filter(|&row| !matrix.ghosts(row).is_empty()).map(|row| row as u32).collect();
@@ -57,7 +59,7 @@ impl Operator {
     }
 
     /// Moves the values into slices where that makes products faster. The rows are gone until the matrix is asked for.
-    pub(super) fn slice(&mut self) {
+    pub fn slice(&mut self) {
         if self.sliced.is_none() {
             self.sliced = self.matrix.to_slices();
         }
@@ -65,7 +67,10 @@ impl Operator {
 
     /// `y = A x` over owned DOFs; returns this rank's part of `x . y`, summed in an order that does not depend on
     /// the number of threads. Collective.
-    pub(super) fn apply(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
+    ///
+    /// # Panics
+    /// When a length is not that of the owned DOFs.
+    pub fn apply(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         match self.matrix.block {
             _ if self.sliced.is_some() => self.product_of_slices(x, y),
             1 => self.product::<1>(x, y),

@@ -136,10 +136,8 @@ impl Assembled {
                 off_ptr.push(off_end as u32);
             }
             col.truncate(n_kept);
-            for (values, end) in [(&mut diag, diag_end), (&mut off, off_end)] {
-                values.truncate(end);
-                values.shrink_to_fit();
-            }
+            diag.truncate(diag_end);
+            off.truncate(off_end);
         } else {
             col.reserve_exact(if drops { n_kept } else { n_all });
             let (mut diag_end, mut off_end) = (0, 0);
@@ -181,6 +179,9 @@ impl Assembled {
         }
         (pattern.diag_col, pattern.off_col) = (Vec::new(), Vec::new());
         let slices = if B == 1 { Slices::new(&ptr, &col, n, PADDED).map(Arc::new) } else { None };
+        // The values will move into their slices in place.
+        diag.shrink_to(slices.as_ref().map_or(0, |slices| slices.n_places()));
+        off.shrink_to_fit();
         Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
     }
 
@@ -214,7 +215,7 @@ impl Assembled {
         let (mut values, off) = (std::mem::take(&mut self.diag), std::mem::take(&mut self.off));
         let room = slices.n_places();
         values.reserve_exact(room.saturating_sub(values.len()));
-        values.resize(room.max(values.len()), 0.0);
+        values.resize(room, 0.0);
         // From the last on, in the same memory: padding only moves entries towards the end, so that what is written over
         // has been read.
         let mut of_slice = Vec::new();
@@ -234,7 +235,6 @@ impl Assembled {
                 of_row.iter().enumerate().for_each(|(k, value)| to[k * LANES + lane] = *value);
             }
         }
-        values.truncate(room);
         Some((slices, values))
     }
 

@@ -138,8 +138,30 @@ impl Csr {
     /// Forgets the rows if there are slices.
     pub fn drop_rows(&mut self) {
         if self.is_sliced() {
-            (self.ptr, self.col) = (Arc::default(), Arc::default());
+            self.drop_entries();
+            self.ptr = Arc::default();
+        }
+    }
+
+    /// Forgets the rows but for their offsets if there are slices.
+    pub fn drop_entries(&mut self) {
+        if self.is_sliced() {
+            self.col = Arc::default();
             (self.val, self.boundary) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// `f(row, column, value)` for each entry of a matrix of one value an entry, row by row.
+    fn visit(&self, mut f: impl FnMut(usize, u32, f32)) {
+        for row in 0..self.n_rows {
+            match &self.sliced {
+                Some(Sliced { slices, val }) => {
+                    let val = val.as_flattened();
+                    (0..self.range(row).len())
+                        .for_each(|k| f(row, slices.column(row, k), val[slices.place(row, k)]));
+                }
+                None => self.range(row).for_each(|k| f(row, self.col[k], self.val[k])),
+            }
         }
     }
 
@@ -398,26 +420,22 @@ impl Csr {
         });
     }
 
-    /// The transposed of a matrix of one value an entry with `n_cols` columns.
+    /// The transposed of a matrix of one value an entry with `n_cols` columns, whose rows' offsets are there.
     pub fn transposed(&self, n_cols: usize) -> Csr {
         let mut ptr = vec![0u32; n_cols + 1];
-        for &c in &self.col[..] {
-            ptr[c as usize + 1] += 1;
-        }
+        self.visit(|_, c, _| ptr[c as usize + 1] += 1);
         for c in 0..n_cols {
             ptr[c + 1] += ptr[c];
         }
         let mut next = ptr.clone();
-        let mut col = vec![0u32; self.col.len()];
-        let mut val = Vec::with_capacity(self.col.len() + PAD);
-        val.resize(self.col.len(), 0.0);
-        for row in 0..self.n_rows {
-            for k in self.range(row) {
-                let to = &mut next[self.col[k] as usize];
-                (col[*to as usize], val[*to as usize]) = (row as u32, self.val[k]);
-                *to += 1;
-            }
-        }
+        let mut col = vec![0u32; self.n_entries];
+        let mut val = Vec::with_capacity(self.n_entries + PAD);
+        val.resize(self.n_entries, 0.0);
+        self.visit(|row, c, value| {
+            let to = &mut next[c as usize];
+            (col[*to as usize], val[*to as usize]) = (row as u32, value);
+            *to += 1;
+        });
         Csr::new(ptr, col, val, self.n_rows)
     }
 

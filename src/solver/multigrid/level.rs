@@ -114,6 +114,15 @@ pub(super) fn cycle(levels: &mut [Level]) {
     from(levels, 0);
 }
 
+/// The smoothing of the first level, before and after no correction at all; nothing where it is factorised. Collective.
+pub(super) fn smooth(levels: &mut [Level]) {
+    let Some(level) = levels.first_mut().filter(|level| !matches!(level.below, Below::Dense { .. })) else {
+        return;
+    };
+    dispatch_level!(level, before(level));
+    dispatch_level!(level, after(level));
+}
+
 /// The cycle from level `k` on.
 fn from(levels: &mut [Level], k: u64) {
     let Some((level, rest)) = levels.split_first_mut() else { return };

@@ -35,8 +35,8 @@ use cluster::{Comm, Halo, IndexMap};
 use serde::{Deserialize, Serialize};
 
 pub use assembled::Assembled;
-pub(super) use sliced::{LANES, Slices};
 use level::{Below, Level};
+pub(super) use sliced::{LANES, Slices};
 
 /// How the levels are made and smoothed.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,6 +190,19 @@ impl Multigrid {
     /// When a length is not that of the owned DOFs.
     pub fn apply_to(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
         let _span = tracing::debug_span!("multigrid").entered();
+        self.with(level::cycle, r, norm, z);
+    }
+
+    /// As [`Multigrid::apply_to`] with the smoothing of the finest level alone, to see what it costs. Collective.
+    ///
+    /// # Panics
+    /// When a length is not that of the owned DOFs.
+    pub fn smooth(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
+        self.with(level::smooth, r, norm, z);
+    }
+
+    /// `z = M r`, where `act` is what makes `x` of the first level from its `b`.
+    fn with(&mut self, act: fn(&mut [Level]), r: &[f64], norm: f64, z: &mut [f64]) {
         let Some(level) = self.levels.first_mut() else { return };
         let n = level.nodes.map.n_owned() * level.block;
         assert!(r.len() == n && z.len() == n, "vectors of the owned DOFs");
@@ -200,7 +213,7 @@ impl Multigrid {
         // A power of two brings the vector into the range of single precision and rounds nothing.
         let factor = (-norm.log2().floor()).exp2();
         parallel::convert(r, &mut level.b[..n], |r| (r * factor) as f32);
-        level::cycle(&mut self.levels);
+        act(&mut self.levels);
         let back = self.scale / factor;
         parallel::convert(&self.levels[0].x[..n], z, |x| f64::from(x) * back);
     }

@@ -255,8 +255,10 @@ impl Prolongation {
     pub fn new(mut csr: Csr, sizes: (usize, usize), n_coarse_local: usize) -> Prolongation {
         let n = csr.n_rows();
         if sizes == (1, 1) {
-            let transposed = Some(csr.transposed(n_coarse_local));
+            // One copy more at a time.
             csr.slice(None, PADDED);
+            csr.drop_entries();
+            let transposed = Some(csr.transposed(n_coarse_local));
             csr.drop_rows();
             let (reach, sums) = (Vec::new(), Vec::new());
             return Prolongation { csr, rows_per_part: n, reach, sums, n_coarse_local, transposed };

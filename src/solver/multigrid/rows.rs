@@ -140,8 +140,10 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     let n = source.n_rows();
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N + super::csr::PAD];
-    let tasks =
-        norms[..n].chunks_mut(ROWS_PER_TASK).zip(inverse[..n * N * N].chunks_mut(ROWS_PER_TASK * N * N)).enumerate();
+    let tasks = norms[..n]
+        .chunks_mut(ROWS_PER_TASK)
+        .zip(inverse[..n * N * N].chunks_mut(ROWS_PER_TASK * N * N))
+        .enumerate();
     each(tasks, |(task, (norms, inverse))| {
         for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
             let Some(block) = source.diagonal(row) else { continue };

@@ -80,7 +80,8 @@ impl Slices {
                 let any = col.get(ptr[of_slice.start] as usize).copied().unwrap_or(0);
                 for lane in 0..LANES {
                     let row = of_slice.start + lane;
-                    let of_row = if row < n_rows { &col[ptr[row] as usize..ptr[row + 1] as usize] } else { &[] };
+                    let of_row =
+                        if row < n_rows { &col[ptr[row] as usize..ptr[row + 1] as usize] } else { &[] };
                     let pad = of_row.last().copied().unwrap_or(any);
                     for (k, to) in here.iter_mut().enumerate() {
                         to[lane] = of_row.get(k).copied().unwrap_or(pad);
