@@ -32,7 +32,7 @@ fn few_enough(unknowns: u64) -> u64 {
 const FEW: u64 = 40;
 
 /// The first coarse level is visited twice from this number of nodes a rank on: with fewer, messages are what it costs.
-const TWICE: u64 = 500;
+const TWICE: u64 = 100;
 
 /// Unknowns of a level that every rank may hold a copy of.
 const GATHERED: u64 = 100_000;
