@@ -61,7 +61,7 @@ impl Operator {
     /// Moves the values into slices where that makes products faster. The rows are gone until the matrix is asked for.
     pub fn slice(&mut self) {
         if self.sliced.is_none() {
-            self.sliced = self.matrix.to_slices();
+            self.sliced = self.matrix.move_to_slices();
         }
     }
 

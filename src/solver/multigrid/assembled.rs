@@ -209,7 +209,7 @@ impl Assembled {
 
     /// Moves the values into slices, where that pays; the matrix is then left with its offsets, until
     /// [`Assembled::take_back`].
-    pub(in crate::solver) fn to_slices(&mut self) -> Option<(Arc<Slices>, Vec<f64>)> {
+    pub(in crate::solver) fn move_to_slices(&mut self) -> Option<(Arc<Slices>, Vec<f64>)> {
         let slices = self.slices.clone()?;
         self.col = Arc::default();
         let (mut values, off) = (std::mem::take(&mut self.diag), std::mem::take(&mut self.off));
