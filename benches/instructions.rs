@@ -13,6 +13,8 @@ use femdd::assembly::{Constraints, EnergyNorm, Matrix, Pattern, RegionNodes};
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
+use femdd::solver::Operator;
+use femdd::solver::multigrid::{Assembled, Input, Multigrid, Options};
 use femdd::space::{Order, Space};
 use fixtures::{GENERAL, Physics};
 
@@ -47,6 +49,10 @@ kernels!(
     kernel_assemble_elasticity_p1,
     kernel_error_norms_p1,
     kernel_averages_p1,
+    kernel_multigrid_matrix,
+    kernel_multigrid_levels,
+    kernel_multigrid_cycle,
+    kernel_product,
     kernel_expression,
     kernel_expression_gradient,
     kernel_tabulate,
@@ -123,6 +129,33 @@ fn assemble(mesh: &Mesh, space: &Space, pattern: &Pattern, physics: Physics, ker
     }
 }
 
+fn multigrid(comm: &Comm, mesh: &Mesh) {
+    let space = Space::new(mesh, 1, Order::Curve).expect("a space");
+    let Space { map, halo, .. } = &space;
+    let (mut pattern, matrix, near_null) = Physics::Diffusion.system(mesh, &space);
+    let (mut given, mut taken) = (Some(matrix), None);
+    counted(kernel_multigrid_matrix, || {
+        taken = given.take().map(|matrix| Assembled::new(&mut pattern, matrix, halo, map.n_local()));
+    });
+    let matrix = taken.expect("taken over");
+    let mut made = None;
+    counted(kernel_multigrid_levels, || {
+        let (near_null, options) = (near_null.clone(), Options::default());
+        let input = Input { comm, map, halo, matrix: &matrix, near_null, transfer: None, options };
+        made = Some(Multigrid::new(input).expect("a positive definite matrix"));
+    });
+    let mut levels = made.expect("levels");
+    let r: Vec<f64> = (0..map.n_owned()).map(|k| (k as f64).sin()).collect();
+    let mut z = vec![0.0; r.len()];
+    counted(kernel_multigrid_cycle, || levels.apply_to(&r, 1.0, &mut z));
+    let mut operator = Operator::new(matrix, halo, map.n_ghost());
+    operator.slice();
+    counted(kernel_product, || {
+        black_box(operator.apply(&r, &mut z));
+    });
+    black_box(&z);
+}
+
 fn expressions() {
     let expr = fixtures::expression(GENERAL);
     let mut all = vec![expr.clone()];
@@ -156,6 +189,8 @@ fn main() {
     elements();
     expressions();
     meshes(&comm);
-    assembly(&fixtures::cube(&comm, "tetrahedron", N));
+    let cells = fixtures::cube(&comm, "tetrahedron", N);
+    assembly(&cells);
+    multigrid(&comm, &cells);
     println!("done");
 }

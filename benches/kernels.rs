@@ -5,13 +5,15 @@
 
 mod fixtures;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use femdd::assembly::{Constraints, EnergyNorm, Matrix, Pattern, RegionNodes};
 use femdd::element::{Lagrange, Nodes, Quadrature, Shape};
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
 use femdd::output::vtkhdf::{self, Cells, Field, Kind, Outline};
+use femdd::solver::Operator;
+use femdd::solver::multigrid::{Assembled, Input, Multigrid, Options};
 use femdd::space::{Order, Space};
 use fixtures::{GENERAL, Physics, cube, expression, held};
 use testing::Scratch as Folder;
@@ -142,6 +144,47 @@ fn assembly(criterion: &mut Criterion, mesh: &Mesh) {
     }
 }
 
+/// Of the multigrid and the product that conjugate gradients take beside it: the matrix taken over from the assembly,
+/// its levels, the smoothing of the finest level alone, one cycle, one product.
+fn multigrid(criterion: &mut Criterion, comm: &cluster::Comm, cells: &Mesh) {
+    let flat = fixtures::square(comm, "triangle", 150);
+    let mut group = criterion.benchmark_group("multigrid");
+    group.sample_size(20);
+    for (mesh, physics) in
+        [(&flat, Physics::Diffusion), (cells, Physics::Diffusion), (cells, Physics::Elasticity)]
+    {
+        let name = format!("{physics:?} in {}D", mesh.dim);
+        let space = Space::new(mesh, 1, Order::Curve).expect("a space");
+        let Space { map, halo, .. } = &space;
+        let n = map.n_owned() * physics.components();
+        group.throughput(Throughput::Elements(n as u64));
+        let take = |(mut pattern, matrix, near_null)| {
+            (Assembled::new(&mut pattern, matrix, halo, map.n_local()), near_null)
+        };
+        group.bench_function(format!("matrix, {name}"), |b| {
+            b.iter_batched(|| physics.system(mesh, &space), take, BatchSize::PerIteration);
+        });
+        let (matrix, near_null) = take(physics.system(mesh, &space));
+        let aggregate = if mesh.dim < 3 { 9 } else { 30 };
+        let levels = || {
+            let near_null = near_null.clone();
+            let options = Options { aggregate, ..Options::default() };
+            let input = Input { comm, map, halo, matrix: &matrix, near_null, transfer: None, options };
+            Multigrid::new(input).expect("a positive definite matrix")
+        };
+        group.bench_function(format!("levels, {name}"), |b| b.iter(levels));
+        let mut multigrid = levels();
+        let r: Vec<f64> = (0..n).map(|k| (k as f64).sin()).collect();
+        let mut z = vec![0.0; n];
+        group.bench_function(format!("smoother, {name}"), |b| b.iter(|| multigrid.smooth(&r, 1.0, &mut z)));
+        group.bench_function(format!("cycle, {name}"), |b| b.iter(|| multigrid.apply_to(&r, 1.0, &mut z)));
+        drop(multigrid);
+        let mut operator = Operator::new(matrix, halo, map.n_ghost());
+        operator.slice();
+        group.bench_function(format!("product, {name}"), |b| b.iter(|| operator.apply(&r, &mut z)));
+    }
+}
+
 fn output(criterion: &mut Criterion, comm: &cluster::Comm, mesh: &Mesh) {
     let folder = Folder::new();
     let path = folder.path().join("solution.hdf");
@@ -187,6 +230,7 @@ fn all(criterion: &mut Criterion) {
     let cells = cube(&comm, "tetrahedron", 20);
     spaces(criterion, &cells);
     assembly(criterion, &cells);
+    multigrid(criterion, &comm, &cells);
     output(criterion, &comm, &cells);
 }
 

@@ -163,7 +163,7 @@ pub(super) fn run(
 fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multigrid, String> {
     let transfer = (method.preconditioner() == Some("pmg")).then(|| (system.problem.transfer)());
     let near_null = if transfer.is_some() { Vec::new() } else { (system.problem.near_null)() };
-    let operator = stored.borrow();
+    let mut operator = stored.borrow();
     let made = Multigrid::new(multigrid::Input {
         comm: system.comm,
         map: system.map,
@@ -178,6 +178,7 @@ fn multigrid(system: &System, stored: &Stored, method: &Method) -> Result<Multig
             ..multigrid::Options::default()
         },
     });
+    operator.slice();
     let failed = system.comm.any(made.is_err());
     match made {
         Ok(multigrid) if !failed => {

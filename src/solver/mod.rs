@@ -30,6 +30,7 @@ use choose::Candidate;
 pub use choose::{Expected, expected_method};
 use krylov::Task;
 pub use method::Method;
+pub use operator::Operator;
 pub use petsc::Watch;
 pub use report::{Error, History, Report};
 pub use transfer::{Modes, to_vertices};

@@ -2,20 +2,25 @@
 //! behind the owned part.
 //!
 //! Imports `cluster` and `multigrid`'s matrix. PETSc's AIJ format would need the columns of each scalar row: 12 bytes an
-//! entry instead of 8 and a share of 4. Products are bound by reading the values.
+//! entry instead of 8 and a share of 4. Products are bound by reading the values. A matrix of one component is multiplied
+//! in slices of rows where it has them: see `multigrid/sliced.rs`.
+
+use std::sync::Arc;
 
 use cluster::{Halo, Repeated};
 use rayon::prelude::*;
 
-use super::multigrid::Assembled;
+use super::multigrid::{Assembled, LANES, Slices};
 use super::vectors::dot;
 
 /// Rows a task takes: some hundred microseconds of work.
 const ROWS_PER_TASK: usize = 4096;
 
 /// A matrix of owned rows that can be applied. Allocates nothing in a product.
-pub(super) struct Operator {
+pub struct Operator {
+    /// Without values and columns when those are in slices.
     matrix: Assembled,
+    sliced: Option<(Arc<Slices>, Vec<f64>)>,
     exchange: Repeated<f64>,
     /// Values of the ghosts.
     ghosts: Vec<f64>,
@@ -27,30 +32,47 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Takes over the matrix. Not collective.
-    pub(super) fn new(matrix: Assembled, halo: &Halo, n_ghost: usize) -> Operator {
+    ///
+    /// Shapes: `halo` moves nodal values between the owned rows' nodes and `n_ghost` ghosts.
+    pub fn new(matrix: Assembled, halo: &Halo, n_ghost: usize) -> Operator {
         let n_rows = matrix.n_rows();
         let coupled =
             (0..n_rows).filter(|&row| !matrix.ghosts(row).is_empty()).map(|row| row as u32).collect();
         let exchange = halo.repeated(matrix.block);
         let ghosts = vec![0.0; n_ghost * matrix.block];
         let sums = vec![0.0; n_rows.div_ceil(ROWS_PER_TASK)];
-        Operator { matrix, exchange, ghosts, coupled, sums }
+        Operator { matrix, sliced: None, exchange, ghosts, coupled, sums }
     }
 
-    /// The matrix.
-    pub(super) fn matrix(&self) -> &Assembled {
+    /// The matrix, by rows.
+    pub(super) fn matrix(&mut self) -> &Assembled {
+        if let Some((slices, values)) = self.sliced.take() {
+            self.matrix.take_back(&slices, &values);
+        }
         &self.matrix
     }
 
     /// Gives the matrix back.
-    pub(super) fn into_matrix(self) -> Assembled {
+    pub(super) fn into_matrix(mut self) -> Assembled {
+        self.matrix();
         self.matrix
+    }
+
+    /// Moves the values into slices where that makes products faster. The rows are gone until the matrix is asked for.
+    pub fn slice(&mut self) {
+        if self.sliced.is_none() {
+            self.sliced = self.matrix.move_to_slices();
+        }
     }
 
     /// `y = A x` over owned DOFs; returns this rank's part of `x . y`, summed in an order that does not depend on
     /// the number of threads. Collective.
-    pub(super) fn apply(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
+    ///
+    /// # Panics
+    /// When a length is not that of the owned DOFs.
+    pub fn apply(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         match self.matrix.block {
+            _ if self.sliced.is_some() => self.product_of_slices(x, y),
             1 => self.product::<1>(x, y),
             2 => self.product::<2>(x, y),
             3 => self.product::<3>(x, y),
@@ -86,6 +108,57 @@ impl Operator {
             for a in 0..B {
                 y[row][a] += sum[a];
                 product += sum[a] * x[row][a];
+            }
+        }
+        product
+    }
+}
+
+impl Operator {
+    fn product_of_slices(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
+        let _span = tracing::debug_span!("spmv").entered();
+        let Some((slices, values)) = &self.sliced else { unreachable!("asked for by apply") };
+        let (values, _) = values.as_chunks();
+        self.exchange.begin(x);
+        let one = |task: usize, y: &mut [f64]| {
+            let first = task * ROWS_PER_TASK;
+            let mut sums = [0.0; LANES];
+            let (whole, rest) = y.as_chunks_mut::<LANES>();
+            let (x_whole, x_rest) = x[first..].as_chunks::<LANES>();
+            // The part of slices with ghost columns comes with the ghosts.
+            for (k, (y, x_of_rows)) in whole.iter_mut().zip(x_whole).enumerate() {
+                let slice = first / LANES + k;
+                if !slices.is_coupled(slice) {
+                    *y = slices.product(slice, values, x);
+                    (0..LANES).for_each(|k| sums[k] += x_of_rows[k] * y[k]);
+                }
+            }
+            let slice = first / LANES + whole.len();
+            if !rest.is_empty() && !slices.is_coupled(slice) {
+                let product = slices.product(slice, values, x);
+                rest.copy_from_slice(&product[..rest.len()]);
+                sums[0] += dot(&x_rest[..rest.len()], rest);
+            }
+            sums.iter().sum()
+        };
+        if parallel(y.len()) {
+            y.par_chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate().for_each(|(task, (y, sum))| {
+                let _span = tracing::trace_span!("rows").entered();
+                *sum = one(task, y);
+            });
+        } else {
+            for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
+                *sum = one(task, y);
+            }
+        }
+        let mut product: f64 = self.sums.iter().sum();
+        self.exchange.end(&mut self.ghosts);
+        for &slice in slices.boundary() {
+            let first = slice as usize * LANES;
+            let sums = slices.product_apart(slice as usize, values, x, &self.ghosts);
+            for ((y, sum), x) in y[first..].iter_mut().zip(sums).zip(&x[first..]) {
+                *y = sum;
+                product += sum * x;
             }
         }
         product

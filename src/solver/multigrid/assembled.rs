@@ -13,6 +13,7 @@ use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, map, rows};
 use super::rows::{Columns, Rows};
+use super::sliced::{LANES, PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
 /// A matrix of owned rows in double precision: owned and ghost columns apart in its values, together in its columns.
@@ -29,6 +30,8 @@ pub struct Assembled {
     col: Arc<Vec<u32>>,
     /// Row offsets of the ghost columns among themselves.
     off_ptr: Vec<u32>,
+    /// The columns in slices, where that pays.
+    slices: Option<Arc<Slices>>,
 }
 
 /// Couplings are dropped below this part of the geometric mean of the two diagonals: a few units of round-off, which
@@ -78,10 +81,15 @@ impl Assembled {
         roots.resize(n_local, 0.0);
         halo.forward(&mut roots, 1);
         let largest = roots.iter().fold(0.0, |all: f64, root| all.max(*root));
-        // Most are larger than any bound of their row: the column's need not be read. What is no number stays, to be
-        // seen.
+        // What is no number stays, to be seen.
         let keeps = |row: usize, column: u32, size: f64| {
             let root = ROUND_OFF * roots[row];
+            if B == 1 {
+                // No branch: which entries vanish is what a processor cannot foresee.
+                let vanishes = size <= root * roots[column as usize];
+                return (column as usize == row) | !vanishes;
+            }
+            // Most are larger than any bound of their row: the column's need not be read.
             column as usize == row
                 || size > root * largest
                 || size > root * roots[column as usize]
@@ -106,6 +114,31 @@ impl Assembled {
             ptr.extend(p.diag_ptr[1..].iter().map(|&k| k as u32));
             off_ptr.resize(n + 1, 0);
             col = std::mem::take(&mut pattern.diag_col);
+        } else if drops && B == 1 {
+            // Room for an entry that is written and does not stay.
+            col.reserve_exact(n_kept + 1);
+            col.resize(n_kept + 1, 0);
+            let mut next = 0;
+            let (mut diag_end, mut off_end) = (0, 0);
+            for row in 0..n {
+                for (values, ptr, columns, end) in [
+                    (&mut diag, p.diag_ptr[row], owned(row), &mut diag_end),
+                    (&mut off, p.off_ptr[row], ghosts(row), &mut off_end),
+                ] {
+                    // What stays moves towards the front; no branch asks what that is.
+                    for (&column, from) in columns.iter().zip(ptr..) {
+                        let value = values[from];
+                        (col[next], values[*end]) = (column, value);
+                        let stays = usize::from(keeps(row, column, value.abs()));
+                        (next, *end) = (next + stays, *end + stays);
+                    }
+                }
+                ptr.push(next as u32);
+                off_ptr.push(off_end as u32);
+            }
+            col.truncate(n_kept);
+            diag.truncate(diag_end);
+            off.truncate(off_end);
         } else {
             col.reserve_exact(if drops { n_kept } else { n_all });
             let (mut diag_end, mut off_end) = (0, 0);
@@ -146,7 +179,11 @@ impl Assembled {
             }
         }
         (pattern.diag_col, pattern.off_col) = (Vec::new(), Vec::new());
-        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr }
+        let slices = if B == 1 { Slices::new(&ptr, &col, n, PADDED).map(Arc::new) } else { None };
+        // The values will move into their slices in place.
+        diag.shrink_to(slices.as_ref().map_or(0, |slices| slices.n_places()));
+        off.shrink_to_fit();
+        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
     }
 
     /// The number of owned nodes.
@@ -156,7 +193,7 @@ impl Assembled {
 
     /// The number of blocks.
     pub fn n_entries(&self) -> usize {
-        self.col.len()
+        self.ptr.last().map_or(0, |&end| end as usize)
     }
 
     /// Entries of a row with owned columns, counted over the rows before it.
@@ -169,6 +206,51 @@ impl Assembled {
     #[inline(always)]
     pub fn ghosts(&self, row: usize) -> Range<usize> {
         self.off_ptr[row] as usize..self.off_ptr[row + 1] as usize
+    }
+
+    /// Moves the values into slices, where that pays; the matrix is then left with its offsets, until
+    /// [`Assembled::take_back`].
+    pub(in crate::solver) fn move_to_slices(&mut self) -> Option<(Arc<Slices>, Vec<f64>)> {
+        let slices = self.slices.clone()?;
+        self.col = Arc::default();
+        let (mut values, off) = (std::mem::take(&mut self.diag), std::mem::take(&mut self.off));
+        let room = slices.n_places();
+        values.reserve_exact(room.saturating_sub(values.len()));
+        values.resize(room, 0.0);
+        // From the last on, in the same memory: padding only moves entries towards the end, so that what is written over
+        // has been read.
+        let mut of_slice = Vec::new();
+        for slice in (0..slices.len()).rev() {
+            let rows = rows(slice, self.n_rows(), LANES);
+            of_slice.clear();
+            for row in rows.clone() {
+                of_slice.extend_from_slice(&values[self.owned(row)]);
+                of_slice.extend_from_slice(&off[self.ghosts(row)]);
+            }
+            let to = &mut values[slices.places(slice)];
+            to.fill(0.0);
+            let mut rest = &of_slice[..];
+            for (lane, row) in rows.enumerate() {
+                let of_row;
+                (of_row, rest) = rest.split_at((self.ptr[row + 1] - self.ptr[row]) as usize);
+                of_row.iter().enumerate().for_each(|(k, value)| to[k * LANES + lane] = *value);
+            }
+        }
+        Some((slices, values))
+    }
+
+    /// Moves values and columns back into rows.
+    pub(in crate::solver) fn take_back(&mut self, slices: &Slices, values: &[f64]) {
+        let (mut diag, mut off, mut col) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..self.n_rows() {
+            let n_owned = self.owned(row).len();
+            for k in 0..n_owned + self.ghosts(row).len() {
+                let to = if k < n_owned { &mut diag } else { &mut off };
+                to.push(values[slices.place(row, k)]);
+                col.push(slices.column(row, k));
+            }
+        }
+        (self.diag, self.off, self.col) = (diag, off, Arc::new(col));
     }
 
     /// Columns of a row that are owned, ascending.
@@ -217,6 +299,6 @@ impl<const N: usize> Rows<N> for Assembled {
     }
 
     fn columns(&self) -> Option<Columns<'_>> {
-        Some((&self.ptr, &self.col))
+        Some((&self.ptr, &self.col, self.slices.as_ref()))
     }
 }

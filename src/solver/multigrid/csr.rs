@@ -5,13 +5,15 @@
 //!
 //! These loops are bound by bytes: four for each value, four for each column. A row's blocks are multiplied
 //! column by column of the block in lanes of the next power of two; what a lane beyond the block reads is the
-//! next block's, and is dropped when the row is done.
+//! next block's, and is dropped when the row is done. Matrices of one component a node are multiplied in slices of
+//! eight rows (`sliced.rs`) where their rows are about as long as each other.
 
 use std::sync::Arc;
 
 use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, each};
+use super::sliced::{LANES, Slices};
 
 /// Room after the last entry of a vector or of a matrix's values, for lanes that read beyond it.
 pub(super) const PAD: usize = 8;
@@ -42,7 +44,18 @@ macro_rules! dispatch_square {
         }
     };
 }
-pub(super) use {dispatch, dispatch_square};
+/// Calls a function compiled for (values of a row, lanes) of a level: as [`dispatch_square`] with its blocks, or with
+/// a slice of its rows for a row, and no lanes.
+macro_rules! dispatch_level {
+    ($level:expr, $f:ident ($($x:expr),* $(,)?)) => {
+        if $level.csr.is_sliced() {
+            $f::<{ crate::solver::multigrid::sliced::LANES }, 0>($($x),*)
+        } else {
+            crate::solver::multigrid::csr::dispatch_square!($level.block, $f($($x),*))
+        }
+    };
+}
+pub(super) use {dispatch, dispatch_level, dispatch_square};
 
 /// Whether [`dispatch`] has kernels for these blocks.
 pub(super) fn supported(rows: usize, cols: usize) -> bool {
@@ -54,9 +67,17 @@ pub(super) fn vector(n: usize, block: usize) -> Vec<f32> {
     vec![0.0; n * block + PAD]
 }
 
+/// A matrix in slices.
+struct Sliced {
+    slices: Arc<Slices>,
+    val: Vec<[f32; LANES]>,
+}
+
 /// A block sparse matrix of owned rows. Columns are local nodes, ascending: ghosts at the end of a row.
 pub(super) struct Csr {
-    /// Row offsets; one longer than the rows.
+    n_rows: usize,
+    n_entries: usize,
+    /// Row offsets; one longer than the rows. With `col` and `val` gone after [`Csr::drop_rows`].
     pub ptr: Arc<Vec<u32>>,
     /// Columns.
     pub col: Arc<Vec<u32>>,
@@ -68,6 +89,8 @@ pub(super) struct Csr {
     pub n_owned_cols: u32,
     /// One more than the largest column; columns do not change once they are here.
     width: usize,
+    /// The same in slices.
+    sliced: Option<Sliced>,
 }
 
 impl Csr {
@@ -81,20 +104,75 @@ impl Csr {
         let (ptr, col) = (ptr.into(), col.into());
         val.extend([0.0; PAD]);
         let n_owned_cols = n_owned_cols as u32;
-        let boundary = (0..ptr.len() as u32 - 1)
-            .filter(|&row| {
-                let range = ptr[row as usize] as usize..ptr[row as usize + 1] as usize;
-                col[range].last().is_some_and(|&c| c >= n_owned_cols)
-            })
-            .collect();
-        assert!(ptr.windows(2).all(|p| p[0] <= p[1]) && ptr.last().is_some_and(|&p| p as usize == col.len()));
+        let (n_rows, n_entries) = (ptr.len() - 1, col.len());
+        assert!(ptr.windows(2).all(|p| p[0] <= p[1]) && ptr.last().is_some_and(|&p| p as usize == n_entries));
         let width = col.iter().max().map_or(0, |&c| c as usize + 1);
-        Csr { ptr, col, val, boundary, n_owned_cols, width }
+        let has_ghosts = |row: &u32| {
+            let range = ptr[*row as usize] as usize..ptr[*row as usize + 1] as usize;
+            col[range].last().is_some_and(|&c| c >= n_owned_cols)
+        };
+        let boundary = if width <= n_owned_cols as usize {
+            Vec::new()
+        } else {
+            (0..n_rows as u32).filter(has_ghosts).collect()
+        };
+        Csr { n_rows, n_entries, ptr, col, val, boundary, n_owned_cols, width, sliced: None }
+    }
+
+    /// Arranges a matrix of one value an entry in slices beside its rows, with at most `padded` times its entries: in
+    /// these, made of the same rows and columns, or in its own.
+    pub fn slice(&mut self, slices: Option<Arc<Slices>>, padded: f64) {
+        let own = || Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize, padded).map(Arc::new);
+        self.sliced = slices.or_else(own).map(|slices| {
+            let value = |row: usize, k: usize| self.val[self.ptr[row] as usize + k];
+            let val = slices.arrange(&self.ptr, value);
+            Sliced { slices, val }
+        });
+    }
+
+    /// Whether products are made of slices.
+    pub fn is_sliced(&self) -> bool {
+        self.sliced.is_some()
+    }
+
+    /// Forgets the rows if there are slices.
+    pub fn drop_rows(&mut self) {
+        if self.is_sliced() {
+            self.drop_entries();
+            self.ptr = Arc::default();
+        }
+    }
+
+    /// Forgets the rows but for their offsets if there are slices.
+    pub fn drop_entries(&mut self) {
+        if self.is_sliced() {
+            self.col = Arc::default();
+            (self.val, self.boundary) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// `f(row, column, value)` for each entry of a matrix of one value an entry, row by row.
+    fn visit(&self, mut f: impl FnMut(usize, u32, f32)) {
+        for row in 0..self.n_rows {
+            match &self.sliced {
+                Some(Sliced { slices, val }) => {
+                    let val = val.as_flattened();
+                    (0..self.range(row).len())
+                        .for_each(|k| f(row, slices.column(row, k), val[slices.place(row, k)]));
+                }
+                None => self.range(row).for_each(|k| f(row, self.col[k], self.val[k])),
+            }
+        }
     }
 
     /// The number of rows.
     pub fn n_rows(&self) -> usize {
-        self.ptr.len() - 1
+        self.n_rows
+    }
+
+    /// The number of blocks.
+    pub fn n_entries(&self) -> usize {
+        self.n_entries
     }
 
     /// The entries of a row.
@@ -105,7 +183,8 @@ impl Csr {
 
     /// Bytes that the arrays take, shared ones included.
     pub fn bytes(&self) -> usize {
-        4 * (self.ptr.len() + self.col.len() + self.val.len() + self.boundary.len())
+        let sliced = self.sliced.as_ref().map_or(0, |s| s.slices.bytes() + size_of_val(&s.val[..]));
+        4 * (self.ptr.len() + self.col.len() + self.val.len() + self.boundary.len()) + sliced
     }
 
     /// The product of a row with `x`.
@@ -151,7 +230,8 @@ impl Csr {
     }
 
     /// Of a square matrix, for each row `f(row, (A x)[row], x[row], outs)`, with the row's entries of each array
-    /// of `outs`, while the ghosts of `x` are under way. Collective among neighbours.
+    /// of `outs`, while the ghosts of `x` are under way. Without lanes a row is a slice: see [`dispatch_level`].
+    /// Collective among neighbours.
     pub fn sweep<const R: usize, const C: usize, const L: usize, const K: usize>(
         &self,
         halo: Option<&Halo>,
@@ -159,6 +239,9 @@ impl Csr {
         mut outs: [&mut [f32]; K],
         f: impl Fn(usize, [f32; R], &[f32; R], [&mut [f32; R]; K]) + Sync + Send,
     ) {
+        if L == 0 {
+            return self.sweep_slices(halo, x, outs, f);
+        }
         let pending = halo.map(|halo| halo.begin_forward(x, C));
         let n = self.n_rows();
         {
@@ -177,6 +260,41 @@ impl Csr {
                 let row = row as usize;
                 let own = outs.each_mut().map(|o| block_mut(o, row * R));
                 f(row, self.row::<R, C, L>(row, x), block(x, row * R), own);
+            }
+        }
+    }
+}
+
+impl Csr {
+    /// [`Csr::sweep`] by slices of `R` rows.
+    fn sweep_slices<const R: usize, const K: usize>(
+        &self,
+        halo: Option<&Halo>,
+        x: &mut [f32],
+        mut outs: [&mut [f32]; K],
+        f: impl Fn(usize, [f32; R], &[f32; R], [&mut [f32; R]; K]) + Sync + Send,
+    ) {
+        let Some(Sliced { slices, val }) = &self.sliced else { unreachable!("dispatched by is_sliced") };
+        let product = |slice: usize, x: &[f32]| -> [f32; R] {
+            let sums = slices.product(slice, val, x);
+            std::array::from_fn(|k| sums[k])
+        };
+        let pending = halo.map(|halo| halo.begin_forward(x, 1));
+        {
+            let x = &*x;
+            for_slices(self.n_rows, outs.each_mut().map(|out| &mut **out), |(), slice, outs| {
+                if halo.is_none() || !slices.is_coupled(slice) {
+                    f(slice, product(slice, x), block(x, slice * R), outs);
+                }
+            });
+        }
+        if let (Some(halo), Some(pending)) = (halo, pending) {
+            halo.end_forward(pending, x, 1);
+            for &slice in slices.boundary() {
+                let slice = slice as usize;
+                one_slice(self.n_rows, slice, outs.each_mut().map(|out| &mut **out), |outs| {
+                    f(slice, product(slice, x), block(x, slice * R), outs);
+                });
             }
         }
     }
@@ -216,20 +334,123 @@ fn by_task<const R: usize, const K: usize, T: Default + Send>(
     results
 }
 
-/// For each row `f(row, outs)` with the row's entries of each array of `outs`.
-pub(super) fn for_rows<const R: usize, const K: usize>(
+/// `f(outs)` with the entries of slice `slice` of `n` rows; of the last slice those beyond the rows are zero, and are
+/// dropped.
+#[inline(always)]
+fn one_slice<const R: usize, const K: usize>(
+    n: usize,
+    slice: usize,
+    mut outs: [&mut [f32]; K],
+    f: impl FnOnce([&mut [f32; R]; K]),
+) {
+    let first = slice * R;
+    if first + R <= n {
+        f(outs.each_mut().map(|out| block_mut(out, first)));
+        return;
+    }
+    // What follows the rows in an array are its ghosts.
+    let mut parts = [[0f32; R]; K];
+    for (part, out) in parts.iter_mut().zip(&outs) {
+        part[..n - first].copy_from_slice(&out[first..n]);
+    }
+    f(parts.each_mut());
+    for (part, out) in parts.iter().zip(&mut outs) {
+        out[first..n].copy_from_slice(&part[..n - first]);
+    }
+}
+
+/// Tasks take whole slices.
+const _: () = assert!(ROWS_PER_TASK.is_multiple_of(LANES));
+
+/// As [`by_task`], with slices of `R` of the `n` rows in place of rows.
+#[inline(always)]
+fn for_slices<const R: usize, const K: usize, T: Default + Send>(
+    n: usize,
+    mut outs: [&mut [f32]; K],
+    f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
+) -> Vec<T> {
+    let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
+    let mut parts = outs.each_mut().map(|out| out[..n].chunks_mut(ROWS_PER_TASK));
+    let tasks = results
+        .iter_mut()
+        .enumerate()
+        .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
+    each(tasks, |(task, result, mut chunks)| {
+        let first = task * ROWS_PER_TASK;
+        let n = n.min(first + ROWS_PER_TASK) - first;
+        for slice in 0..n.div_ceil(R) {
+            one_slice(n, slice, chunks.each_mut().map(|chunk| &mut **chunk), |outs| {
+                f(result, first / R + slice, outs);
+            });
+        }
+    });
+    results
+}
+
+/// For each row `f(row, outs)` with the row's entries of each array of `outs`; without lanes for each slice.
+pub(super) fn for_rows<const R: usize, const L: usize, const K: usize>(
     n: usize,
     outs: [&mut [f32]; K],
     f: impl Fn(usize, [&mut [f32; R]; K]) + Sync + Send,
 ) {
-    by_task(n, outs, |(), row, outs| f(row, outs));
+    if L == 0 {
+        for_slices(n, outs, |(), row, outs| f(row, outs));
+    } else {
+        by_task(n, outs, |(), row, outs| f(row, outs));
+    }
 }
 
 /// As [`for_rows`], and the sum of what `f` returns, in an order that does not depend on the number of threads.
-pub(super) fn sum_rows<const R: usize, const K: usize>(
+pub(super) fn sum_rows<const R: usize, const L: usize, const K: usize>(
     n: usize,
     outs: [&mut [f32]; K],
     f: impl Fn(usize, [&mut [f32; R]; K]) -> f32 + Sync + Send,
 ) -> f64 {
-    by_task(n, outs, |sum: &mut f64, row, outs| *sum += f64::from(f(row, outs))).iter().sum()
+    let add = |sum: &mut f64, row: usize, outs: [&mut [f32; R]; K]| *sum += f64::from(f(row, outs));
+    if L == 0 { for_slices(n, outs, add) } else { by_task(n, outs, add) }.iter().sum()
+}
+
+impl Csr {
+    /// `y = A x` for a matrix of one value an entry, in double precision as soon as a row is summed.
+    pub fn product_to_double(&self, x: &[f32], y: &mut [f64]) {
+        each(y[..self.n_rows].chunks_mut(ROWS_PER_TASK).enumerate(), |(task, y)| {
+            for (k, y) in y.iter_mut().enumerate() {
+                *y = f64::from(self.row::<1, 1, 1>(task * ROWS_PER_TASK + k, x)[0]);
+            }
+        });
+    }
+
+    /// The transposed of a matrix of one value an entry with `n_cols` columns, whose rows' offsets are there.
+    pub fn transposed(&self, n_cols: usize) -> Csr {
+        let mut ptr = vec![0u32; n_cols + 1];
+        self.visit(|_, c, _| ptr[c as usize + 1] += 1);
+        for c in 0..n_cols {
+            ptr[c + 1] += ptr[c];
+        }
+        let mut next = ptr.clone();
+        let mut col = vec![0u32; self.n_entries];
+        let mut val = Vec::with_capacity(self.n_entries + PAD);
+        val.resize(self.n_entries, 0.0);
+        self.visit(|row, c, value| {
+            let to = &mut next[c as usize];
+            (col[*to as usize], val[*to as usize]) = (row as u32, value);
+            *to += 1;
+        });
+        Csr::new(ptr, col, val, self.n_rows)
+    }
+
+    /// `y += A x` for owned rows, where the ghosts of `x` are known.
+    pub fn add_product<const R: usize, const C: usize, const L: usize>(&self, x: &[f32], y: &mut [f32]) {
+        if let Some(Sliced { slices, val }) = &self.sliced {
+            for_rows::<LANES, 0, 1>(self.n_rows, [y], |slice, [y]| {
+                let sums = slices.product(slice, val, x);
+                *y = std::array::from_fn(|k| y[k] + sums[k]);
+            });
+            return;
+        }
+        for_rows::<R, L, 1>(self.n_rows, [y], |row, [y]| {
+            let step = self.row::<R, C, L>(row, x);
+            y.iter_mut().zip(step).for_each(|(y, s)| *y += s);
+        });
+    }
 }

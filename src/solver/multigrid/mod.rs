@@ -4,7 +4,7 @@
 //! `level.rs` is the cycle. In the order of the set-up: `assembled.rs` takes the matrix,
 //! `rows.rs` copies it, `aggregate.rs` groups its nodes,
 //! `tentative.rs` and `prolongation.rs` make the way up, `galerkin.rs` the next matrix; `smoother.rs` and `dense.rs`
-//! are what a cycle does on a level, `csr.rs` the loops they are made of.
+//! are what a cycle does on a level, `csr.rs` and `sliced.rs` the loops they are made of.
 //!
 //! Single precision halves the bytes of everything that a cycle reads, and bytes are its cost. It limits how well
 //! the preconditioner approximates the inverse, not what the Krylov method around it can reach. Coarse matrices are
@@ -25,6 +25,7 @@ mod parallel;
 mod prolongation;
 mod rows;
 mod setup;
+mod sliced;
 mod smoother;
 mod tentative;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::assembly::{Matrix, Pattern};
 pub use assembled::Assembled;
 use level::{Below, Level};
+pub(super) use sliced::{LANES, Slices};
 
 /// How the levels are made and smoothed.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +194,19 @@ impl Multigrid {
     /// When a length is not that of the owned DOFs.
     pub fn apply_to(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
         let _span = tracing::debug_span!("multigrid").entered();
+        self.with(level::cycle, r, norm, z);
+    }
+
+    /// As [`Multigrid::apply_to`] with the smoothing of the finest level alone, to see what it costs. Collective.
+    ///
+    /// # Panics
+    /// When a length is not that of the owned DOFs.
+    pub fn smooth(&mut self, r: &[f64], norm: f64, z: &mut [f64]) {
+        self.with(level::smooth, r, norm, z);
+    }
+
+    /// `z = M r`, where `act` is what makes `x` of the first level from its `b`.
+    fn with(&mut self, act: fn(&mut [Level]), r: &[f64], norm: f64, z: &mut [f64]) {
         let Some(level) = self.levels.first_mut() else { return };
         let n = level.nodes.map.n_owned() * level.block;
         assert!(r.len() == n && z.len() == n, "vectors of the owned DOFs");
@@ -202,7 +217,7 @@ impl Multigrid {
         // A power of two brings the vector into the range of single precision and rounds nothing.
         let factor = (-norm.log2().floor()).exp2();
         parallel::convert(r, &mut level.b[..n], |r| (r * factor) as f32);
-        level::cycle(&mut self.levels);
+        act(&mut self.levels);
         let back = self.scale / factor;
         parallel::convert(&self.levels[0].x[..n], z, |x| f64::from(x) * back);
     }
@@ -253,7 +268,7 @@ fn summarise(comm: &Comm, levels: &[Level]) -> Summary {
         let counted = u64::from(level.distributed || comm.is_root());
         let size = (level.block * level.block) as u64;
         figures.push(counted * (level.csr.n_rows() * level.block) as u64);
-        figures.push(counted * level.csr.col.len() as u64 * size);
+        figures.push(counted * level.csr.n_entries() as u64 * size);
     }
     comm.sum_slice(&mut figures);
     let summaries: Vec<LevelSummary> = levels

@@ -10,10 +10,11 @@ use cluster::Halo;
 
 use super::csr::Csr;
 use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
+use super::sliced::{PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
-/// Row offsets and columns, to be shared.
-pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>);
+/// Row offsets and columns, to be shared, also in slices if they are there.
+pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>, Option<&'a Arc<Slices>>);
 
 /// Rows of blocks of `N` by `N` values.
 pub(super) trait Rows<const N: usize>: Sync {
@@ -164,9 +165,11 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     let _span = tracing::debug_span!("level matrix").entered();
     let n = source.n_rows();
     let mut norms = vec![0f32; n_local];
-    let mut inverse = vec![0f32; n * N * N];
-    let tasks =
-        norms[..n].chunks_mut(ROWS_PER_TASK).zip(inverse.chunks_mut(ROWS_PER_TASK * N * N)).enumerate();
+    let mut inverse = vec![0f32; n * N * N + super::csr::PAD];
+    let tasks = norms[..n]
+        .chunks_mut(ROWS_PER_TASK)
+        .zip(inverse[..n * N * N].chunks_mut(ROWS_PER_TASK * N * N))
+        .enumerate();
     each(tasks, |(task, (norms, inverse))| {
         for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
             let Some(block) = source.diagonal(row) else { continue };
@@ -218,8 +221,8 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
         to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
     };
     // Columns that are shared take no memory, which is worth a few values too many.
-    let shared = source.columns().filter(|(_, col)| ptr[n] as usize * SHARED.1 >= col.len() * SHARED.0);
-    let csr = if let Some((ptr, col)) = shared {
+    let shared = source.columns().filter(|(_, col, _)| ptr[n] as usize * SHARED.1 >= col.len() * SHARED.0);
+    let mut csr = if let Some((ptr, col, _)) = shared {
         let mut val = values(col.len());
         each(split(ptr, &mut vec![(); col.len()], &mut val, N * N), |(range, _, val)| {
             let mut blocks = val.chunks_exact_mut(N * N);
@@ -246,6 +249,9 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
         });
         Csr::new(ptr, col, val, n)
     };
+    if N == 1 {
+        csr.slice(shared.and_then(|(_, _, slices)| slices.cloned()), PADDED);
+    }
     Kept { csr, inverse, norms, free }
 }
 

@@ -8,7 +8,7 @@ use cluster::{Comm, Halo, IndexMap};
 
 use super::aggregate::{aggregate, strong};
 use super::assembled::Assembled;
-use super::csr::{Csr, dispatch, dispatch_square, vector};
+use super::csr::{Csr, dispatch, dispatch_level, dispatch_square, vector};
 use super::dense::Cholesky;
 use super::galerkin::{self, Coarse};
 use super::level::{Below, Down, Level, Nodes};
@@ -30,6 +30,9 @@ fn few_enough(unknowns: u64) -> u64 {
 
 /// A level with fewer nodes a rank than this is gathered on every rank: messages would cost more than the work.
 const FEW: u64 = 40;
+
+/// The first coarse level is visited twice from this number of nodes a rank on: with fewer, messages are what it costs.
+const TWICE: u64 = 100;
 
 /// Unknowns of a level that every rank may hold a copy of.
 const GATHERED: u64 = 100_000;
@@ -134,39 +137,49 @@ pub(super) fn levels(
             levels.push(level);
             return Ok((levels, scale));
         }
-        level.lambda = dispatch_square!(block, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+        level.lambda = dispatch_level!(level, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
         let first = transfer.take();
         let explicit = first.is_some();
         let times =
             |raw, modes: usize| dispatch!(block, modes, product(&comm, &source, &nodes, raw, &norms, scale));
         let made = match first {
             Some(Transfer { map, halo, block: modes, ptr, col, val, near_null, matrix: Some(made) }) => {
+                level.csr.drop_rows();
                 let matrix = Wide::of(&made.0, &made.1);
                 Some((Coarse { matrix, map, halo, ptr, col, val }, modes, near_null))
             }
             Some(mut transfer) => {
+                level.csr.drop_rows();
                 let (modes, near_null) = (transfer.block, std::mem::take(&mut transfer.near_null));
                 Some((times(raw_of(transfer), modes), modes, near_null))
             }
-            None => aggregated(&comm, &level, &norms, &free, near_null, options, levels.len())
-                .map(|(raw, modes, near_null)| (times(raw, modes), modes, near_null)),
+            None => aggregated(&comm, &level, &norms, &free, near_null, options, levels.len()).map(
+                |(raw, modes, near_null)| {
+                    level.csr.drop_rows();
+                    (times(raw, modes), modes, near_null)
+                },
+            ),
         };
         let Some((coarse, modes, near_null)) = made else {
+            level.csr.drop_rows();
             levels.push(level);
             return Ok((levels, scale));
         };
         drop((source, norms));
         let Coarse { matrix, map, halo, ptr, col, val } = coarse;
         let n_coarse = map.n_owned();
-        let p = Prolongation::new(Csr::new(ptr, col, val, n_coarse), modes, map.n_local());
+        let p = Prolongation::new(Csr::new(ptr, col, val, n_coarse), (block, modes), map.n_local());
         let below = Arc::new(Nodes { map, halo });
         let residual = vec![0.0; below.map.n_local() * modes];
-        let mut down = Down { p, modes, nodes: below.clone(), residual, gathered: None };
+        let mut down = Down { p, modes, nodes: below.clone(), residual, gathered: None, first: None };
         let (fine_nodes, coarse_nodes) = (nodes.map.n_global(), below.map.n_global());
         let stalled = !explicit && coarse_nodes as f64 * STALLED > fine_nodes as f64;
         let few = coarse_nodes < FEW * comm.size() as u64 || stalled;
         let unknowns = coarse_nodes * modes as u64;
         let gather = comm.size() > 1 && few && unknowns > factorised && unknowns <= GATHERED;
+        if levels.is_empty() && unknowns > factorised && coarse_nodes >= TWICE * comm.size() as u64 {
+            down.first = Some(vector(below.map.n_local(), modes));
+        }
         start = if gather {
             down.gathered = Some((comm.clone(), vector(below.map.n_local(), modes)));
             everywhere(&comm, &below.map, &matrix, &near_null, modes)
@@ -190,7 +203,8 @@ fn last(start: Start, options: &Options, scale: f64) -> Level {
     let n_local = nodes.map.n_local();
     let kept = dispatch_square!(block, keep(&source, &nodes.halo, n_local, scale));
     let mut level = Level::new(block, nodes, comm.size() > 1, kept.csr, kept.inverse, options.degree);
-    level.lambda = dispatch_square!(block, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+    level.lambda = dispatch_level!(level, largest_eigenvalue(&comm, &mut level, STEPS)) as f32;
+    level.csr.drop_rows();
     level
 }
 

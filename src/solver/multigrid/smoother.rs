@@ -31,9 +31,13 @@ fn recurrence(k: usize, lambda: f32) -> (f32, f32) {
     ((2.0 * k - 1.0) / (2.0 * k + 3.0), (8.0 * k + 4.0) / ((2.0 * k + 3.0) * lambda))
 }
 
-/// `D^-1 r` at a row.
+/// `D^-1 r` at a row; without lanes, at the rows of a slice.
 #[inline(always)]
-fn scaled<const N: usize>(inverse: &[f32], row: usize, r: &[f32; N]) -> [f32; N] {
+fn scaled<const N: usize, const L: usize>(inverse: &[f32], row: usize, r: &[f32; N]) -> [f32; N] {
+    if L == 0 {
+        let inverse = block::<N>(inverse, row * N);
+        return std::array::from_fn(|a| inverse[a] * r[a]);
+    }
     let m: &[[f32; N]] = inverse[row * N * N..][..N * N].as_chunks().0;
     let mut z = [0.0; N];
     for a in 0..N {
@@ -53,17 +57,15 @@ pub(super) fn before<const N: usize, const L: usize>(level: &mut Level) {
     let (n, b, inverse) = (csr.n_rows(), &b[..], &inverse[..]);
     let beta = weights(degree);
     let first = 4.0 / (3.0 * level.lambda);
-    for_rows::<N, 1>(n, [d], |row, [d]| {
-        *d = scaled(inverse, row, block(b, row * N)).map(|z| first * z);
+    for_rows::<N, L, 1>(n, [d], |row, [d]| {
+        *d = scaled::<N, L>(inverse, row, block(b, row * N)).map(|z| first * z);
     });
     if degree == 1 {
         let now = beta[0];
         csr.sweep::<N, N, L, 2>(halo, d, [x, t], |row, w, d, [x, t]| {
-            let b = block::<N>(b, row * N);
-            for a in 0..N {
-                x[a] = now * d[a];
-                t[a] = b[a] - now * w[a];
-            }
+            let (b, d) = (*block::<N>(b, row * N), *d);
+            *x = d.map(|d| now * d);
+            *t = std::array::from_fn(|a| b[a] - now * w[a]);
         });
         return;
     }
@@ -73,13 +75,13 @@ pub(super) fn before<const N: usize, const L: usize>(level: &mut Level) {
         let next = if k + 1 == degree { beta[k] } else { 0.0 };
         if degree == 2 {
             csr.sweep::<N, N, L, 3>(halo, d, [e, x, t], |row, w, d, [e, x, t]| {
-                let b = block::<N>(b, row * N);
-                let z = scaled::<N>(inverse, row, &std::array::from_fn(|a| b[a] - w[a]));
-                for a in 0..N {
-                    e[a] = keep * d[a] + gain * z[a];
-                    x[a] = now * d[a] + next * e[a];
-                    t[a] = b[a] - now * w[a];
-                }
+                // Read before anything is written, so that the compiler need not ask what overlaps.
+                let (b, d) = (*block::<N>(b, row * N), *d);
+                let z = scaled::<N, L>(inverse, row, &std::array::from_fn(|a| b[a] - w[a]));
+                let step: [f32; N] = std::array::from_fn(|a| keep * d[a] + gain * z[a]);
+                *x = std::array::from_fn(|a| now * d[a] + next * step[a]);
+                *t = std::array::from_fn(|a| b[a] - now * w[a]);
+                *e = step;
             });
         } else {
             csr.sweep::<N, N, L, 4>(halo, d, [e, x, t, r], |row, w, d, [e, x, t, r]| {
@@ -90,7 +92,7 @@ pub(super) fn before<const N: usize, const L: usize>(level: &mut Level) {
                 for a in 0..N {
                     r[a] -= w[a];
                 }
-                let z = scaled(inverse, row, r);
+                let z = scaled::<N, L>(inverse, row, r);
                 for a in 0..N {
                     e[a] = keep * d[a] + gain * z[a];
                     x[a] += now * d[a] + next * e[a];
@@ -118,13 +120,14 @@ pub(super) fn after<const N: usize, const L: usize>(level: &mut Level) {
     let beta = weights(degree);
     let first = 4.0 / (3.0 * level.lambda);
     csr.sweep::<N, N, L, 2>(halo, x, [r, d], |row, w, _, [r, d]| {
-        let b = block::<N>(b, row * N);
-        *r = std::array::from_fn(|a| b[a] - w[a]);
-        *d = scaled(inverse, row, r).map(|z| first * z);
+        let b = *block::<N>(b, row * N);
+        let residual = std::array::from_fn(|a| b[a] - w[a]);
+        *d = scaled::<N, L>(inverse, row, &residual).map(|z| first * z);
+        *r = residual;
     });
     if degree == 1 {
         let (now, d) = (beta[0], &d[..]);
-        for_rows::<N, 1>(csr.n_rows(), [x], |row, [x]| {
+        for_rows::<N, L, 1>(csr.n_rows(), [x], |row, [x]| {
             let d = block::<N>(d, row * N);
             (0..N).for_each(|a| x[a] += now * d[a]);
         });
@@ -137,18 +140,16 @@ pub(super) fn after<const N: usize, const L: usize>(level: &mut Level) {
             let next = beta[k];
             let r = &r[..];
             csr.sweep::<N, N, L, 1>(halo, d, [x], |row, w, d, [x]| {
-                let r = block::<N>(r, row * N);
-                let z = scaled::<N>(inverse, row, &std::array::from_fn(|a| r[a] - w[a]));
-                for a in 0..N {
-                    x[a] += now * d[a] + next * (keep * d[a] + gain * z[a]);
-                }
+                let (r, d) = (*block::<N>(r, row * N), *d);
+                let z = scaled::<N, L>(inverse, row, &std::array::from_fn(|a| r[a] - w[a]));
+                *x = std::array::from_fn(|a| x[a] + now * d[a] + next * (keep * d[a] + gain * z[a]));
             });
         } else {
             csr.sweep::<N, N, L, 3>(halo, d, [e, x, r], |row, w, d, [e, x, r]| {
                 for a in 0..N {
                     r[a] -= w[a];
                 }
-                let z = scaled(inverse, row, r);
+                let z = scaled::<N, L>(inverse, row, r);
                 for a in 0..N {
                     e[a] = keep * d[a] + gain * z[a];
                     x[a] += now * d[a];
@@ -179,8 +180,8 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
     let Level { csr, inverse, d, e, t: r, .. } = level;
     let halo = level.distributed.then_some(&level.nodes.halo);
     let (n, inverse) = (csr.n_rows(), &inverse[..]);
-    let offset = level.nodes.map.offset() * N as u64;
-    let begin = sum_rows::<N, 2>(n, [r, d], |row, [r, d]| {
+    let offset = level.nodes.map.offset() * level.block as u64;
+    let begin = sum_rows::<N, L, 2>(n, [r, d], |row, [r, d]| {
         for a in 0..N {
             // Bits of a multiple of the golden ratio, mixed: the same on any number of ranks.
             let k = offset + (row * N + a) as u64;
@@ -188,7 +189,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
             h = (h ^ (h >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
             r[a] = ((h >> 40) as f32) / 8_388_608.0 - 1.0;
         }
-        *d = scaled(inverse, row, r);
+        *d = scaled::<N, L>(inverse, row, r);
         dot(r, d)
     });
     let mut rho = comm.sum(begin);
@@ -198,7 +199,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
         csr.sweep::<N, N, L, 1>(halo, d, [e], |_, w, _, [e]| *e = w);
         let energy = {
             let d = &d[..];
-            comm.sum(sum_rows::<N, 1>(n, [e], |row, [e]| dot(block(d, row * N), e)))
+            comm.sum(sum_rows::<N, L, 1>(n, [e], |row, [e]| dot(block(d, row * N), e)))
         };
         if !(rho > 0.0 && energy > 1e-12 * rho) {
             break;
@@ -209,9 +210,9 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
             break;
         }
         let step = alpha as f32;
-        let next = comm.sum(sum_rows::<N, 2>(n, [r, e], |row, [r, e]| {
+        let next = comm.sum(sum_rows::<N, L, 2>(n, [r, e], |row, [r, e]| {
             r.iter_mut().zip(e.iter()).for_each(|(r, w)| *r -= step * w);
-            *e = scaled(inverse, row, r);
+            *e = scaled::<N, L>(inverse, row, r);
             dot(r, e)
         }));
         if next <= 1e-10 * rho || next.is_nan() {
@@ -223,7 +224,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
         alpha_before = alpha;
         let part = beta as f32;
         let e = &e[..];
-        for_rows::<N, 1>(n, [d], |row, [d]| {
+        for_rows::<N, L, 1>(n, [d], |row, [d]| {
             let z = block::<N>(e, row * N);
             d.iter_mut().zip(z).for_each(|(d, z)| *d = z + part * *d);
         });

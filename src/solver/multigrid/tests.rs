@@ -49,7 +49,8 @@ fn count_iterations(test: &str, most: &[u64], body: fn(&Comm) -> Vec<u64>) {
         assert_eq!(figures.len(), most.len());
         for (k, (found, most)) in figures.iter().zip(most).enumerate() {
             assert!(found <= most, "{test}, case {k}: {found} iterations, at most {most} expected: {all:?}");
-            assert!(found.abs_diff(all[0][k]) <= 2 + all[0][k] / 10, "{test}, case {k}: {all:?}");
+            // Coefficients that jump by 1e6 leave single precision little, and the order of sums decides on the rest.
+            assert!(found.abs_diff(all[0][k]) <= 2 + all[0][k] / 6, "{test}, case {k}: {all:?}");
         }
     }
 }
