@@ -512,6 +512,14 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// Sets memory aside for a rank's even share of the file in buffers of `piece` bytes. By the main thread, before
+    /// others take buffers.
+    pub fn reserve(&self, piece: usize) {
+        if let Ok(queue) = &self.queue {
+            queue.reserve(piece, self.pending.target.bytes as usize / self.pending.comm.size());
+        }
+    }
+
     /// A buffer for `n` entries, to be filled and sent.
     pub fn buffer<T: Entry>(&self, n: usize) -> Buffer {
         match &self.queue {

@@ -156,6 +156,7 @@ pub fn create(comm: &Comm, path: &Path, outline: &Outline) -> Result<Grid, Outpu
     let cell_fields = fields("VTKHDF/CellData", total[1], outline.cell_fields, of_cells);
 
     let sink = hdf::create(comm, path, layout, false)?.open();
+    sink.reserve(PIECE);
     let grid = Grid {
         sink,
         rank,

@@ -431,14 +431,15 @@ impl Stage<'_, '_> {
                 cluster::monitor::iteration(u64::from(iteration), residual);
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"));
                 let due = keeper.iterated(comm, case);
+                let begin = Instant::now();
+                keeper.settle_if_ready(comm, case, phases);
                 if let (Due::Write, Some(kept)) = (due, kept) {
-                    let begin = Instant::now();
                     let u = changed(system, kept.u, iterate(), c);
                     let by_cell = transfer::to_cells(mesh, space, &u, c);
                     let fields = vec![Nodal::new(case, space, c, by_cell)];
-                    keeper.write_if_possible(comm, case, phases, kept.still, fields, "interval");
-                    writing += begin.elapsed().as_secs_f64();
+                    keeper.begin_if_possible(comm, case, phases, kept.still, fields, "interval");
                 }
+                writing += begin.elapsed().as_secs_f64();
                 matches!(due, Due::Stop(_))
             },
         );

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cluster::profile::heap;
+
 use super::column::{Element, Entry};
 
 /// Bytes that may be under way whatever memory is held.
@@ -63,8 +65,10 @@ impl Buffer {
     pub(super) fn new<T: Entry>(n: usize, mut words: Vec<u64>) -> Buffer {
         let bytes = n * size_of::<T>();
         let needed = bytes.div_ceil(8);
-        if words.len() < needed {
+        if words.capacity() < needed {
             words = vec![0; needed];
+        } else if words.len() < needed {
+            words.resize(needed, 0);
         }
         Buffer { element: T::ELEMENT, words, bytes }
     }
@@ -118,12 +122,14 @@ struct Shared<P> {
 }
 
 /// Bytes that may be under way: what this process has held before and does not hold now, so that the peak of
-/// its memory stays what it is.
+/// its memory stays what it is. An eighth is left for what is computed meanwhile.
 pub(super) fn room() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let of = |key: &str| cluster::place::kibibytes(&status, key);
-    let unused = of("VmHWM").zip(of("VmRSS")).map_or(0, |(most, now)| most.saturating_sub(now));
-    unused.max(LEAST_ROOM) as usize
+    // What was freed may still be resident, for who asks for memory next.
+    let resident = of("VmHWM").zip(of("VmRSS")).map_or(0, |(most, now)| most.saturating_sub(now));
+    let unused = resident.max(heap::given_up());
+    (unused - unused / 8).max(LEAST_ROOM) as usize
 }
 
 impl<P: Place> Queue<P> {
@@ -149,6 +155,14 @@ impl<P: Place> Queue<P> {
         let work = move || write_all(mine, &received, sync);
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(work)?;
         Ok((Queue { shared, jobs }, thread))
+    }
+
+    /// Sets room for buffers of `piece` bytes aside, as far as `wanted` bytes and the queue's room go: by the thread
+    /// that has given memory up, which gets it again where another, with a heap of its own, would not.
+    pub(super) fn reserve(&self, piece: usize, wanted: usize) {
+        let n = wanted.min(self.shared.room) / piece;
+        let buffers = (0..n).map(|_| Vec::with_capacity(piece.div_ceil(8)));
+        self.shared.free.lock().expect("nobody panics while holding it").extend(buffers);
     }
 
     /// A buffer for `n` entries.
@@ -295,9 +309,10 @@ mod tests {
     #[test]
     fn the_caller_goes_on_while_nothing_is_written() {
         let (slow, queue, thread, _) = start(32 * PIECE);
+        queue.reserve(PIECE, 40 * PIECE);
         (0..32).for_each(|k| give(&queue, k).expect("given"));
         drop(queue);
-        // Here is whatever a run does meanwhile: the first write has not even begun.
+        // Here comes whatever a run does meanwhile: the first write has not even begun.
         assert!(slow.bytes.lock().expect("not poisoned").is_empty() && !thread.is_finished());
         std::thread::sleep(Duration::from_millis(20));
         slow.let_go();
@@ -357,5 +372,7 @@ mod tests {
         again.entries::<u8>().copy_from_slice(&[1, 2, 3, 4, 5]);
         assert_eq!(again.bytes(), [1, 2, 3, 4, 5]);
         assert!(Buffer::new::<i32>(0, Vec::new()).is_empty());
+        let mut reserved = Buffer::new::<u64>(4, Vec::with_capacity(6));
+        assert!(reserved.words.capacity() == 6 && reserved.entries::<u64>() == [0; 4]);
     }
 }
