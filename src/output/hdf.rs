@@ -407,6 +407,8 @@ pub struct Pending {
     cancelled: Arc<AtomicBool>,
     /// How this rank has fared beside its thread.
     mine: Result<(), OutputError>,
+    /// Whether nobody has ended it yet.
+    open: bool,
 }
 
 /// A file that has its name.
@@ -422,7 +424,7 @@ pub struct Written {
 
 impl Pending {
     fn new(comm: Comm, target: Target) -> Pending {
-        Pending { comm, target, thread: None, cancelled: Arc::default(), mine: Ok(()) }
+        Pending { comm, target, thread: None, cancelled: Arc::default(), mine: Ok(()), open: true }
     }
 
     /// The file being written.
@@ -442,6 +444,7 @@ impl Pending {
     /// there before stays as it was.
     pub fn finish(mut self) -> Result<Written, OutputError> {
         let begin = Instant::now();
+        self.open = false;
         let joined = {
             let _span = tracing::debug_span!("wait for the writer").entered();
             self.join()
@@ -492,7 +495,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if self.open {
             self.cancelled.store(true, Relaxed);
             let _ = self.join();
             self.discard();
