@@ -1,4 +1,4 @@
-//! What can be counted stays bounded as ranks are added: messages, bytes and tables by rank. Ranks are more
+//! What can be counted stays bounded as ranks are added: messages, bytes, requests for memory and tables by rank. Ranks are more
 //! than cores here; counts do not mind.
 
 mod common;
@@ -69,6 +69,28 @@ fn check_growth(rows: &[Row], from: usize, to: usize, layers: f64, limit: &Growt
     }
 }
 
+/// No rank asks for much more memory at once on many ranks than on few, each with as many cubes: a rank inside has cells
+/// of others on all its sides, and vectors grow by doubling.
+///
+/// The solver's set-up gathers levels with fewer than 40 nodes a rank, of some 50 neighbours each in double precision.
+fn check_allocations(rows: &[Row], from: usize, to: usize) {
+    const LIMIT: f64 = 2.5;
+    const GATHERED: u64 = 40 * 64 * 8;
+    let at = |ranks| rows.iter().find(|row| row.ranks == ranks).expect("a rung");
+    let (few, many) = (at(from), at(to));
+    let largest = |row: &Row| row.largest_allocation().expect("requests are counted").1;
+    let most = LIMIT * largest(few) as f64;
+    assert!(
+        largest(few) > 1 << 14 && largest(many) as f64 <= most,
+        "at once: {:?} {:?}",
+        few.allocations,
+        many.allocations
+    );
+    let set_up = |row: &Row| row.allocations["pc_setup"];
+    let most = (LIMIT * set_up(few) as f64).max((GATHERED * to as u64) as f64);
+    assert!(set_up(few) > 0 && set_up(many) as f64 <= most, "gathered: {} {}", set_up(few), set_up(many));
+}
+
 /// Boxes of degree 1 have the numbers and exchanges of their vertices: numbering sends nothing, finding the
 /// separate bodies two messages to a neighbour, and the mesh a question and an answer to each.
 fn check_boxes(rows: &[Row]) {
@@ -88,6 +110,7 @@ fn check_weak(ranks: &str, side: usize) -> Vec<Row> {
     let limit = Growth { messages_per_neighbour: 1.5, bytes_per_layer: 1.25 };
     let last = rows.last().expect("a rung").ranks;
     check_growth(&rows, 8, last, layer(side, true) / layer(side, false), &limit);
+    check_allocations(&rows, 8, last);
     rows
 }
 

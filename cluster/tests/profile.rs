@@ -155,6 +155,7 @@ fn phases_know_what_they_asked_for_and_held(comm: &Comm) {
         pattern.peak
     );
     assert!(pattern.peak >= (kept.len() + lower.len()) as u64);
+    assert_eq!([space.largest, pattern.largest], [5 * MEBI as u64, MEBI as u64]);
     comm.barrier();
 }
 

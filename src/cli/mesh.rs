@@ -141,7 +141,8 @@ fn store(
     n_parts: usize,
     hash: &str,
 ) -> Result<(), RunError> {
-    Ok(mesh_files::write(comm, out, draft, owners, n_parts, hash)?.finish()?)
+    mesh_files::write(comm, out, draft, owners, n_parts, hash)?.finish()?;
+    Ok(())
 }
 
 fn info(comm: &Comm, args: &InfoArgs) -> Result<String, RunError> {

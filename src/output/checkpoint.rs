@@ -1,6 +1,6 @@
 //! Checkpoints: tables by name and a JSON state in one HDF5 file, from which a run goes on.
 //!
-//! Imports `cluster`, [`super::hdf`] and [`super::tables`]. Start at [`write()`] and [`read`]; [`list`] and [`prune`]
+//! Imports `cluster`, [`super::hdf`] and [`super::tables`]. Start at [`begin`] and [`read`]; [`list`] and [`prune`]
 //! know the files of a directory. What the tables mean is the writer's business. A file appears under its name
 //! when it is complete and on the disk; a crash before leaves what was there.
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::OutputError;
-use super::hdf::{self, Column, Element};
+use super::hdf::{self, Column, Element, Pending};
 use super::tables::{self, Kind, Spec};
 
 /// The version of the file's layout and of what its tables mean.
@@ -72,14 +72,15 @@ pub struct Checkpoint {
     pub firsts: Vec<Vec<u64>>,
 }
 
-/// Writes a checkpoint and waits until it is on the disk under its name; returns its bytes. Collective.
+/// Starts writing a checkpoint in the background; when [`Pending::finish`] returns, it is on the disk under its name.
+/// Collective.
 ///
 /// `state` is rank 0's.
 ///
 /// # Errors
 /// The same on every rank: a full disk, a directory that cannot be written, tables of other names on other ranks.
 /// A file of that name that was there before stays as it was.
-pub fn write(comm: &Comm, path: &Path, state: &Value, tables: Vec<Table>) -> Result<u64, OutputError> {
+pub fn begin(comm: &Comm, path: &Path, state: &Value, tables: Vec<Table>) -> Result<Pending, OutputError> {
     let named: Vec<(String, Element, u64)> =
         tables.iter().map(|t| (t.name.clone(), t.column.element(), t.width as u64)).collect();
     let mine = serde_json::to_vec(&named).expect("names serialise");
@@ -105,14 +106,11 @@ pub fn write(comm: &Comm, path: &Path, state: &Value, tables: Vec<Table>) -> Res
     };
     let specs = description.specs();
     let columns = tables.into_iter().map(|t| t.column).collect();
-    let pending = tables::begin(comm, path, KIND, &specs, columns, &rows, &mut |rows, checksums| {
+    tables::begin(comm, path, KIND, &specs, columns, &rows, &mut |rows, checksums| {
         description.rows = rows;
         description.checksums = checksums;
         serde_json::to_vec(&description).expect("a description serialises")
-    })?;
-    pending.finish()?;
-    let bytes = comm.is_root().then(|| std::fs::metadata(path).map_or(0, |m| m.len()));
-    Ok(comm.broadcast_value(0, bytes))
+    })
 }
 
 /// Reads a checkpoint. Collective.

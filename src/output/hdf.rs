@@ -4,10 +4,10 @@
 //!
 //! Rank 0 creates the file with every dataset contiguous, allocated at once and never filled, closes
 //! it, reserves its space on the disk, and tells the others at which byte each dataset begins
-//! (`H5Dget_offset`). From there each rank writes its slab by plain positioned writes: at once, piece by
-//! piece from a small buffer ([`Writer::open`]), or whole columns on a thread of its own while the
-//! solver goes on ([`Writer::start`]). No MPI call is made there, so `MPI_THREAD_FUNNELED` suffices and
-//! any thread may write. Reading goes the same way backwards.
+//! (`H5Dget_offset`). From there each rank writes its slab by plain positioned writes, on a thread of its
+//! own while the run goes on: small buffers as they are filled ([`Writer::open`]), or whole columns
+//! ([`Writer::start`]). No MPI call is made there, so `MPI_THREAD_FUNNELED` suffices and any thread may
+//! write. Reading goes the same way backwards.
 //!
 //! HDF5's parallel driver would make the layout a collective call. When one rank fails inside such a
 //! call (a full disk, a quota, a stale mount) the others wait for ever; here a failure is one rank's,
@@ -15,26 +15,31 @@
 //! sees half a file.
 
 mod column;
+mod queue;
 mod read;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::Comm;
 use hdf5::dataset::{AllocTime, FillTime, Layout as Storage};
 use hdf5::types::{FixedAscii, TypeDescriptor};
 use serde::{Deserialize, Serialize};
 
+use queue::{Done, Place, Queue};
+
 use super::error::OutputError;
 
 pub use column::{Column, Element, Entry};
+pub use queue::Buffer;
 pub use read::{Reader, open, open_alone};
 
 /// The value of an attribute.
@@ -152,6 +157,8 @@ pub struct Writer {
 struct Target {
     path: PathBuf,
     partial: PathBuf,
+    /// Of all datasets.
+    bytes: u64,
     needed: u64,
     sync: bool,
 }
@@ -169,6 +176,7 @@ pub fn create(comm: &Comm, path: &Path, layout: Layout, sync: bool) -> Result<Wr
     let target = Target {
         path: path.to_path_buf(),
         partial: path.with_file_name(name),
+        bytes: layout.bytes(),
         needed: layout.bytes() + OVERHEAD + 1024 * layout.datasets.len() as u64,
         sync,
     };
@@ -324,55 +332,55 @@ impl Writer {
         self.slabs.push((offset + begin * slot.element.size() as u64, column));
     }
 
-    /// Opens this rank's end of the file, for writing at once. Not collective; [`Sink::finish`] is, and
-    /// must be called whatever this returns.
+    /// Opens this rank's end of the file, for buffers as they are filled. Not collective; [`Pending::finish`], after
+    /// [`Sink::hand_over`], is, and must be called whatever this returns.
     pub fn open(self) -> Sink {
         let Writer { comm, target, slots, .. } = self;
-        let file = open_retrying(&target.partial, OpenOptions::new().write(true))
-            .map_err(|e| OutputError::from_io(&target.path, "writing", target.needed, &e));
-        Sink { pending: Pending { comm, target, thread: None }, slots, file }
+        let mut pending = Pending::new(comm, target);
+        let Target { path, partial, needed, sync, .. } = &pending.target;
+        let fail = |action: &str, e: io::Error| OutputError::from_io(path, action, *needed, &e);
+        let file = open_retrying(partial, OpenOptions::new().write(true)).map_err(|e| fail("writing", e));
+        let started = file.and_then(|file| {
+            Queue::start(file, queue::room(), *sync, Arc::clone(&pending.cancelled))
+                .map_err(|e| fail("starting a thread", e))
+        });
+        let queue = started.map(|(queue, thread)| {
+            pending.thread = Some(thread);
+            queue
+        });
+        Sink { queue, slots, pending }
     }
 
     /// Starts writing on a thread of its own. Not collective.
     pub fn start(self) -> Pending {
         let Writer { comm, target, slabs, .. } = self;
-        let job = target.clone();
-        let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
-            write_slabs(&job, &slabs).map_err(|e| OutputError::from_io(&job.path, "writing", job.needed, &e))
-        });
-        let thread = match thread {
-            Ok(thread) => Ok(thread),
-            Err(e) => Err(OutputError::from_io(&target.path, "starting a thread", target.needed, &e)),
+        let mut pending = Pending::new(comm, target);
+        let (target, cancelled) = (pending.target.clone(), Arc::clone(&pending.cancelled));
+        let work = move || {
+            let begin = Instant::now();
+            (write_slabs(&target, slabs, &cancelled), begin.elapsed())
         };
-        Pending { comm, target, thread: Some(thread) }
+        match std::thread::Builder::new().name("output".to_owned()).spawn(work) {
+            Ok(thread) => pending.thread = Some(thread),
+            Err(e) => pending.mine = Err(pending.failure("starting a thread", &e)),
+        }
+        pending
     }
 }
 
-/// Positioned writes of this rank's slabs.
-fn write_slabs(target: &Target, slabs: &[(u64, Column)]) -> io::Result<()> {
+/// Positioned writes of this rank's slabs; each is given back when it is written.
+fn write_slabs(target: &Target, slabs: Vec<(u64, Column)>, cancelled: &AtomicBool) -> io::Result<()> {
     if slabs.is_empty() {
         return Ok(());
     }
     let file = open_retrying(&target.partial, OpenOptions::new().write(true))?;
     for (offset, column) in slabs {
-        file.write_all_at(column.bytes(), *offset)?;
-    }
-    close(file, target.sync)
-}
-
-fn close(file: File, sync: bool) -> io::Result<()> {
-    if sync {
-        file.sync_data()?;
-    }
-    // Network file systems report a full disk when the file is closed, and `File`'s drop is silent.
-    // SAFETY: the descriptor was ours and is given up here, closed once.
-    if unsafe { libc::close(file.into_raw_fd()) } != 0 {
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EINTR) {
-            return Err(error);
+        if cancelled.load(Relaxed) {
+            return Ok(());
         }
+        file.write_at(column.bytes(), offset)?;
     }
-    Ok(())
+    file.close(target.sync)
 }
 
 /// Opens a file that another rank has just made: on a network file system it may show a moment later.
@@ -389,15 +397,36 @@ fn open_retrying(path: &Path, options: &OpenOptions) -> io::Result<File> {
 
 /// A file being written in the background.
 ///
-/// Dropped without [`Pending::finish`], it waits for this rank's thread and removes the partial file.
+/// Dropped without [`Pending::finish`], it has this rank's thread stop and removes the partial file.
 #[must_use = "the file gets its name in `finish`"]
 pub struct Pending {
     comm: Comm,
     target: Target,
-    thread: Option<Result<JoinHandle<Result<(), OutputError>>, OutputError>>,
+    thread: Option<JoinHandle<Done>>,
+    /// Tells the thread to write no more.
+    cancelled: Arc<AtomicBool>,
+    /// How this rank has fared beside its thread.
+    mine: Result<(), OutputError>,
+    /// Whether nobody has ended it yet.
+    open: bool,
+}
+
+/// A file that has its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Written {
+    /// Bytes of all its datasets.
+    pub bytes: u64,
+    /// Seconds that this rank's thread wrote.
+    pub worked: f64,
+    /// Seconds that [`Pending::finish`] waited for it.
+    pub waited: f64,
 }
 
 impl Pending {
+    fn new(comm: Comm, target: Target) -> Pending {
+        Pending { comm, target, thread: None, cancelled: Arc::default(), mine: Ok(()), open: true }
+    }
+
     /// The file being written.
     pub fn path(&self) -> &Path {
         &self.target.path
@@ -405,7 +434,7 @@ impl Pending {
 
     /// Whether this rank's part is done, well or not. Not collective.
     pub fn is_done(&self) -> bool {
-        !matches!(&self.thread, Some(Ok(thread)) if !thread.is_finished())
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for every rank's part and gives the file its name. Collective.
@@ -413,42 +442,45 @@ impl Pending {
     /// # Errors
     /// The same on every rank; the partial file is then removed, and a file of that name that was
     /// there before stays as it was.
-    pub fn finish(mut self) -> Result<(), OutputError> {
-        let mine = self.join();
-        self.complete(mine)
-    }
-
-    fn complete(&self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
+    pub fn finish(mut self) -> Result<Written, OutputError> {
+        let begin = Instant::now();
+        self.open = false;
+        let joined = {
+            let _span = tracing::debug_span!("wait for the writer").entered();
+            self.join()
+        };
+        let waited = begin.elapsed().as_secs_f64();
+        let _span = tracing::debug_span!("close file").entered();
+        let mine = std::mem::replace(&mut self.mine, Ok(()));
         let tidy = |_: &OutputError| {
             self.discard();
             // No rank goes on before the partial file is gone.
             self.comm.barrier();
         };
-        self.comm.agree(mine).inspect_err(tidy)?;
+        let worked = self.comm.agree(mine.and(joined)).inspect_err(tidy)?;
         let named = if self.comm.is_root() { self.rename() } else { Ok(()) };
-        self.comm.agree(named).inspect_err(tidy)
+        self.comm.agree(named).inspect_err(tidy)?;
+        Ok(Written { bytes: self.target.bytes, worked, waited })
     }
 
-    fn join(&mut self) -> Result<(), OutputError> {
-        match self.thread.take() {
-            Some(Ok(thread)) => thread.join().unwrap_or_else(|_| {
-                Err(OutputError::Io {
-                    path: self.target.path.clone(),
-                    action: "writing".to_owned(),
-                    reason: "the output thread panicked".to_owned(),
-                })
-            }),
-            Some(Err(error)) => Err(error),
-            None => Ok(()),
-        }
+    /// Seconds that the thread worked.
+    fn join(&mut self) -> Result<f64, OutputError> {
+        let Some(thread) = self.thread.take() else { return Ok(0.0) };
+        let panicked = |_| (Err(io::Error::other("the output thread panicked")), Duration::ZERO);
+        let (written, worked) = thread.join().unwrap_or_else(panicked);
+        written.map_err(|e| self.failure("writing", &e))?;
+        Ok(worked.as_secs_f64())
+    }
+
+    fn failure(&self, action: &str, error: &io::Error) -> OutputError {
+        OutputError::from_io(&self.target.path, action, self.target.needed, error)
     }
 
     fn rename(&self) -> Result<(), OutputError> {
-        let Target { path, partial, needed, .. } = &self.target;
-        std::fs::rename(partial, path).map_err(|e| OutputError::from_io(path, "renaming", *needed, &e))?;
+        let Target { path, partial, .. } = &self.target;
+        std::fs::rename(partial, path).map_err(|e| self.failure("renaming", &e))?;
         if self.target.sync {
-            sync_directory(path)
-                .map_err(|e| OutputError::from_io(path, "syncing its directory", *needed, &e))?;
+            sync_directory(path).map_err(|e| self.failure("syncing its directory", &e))?;
         }
         Ok(())
     }
@@ -463,7 +495,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if self.open {
+            self.cancelled.store(true, Relaxed);
             let _ = self.join();
             self.discard();
         }
@@ -471,33 +504,66 @@ impl Drop for Pending {
 }
 
 /// A file open for writing, by any thread.
+///
+/// Buffers that are sent are written by a thread of its own; as many are under way at once as take the memory
+/// that this process has held before and does not hold now. Further ones are written by who sends them.
 pub struct Sink {
-    pending: Pending,
+    // Before `pending`, which waits for a thread that ends with the queue.
+    queue: Result<Queue<File>, OutputError>,
     slots: Vec<Slot>,
-    file: Result<File, OutputError>,
+    pending: Pending,
 }
 
 impl Sink {
-    /// Writes entries of a dataset, from row `first` on. Returns when the system has them.
+    /// Sets memory aside for a rank's even share of the file in buffers of `piece` bytes. By the main thread, before
+    /// others take buffers.
+    pub fn reserve(&self, piece: usize) {
+        if let Ok(queue) = &self.queue {
+            queue.reserve(piece, self.pending.target.bytes as usize / self.pending.comm.size());
+        }
+    }
+
+    /// A buffer for `n` entries, to be filled and sent.
+    pub fn buffer<T: Entry>(&self, n: usize) -> Buffer {
+        match &self.queue {
+            Ok(queue) => queue.buffer::<T>(n),
+            Err(_) => Buffer::new::<T>(n, Vec::new()),
+        }
+    }
+
+    /// Has a buffer's entries written to a dataset, from row `first` on.
     ///
     /// # Errors
-    /// A full disk, or what else the system says.
+    /// Where there is no room to queue it, a full disk, or what else the system says; the writing thread's errors
+    /// are those of [`Pending::finish`].
     ///
     /// # Panics
     /// When the type differs from the dataset's or the rows reach past its end.
-    pub fn write<T: Entry>(&self, slot: SlotId, first: u64, entries: &[T]) -> Result<(), OutputError> {
+    pub fn send(&self, slot: SlotId, first: u64, buffer: Buffer) -> Result<(), OutputError> {
         let slot = &self.slots[slot.0];
-        assert_eq!(slot.element, T::ELEMENT, "{}: the type of the entries", slot.name);
-        if entries.is_empty() {
+        assert_eq!(slot.element, buffer.element(), "{}: the type of the entries", slot.name);
+        if buffer.is_empty() {
             return Ok(());
         }
         let begin = first * slot.row();
-        assert!(begin + entries.len() as u64 <= slot.len(), "{}: rows past the end", slot.name);
+        assert!(begin + buffer.len() as u64 <= slot.len(), "{}: rows past the end", slot.name);
         let offset = slot.offset.expect("a dataset that is written to has an offset");
-        let file = self.file.as_ref().map_err(Clone::clone)?;
-        let Target { path, needed, .. } = &self.pending.target;
-        file.write_all_at(bytemuck::cast_slice(entries), offset + begin * slot.element.size() as u64)
-            .map_err(|e| OutputError::from_io(path, "writing", *needed, &e))
+        let queue = self.queue.as_ref().map_err(Clone::clone)?;
+        let sent = queue.send(offset + begin * slot.element.size() as u64, buffer);
+        sent.map_err(|e| self.pending.failure("writing", &e))
+    }
+
+    /// As [`Sink::send`], of entries that are at hand.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    ///
+    /// # Panics
+    /// As [`Sink::send`].
+    pub fn write<T: Entry>(&self, slot: SlotId, first: u64, entries: &[T]) -> Result<(), OutputError> {
+        let mut buffer = self.buffer::<T>(entries.len());
+        buffer.entries().copy_from_slice(entries);
+        self.send(slot, first, buffer)
     }
 
     /// What all entries of a dataset are, where the file does not hold them.
@@ -505,18 +571,12 @@ impl Sink {
         self.slots[slot.0].same
     }
 
-    /// Gives the file its name when every rank has written its part: `mine` says how this rank fared.
-    /// Collective.
-    ///
-    /// # Errors
-    /// As [`Pending::finish`].
-    pub fn finish(self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
-        let Sink { pending, file, .. } = self;
-        let Target { path, needed, sync, .. } = &pending.target;
-        let closed = file.and_then(|file| {
-            close(file, *sync).map_err(|e| OutputError::from_io(path, "writing", *needed, &e))
-        });
-        pending.complete(mine.and(closed))
+    /// Says that this rank has sent its part, and how it fared. The run goes on until [`Pending::finish`]. Not
+    /// collective.
+    pub fn hand_over(self, mine: Result<(), OutputError>) -> Pending {
+        let Sink { queue, mut pending, .. } = self;
+        pending.mine = mine.and(queue.map(drop));
+        pending
     }
 }
 

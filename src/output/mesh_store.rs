@@ -200,7 +200,7 @@ impl StoredMesh {
 /// # Errors
 /// As [`begin`] and [`Pending::finish`], the same on every rank.
 pub fn write(comm: &Comm, path: &Path, mesh: &StoredMesh) -> Result<(), OutputError> {
-    begin(comm, path, mesh)?.finish()
+    begin(comm, path, mesh)?.finish().map(drop)
 }
 
 /// Starts writing a mesh in the background; its arrays are copied. Collective.

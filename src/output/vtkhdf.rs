@@ -1,8 +1,8 @@
 //! The solution as VTKHDF 1.0, one partition per rank, in one file that ParaView 5.11 and later opens.
 //!
 //! Imports `cluster` and [`super::hdf`]. Start at [`create`]: it lays the file out, and a [`Grid`] then
-//! takes its parts in any order from any thread, each computed piece by piece in a small buffer and
-//! written at once, so that no copy of the mesh is made. Source: the VTKHDF file format,
+//! takes its parts in any order from any thread, each computed piece by piece into small buffers that a
+//! thread of its own writes while the run goes on. Source: the VTKHDF file format,
 //! <https://docs.vtk.org/en/latest/design_documents/VTKFileFormats.html#vtkhdf-file-format>.
 //!
 //! Local numbers are stored as 32-bit integers where they fit; VTK converts them as it reads. An array
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::OutputError;
-use super::hdf::{self, Attribute, Element, Entry, Layout, Sink, SlotId};
+use super::hdf::{self, Attribute, Element, Entry, Layout, Pending, Sink, SlotId};
 
 /// What this rank's part of an unstructured grid consists of. Ranks may have none of it.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +89,7 @@ const PIECE: usize = 1 << 18;
 
 /// A grid being written. Each part is this rank's own, not collective, and written once.
 ///
-/// Errors of the parts are this rank's own too: hand the first to [`Grid::finish`].
+/// Errors of the parts are this rank's own too: hand the first to [`Grid::hand_over`] or [`Grid::finish`].
 #[must_use = "the file gets its name in `finish`"]
 pub struct Grid {
     sink: Sink,
@@ -156,6 +156,7 @@ pub fn create(comm: &Comm, path: &Path, outline: &Outline) -> Result<Grid, Outpu
     let cell_fields = fields("VTKHDF/CellData", total[1], outline.cell_fields, of_cells);
 
     let sink = hdf::create(comm, path, layout, false)?.open();
+    sink.reserve(PIECE);
     let grid = Grid {
         sink,
         rank,
@@ -291,27 +292,29 @@ impl Grid {
         let Cells { n_points: width, n_cells, .. } = self.cells[kind];
         let (slot, element) = self.connectivity;
         let pieces = Pieces::new(n_cells, width * size_of::<u32>());
-        (0..pieces.len()).into_par_iter().try_for_each_init(
-            || (Vec::<u32>::new(), Vec::<i64>::new()),
-            |(narrow, wide), k| {
-                let _span = tracing::trace_span!("piece").entered();
-                let rows = pieces.rows(k);
-                narrow.resize(rows.len() * width, 0);
-                let first = first + (rows.start * width) as u64;
-                corners(kind, rows, narrow);
-                if narrow.iter().fold(0, |most, &p| most.max(p)) as usize >= self.n_points {
-                    return Err(self.no_such_point(narrow));
-                }
-                match element {
-                    Element::I32 => self.sink.write(slot, first, bytemuck::cast_slice::<u32, i32>(narrow)),
-                    _ => {
-                        wide.clear();
-                        wide.extend(narrow.iter().map(|&p| i64::from(p)));
-                        self.sink.write(slot, first, wide)
-                    }
-                }
-            },
-        )
+        (0..pieces.len()).into_par_iter().try_for_each_init(Vec::<u32>::new, |computed, k| {
+            let _span = tracing::trace_span!("piece").entered();
+            let rows = pieces.rows(k);
+            let n = rows.len() * width;
+            let first = first + (rows.start * width) as u64;
+            let narrow = element == Element::I32;
+            let mut buffer = if narrow { self.sink.buffer::<i32>(n) } else { self.sink.buffer::<i64>(n) };
+            let points: &mut [u32] = if narrow {
+                bytemuck::cast_slice_mut(buffer.entries::<i32>())
+            } else {
+                computed.resize(n, 0);
+                computed
+            };
+            corners(kind, rows, points);
+            if points.iter().fold(0, |most, &p| most.max(p)) as usize >= self.n_points {
+                return Err(self.no_such_point(points));
+            }
+            if !narrow {
+                let wide = buffer.entries::<i64>().iter_mut().zip(computed.iter());
+                wide.for_each(|(wide, &point)| *wide = i64::from(point));
+            }
+            self.sink.send(slot, first, buffer)
+        })
     }
 
     fn no_such_point(&self, corners: &[u32]) -> OutputError {
@@ -347,17 +350,21 @@ impl Grid {
         self.stream(*slot, self.first[1], n_cells, field.components, rows)
     }
 
+    /// Says that this rank has written its part, and how it fared; [`Pending::finish`] ends the file. Not collective.
+    pub fn hand_over(self, mine: Result<(), OutputError>) -> Pending {
+        self.sink.hand_over(mine)
+    }
+
     /// Gives the file its name when every rank has written its part: `mine` says how this rank fared.
     /// Collective.
     ///
     /// # Errors
     /// The same on every rank; nothing of the file then stays.
     pub fn finish(self, mine: Result<(), OutputError>) -> Result<(), OutputError> {
-        let _span = tracing::debug_span!("close file").entered();
-        self.sink.finish(mine)
+        self.hand_over(mine).finish().map(drop)
     }
 
-    /// Computes and writes rows piece by piece.
+    /// Computes rows piece by piece and sends them on their way.
     fn stream<T: Entry + Default>(
         &self,
         slot: SlotId,
@@ -367,13 +374,13 @@ impl Grid {
         compute: &Rows<T>,
     ) -> Result<(), OutputError> {
         let pieces = Pieces::new(n_rows, width * size_of::<T>());
-        (0..pieces.len()).into_par_iter().try_for_each_init(Vec::<T>::new, |buffer, k| {
+        (0..pieces.len()).into_par_iter().try_for_each(|k| {
             let _span = tracing::trace_span!("piece").entered();
             let rows = pieces.rows(k);
-            buffer.resize(rows.len() * width, T::default());
             let begin = first + rows.start as u64;
-            compute(rows, buffer);
-            self.sink.write(slot, begin, buffer)
+            let mut buffer = self.sink.buffer::<T>(rows.len() * width);
+            compute(rows, buffer.entries());
+            self.sink.send(slot, begin, buffer)
         })
     }
 }

@@ -118,6 +118,7 @@ pub(super) fn run(run: &mut Run, begin: Begin, adapt: &Adapt) -> Result<Solution
         }
         let still = Still { structure: Structure::Forest(&forest), step, driver: Some(driver.remember()) };
         let due = run.keeper.poll(run.comm, case, Some(step));
+        run.keeper.settle_if_ready(run.comm, case, run.phases);
         stage::on_mesh(run, &mesh, &mut |stage, problem, materials, conditions| {
             // Checkpoints have them as they are, bit for bit.
             let by_cell = carried.take().map(|(mut carried, field)| carried.take(field));

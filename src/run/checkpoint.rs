@@ -2,7 +2,9 @@
 //!
 //! Imports its siblings. Start at [`Keeper`], which each run has one of. Everything that ranks could see
 //! differently (a signal, a clock) is agreed on: between steps, and within a linear solve every so many
-//! iterations, as many as take about a quarter of a second.
+//! iterations, as many as take about a quarter of a second. A checkpoint is written by a thread of each rank while the run
+//! goes on; one at a time is under way. It gets its name, and older ones go, at the first agreement that finds it
+//! done on all ranks.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ use crate::mesh::Mesh;
 use crate::mesh::forest::Forest;
 use crate::mesh::saved::{Arrays, Entries, Outline};
 use crate::output::checkpoint::{self, Table};
-use crate::output::hdf::Column;
+use crate::output::hdf::{Column, Pending, Written};
 use crate::output::phases::{self, Phases};
 use crate::space::Space;
 
@@ -96,6 +98,15 @@ pub(super) enum Due {
     Stop(Reason),
 }
 
+/// A checkpoint that is being written.
+struct UnderWay {
+    pending: Pending,
+    step: u32,
+    reason: String,
+    /// Seconds that the run was held up so far.
+    held: f64,
+}
+
 /// Decides when checkpoints are written, and writes them.
 pub(super) struct Keeper {
     /// Whether the run may write files; a run that may not is not stopped either.
@@ -118,6 +129,9 @@ pub(super) struct Keeper {
     stride: u32,
     agreed: Instant,
     fits: Option<Fits>,
+    under_way: Option<UnderWay>,
+    /// Whether what is under way was done on all ranks at the last agreement.
+    ready: bool,
     /// Entries of `checkpoints` in run.json.
     pub(super) written: Vec<Value>,
     pub(super) warnings: Vec<String>,
@@ -148,6 +162,8 @@ impl Keeper {
             stride: 1,
             agreed: now,
             fits: None,
+            under_way: None,
+            ready: false,
             written: Vec::new(),
             warnings: Vec::new(),
         }
@@ -179,8 +195,10 @@ impl Keeper {
         };
         // One clock decides; a signal may have come to any rank.
         let micros = self.agreed.elapsed().as_micros() as u64;
-        let mut all = [self.wish(), u64::from(write && comm.is_root()), micros];
+        let busy = self.under_way.as_ref().is_some_and(|file| !file.pending.is_done());
+        let mut all = [self.wish(), u64::from(write && comm.is_root()), micros, u64::from(busy)];
         comm.max_slice(&mut all);
+        self.ready = all[3] == 0;
         self.agreed = Instant::now();
         self.stopping = self.stopping.or(Reason::of(all[0]));
         let pause = all[2] as f64 * 1e-6;
@@ -217,11 +235,11 @@ impl Keeper {
         (self.left, self.stride, self.agreed) = (0, 1, Instant::now());
     }
 
-    /// Writes a checkpoint, and removes those that are no longer kept. Collective.
+    /// Writes a checkpoint, waits for it, and removes those that are no longer kept. Collective.
     ///
     /// # Errors
     /// What keeps it from being written, the same on every rank.
-    pub(super) fn write(
+    fn write(
         &mut self,
         comm: &Comm,
         case: &Case,
@@ -230,6 +248,25 @@ impl Keeper {
         fields: Vec<Nodal>,
         reason: &str,
     ) -> Result<PathBuf, RunError> {
+        let path = self.begin(comm, case, phases, still, fields, reason)?;
+        self.finish(comm, case, phases)?;
+        Ok(path)
+    }
+
+    /// Starts writing a checkpoint, when that before it is done. Collective.
+    ///
+    /// # Errors
+    /// What keeps it from being written, the same on every rank.
+    fn begin(
+        &mut self,
+        comm: &Comm,
+        case: &Case,
+        phases: &mut Phases,
+        still: &Still,
+        fields: Vec<Nodal>,
+        reason: &str,
+    ) -> Result<PathBuf, RunError> {
+        self.settle(comm, case, phases);
         let (begin, _span) = (Instant::now(), phases::span("checkpoint"));
         let fits = match self.fits.take() {
             Some(fits) => fits,
@@ -289,27 +326,77 @@ impl Keeper {
             RunError::new(Kind::Bug, "checkpoint", format!("the state does not serialise: {e}"))
         })?;
         let path = checkpoint::file(&case.output_dir, self.next);
-        let bytes = checkpoint::write(comm, &path, &state, tables)?;
-        self.next += 1;
-        if comm.is_root() {
-            checkpoint::prune(&case.output_dir, case.output.checkpoint.map_or(KEEP, |c| c.keep));
-        }
-        let seconds = comm.max(begin.elapsed().as_secs_f64());
-        self.longest = self.longest.max(seconds);
-        self.last = Instant::now();
-        phases.add("checkpoint", begin.elapsed().as_secs_f64());
+        let pending = checkpoint::begin(comm, &path, &state, tables)?;
+        let held = begin.elapsed().as_secs_f64();
+        (self.last, self.ready) = (Instant::now(), false);
+        self.under_way = Some(UnderWay { pending, step: still.step, reason: reason.to_owned(), held });
+        phases.add("checkpoint", held);
         phases.count("checkpoint");
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        tracing::info!(file, step = still.step, seconds, bytes, reason, "checkpoint");
-        self.written.push(json!({
-            "file": file, "step": still.step, "seconds": seconds, "bytes": bytes, "reason": reason,
-            "at": self.begun.elapsed().as_secs_f64(),
-        }));
         Ok(path)
     }
 
-    /// As [`Keeper::write`], where the run goes on without a checkpoint if it must. Collective.
-    pub(super) fn write_if_possible(
+    /// Waits for the checkpoint under way, if there is one, and removes those that are no longer kept. Collective.
+    ///
+    /// # Errors
+    /// What keeps it from being written, the same on every rank.
+    fn finish(&mut self, comm: &Comm, case: &Case, phases: &mut Phases) -> Result<(), RunError> {
+        let Some(UnderWay { pending, step, reason, held }) = self.under_way.take() else { return Ok(()) };
+        let (begin, _span) = (Instant::now(), phases::span("checkpoint"));
+        let path = pending.path().to_path_buf();
+        let done = pending.finish();
+        if done.is_ok() {
+            // Only now is there one more than are kept.
+            self.next += 1;
+            if comm.is_root() {
+                checkpoint::prune(&case.output_dir, case.output.checkpoint.map_or(KEEP, |c| c.keep));
+            }
+        }
+        let waited = begin.elapsed().as_secs_f64();
+        phases.add("checkpoint", waited);
+        phases.count("checkpoint");
+        let Written { worked, .. } = done?;
+        let mut most = [held + worked.max(waited), held + waited];
+        comm.max_slice(&mut most);
+        let [seconds, held] = most;
+        self.longest = self.longest.max(seconds);
+        let bytes = comm.is_root().then(|| std::fs::metadata(&path).map_or(0, |m| m.len()));
+        let bytes = comm.broadcast_value(0, bytes);
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tracing::info!(file, step, seconds, held, bytes, reason, "checkpoint");
+        self.written.push(json!({
+            "file": file, "step": step, "seconds": seconds, "held": held, "bytes": bytes, "reason": reason,
+            "at": self.begun.elapsed().as_secs_f64(),
+        }));
+        Ok(())
+    }
+
+    /// Ends the checkpoint under way, if there is one: waits for it. One that cannot be written leaves a warning.
+    /// Collective.
+    pub(super) fn settle(&mut self, comm: &Comm, case: &Case, phases: &mut Phases) {
+        if let Err(error) = self.finish(comm, case, phases) {
+            self.warn(comm, &error);
+        }
+    }
+
+    /// As [`Keeper::settle`], if all ranks had written their parts at the last agreement. Collective.
+    pub(super) fn settle_if_ready(&mut self, comm: &Comm, case: &Case, phases: &mut Phases) {
+        if std::mem::take(&mut self.ready) {
+            self.settle(comm, case, phases);
+        }
+    }
+
+    fn warn(&mut self, comm: &Comm, error: &RunError) {
+        // Not again at once.
+        self.last = Instant::now();
+        let warning = format!("no checkpoint was written: {error}");
+        if comm.is_root() {
+            eprintln!("warning: {warning}");
+        }
+        self.warnings.push(warning);
+    }
+
+    /// As [`Keeper::begin`], where the run goes on without a checkpoint if it must. Collective.
+    pub(super) fn begin_if_possible(
         &mut self,
         comm: &Comm,
         case: &Case,
@@ -318,14 +405,8 @@ impl Keeper {
         fields: Vec<Nodal>,
         reason: &str,
     ) {
-        if let Err(error) = self.write(comm, case, phases, still, fields, reason) {
-            // Not again at once.
-            self.last = Instant::now();
-            let warning = format!("no checkpoint was written: {error}");
-            if comm.is_root() {
-                eprintln!("warning: {warning}");
-            }
-            self.warnings.push(warning);
+        if let Err(error) = self.begin(comm, case, phases, still, fields, reason) {
+            self.warn(comm, &error);
         }
     }
 }
@@ -348,7 +429,10 @@ impl Stage<'_, '_> {
         u: Option<&[f64]>,
         c: usize,
     ) -> Result<(), RunError> {
-        match self.run.keeper.poll(self.comm, self.case, None) {
+        let Run { keeper, phases, .. } = &mut *self.run;
+        let due = keeper.poll(self.comm, self.case, None);
+        keeper.settle_if_ready(self.comm, self.case, phases);
+        match due {
             Due::Stop(_) => Err(self.stop(still, u, c)),
             _ => Ok(()),
         }
@@ -365,11 +449,11 @@ impl Stage<'_, '_> {
         }
     }
 
-    /// Writes a checkpoint, if that is possible, and goes on. Collective.
+    /// Starts writing a checkpoint, if that is possible, and goes on. Collective.
     pub(super) fn keep(&mut self, still: &Still, by_cell: Option<Vec<f64>>, c: usize, reason: &str) {
         let fields = self.fields(by_cell, c);
         let Run { keeper, phases, .. } = &mut *self.run;
-        keeper.write_if_possible(self.comm, self.case, phases, still, fields, reason);
+        keeper.begin_if_possible(self.comm, self.case, phases, still, fields, reason);
     }
 
     /// Writes a checkpoint at the end of a run, where the case asks for some. Collective.

@@ -364,7 +364,7 @@ impl Keeping {
     /// Waits until the mesh is on the disk and gives it its name. Collective.
     pub fn finish(self, comm: &Comm, warnings: &mut Vec<String>) {
         let Keeping { pending, temporary, path } = self;
-        let named = pending.finish().and_then(|()| {
+        let named = pending.finish().and_then(|_| {
             let renamed = if comm.is_root() {
                 std::fs::rename(&temporary, &path)
                     .map(|()| forget_older(&path))

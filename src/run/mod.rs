@@ -6,6 +6,7 @@ mod adaptive;
 mod checkpoint;
 pub mod conditions;
 pub mod error;
+mod finish;
 mod goals;
 mod level;
 mod materials;

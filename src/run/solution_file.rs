@@ -1,7 +1,7 @@
 //! Writes `solution.hdf`: Lagrange cells of the space's degree, one partition a rank.
 //!
-//! Nothing of the mesh's size is built for it: points, cells and fields are computed piece by piece as
-//! they are written. Only above degree 2, where the file's nodes are not the space's, fields are
+//! Points, cells and fields are computed piece by piece into buffers that a thread writes while the run goes on; no more
+//! of them are under way than memory allows that the run has no more need of. Only above degree 2, where the file's nodes are not the space's, fields are
 //! interpolated as a whole. Start at [`Solved::write`].
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use crate::case::Quantity as Named;
 use crate::element::{Lagrange, Nodes, vtk_cell_type, vtk_lagrange_order};
 use crate::law::Quantity;
 use crate::mesh::geometry;
+use crate::output::hdf::Pending;
 use crate::output::vtkhdf::{self, Cells, Field, Grid, Outline};
 use crate::output::{OutputError, vtkhdf::Kind as Entries};
 
@@ -215,11 +216,12 @@ struct PointField<'a> {
 }
 
 impl Solved<'_> {
-    /// Writes the solution for ParaView. `coordinates` are those of the local nodes. Collective.
+    /// Begins to write the solution for ParaView; [`Pending::finish`] ends it. `coordinates` are those of the local
+    /// nodes. Collective.
     ///
     /// # Errors
     /// A field that has no values at points; a full disk, a directory that cannot be written.
-    pub fn write(&self, path: &Path, coordinates: &[[f64; 3]]) -> Result<(), RunError> {
+    pub fn write(&self, path: &Path, coordinates: &[[f64; 3]]) -> Result<Pending, RunError> {
         let _span = tracing::debug_span!("solution file").entered();
         let d = self.problem.discretisation();
         let (mesh, space) = (d.mesh, d.space);
@@ -276,7 +278,7 @@ impl Solved<'_> {
         )?;
         let indicator = cell_outlines.iter().position(|f| f.name == "indicator");
         let written = self.write_parts(&grid, &points, &fields, &elements, coordinates, region, indicator);
-        Ok(grid.finish(written)?)
+        Ok(grid.hand_over(written))
     }
 
     fn point_fields<'s>(&'s self, reactions: &'s [f64]) -> Result<Vec<PointField<'s>>, RunError> {

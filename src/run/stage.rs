@@ -1,7 +1,7 @@
-//! One problem on one mesh: from the mesh to a solution and to what is reported of it.
+//! One problem on one mesh: from the mesh to a solution.
 //!
-//! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and
-//! [`Stage::finish`] are what drivers call then.
+//! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and, of
+//! [`super::finish`], [`Stage::finish`] are what drivers call then.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::conditions::{self, Conditions};
 use super::error::{Kind, RunError};
 use super::level::rigid_modes;
 use super::materials::{self, Materials};
-use super::results::{self, Solved};
+use super::results;
 use super::singular;
 use super::sizes::Sizes;
 use super::steady::Options;
@@ -24,7 +24,7 @@ use crate::mesh::Mesh;
 use crate::mesh::locate::Location;
 use crate::output::events::Event;
 use crate::output::phases::{self, Phases};
-use crate::output::run_json::{ErrorsReport, MeshReport, RunReport, SolverReport};
+use crate::output::run_json::{MeshReport, RunReport, SolverReport};
 use crate::output::terminal::Progress;
 use crate::solver;
 use crate::space::{Order, Space};
@@ -433,14 +433,15 @@ impl Stage<'_, '_> {
                 cluster::monitor::iteration(u64::from(iteration), residual);
                 line.say(|| format!("iteration {iteration}, relative residual {residual:.2e}"));
                 let due = keeper.iterated(comm, case);
+                let begin = Instant::now();
+                keeper.settle_if_ready(comm, case, phases);
                 if let (Due::Write, Some(kept)) = (due, kept) {
-                    let begin = Instant::now();
                     let u = changed(system, kept.u, iterate(), c);
                     let by_cell = transfer::to_cells(mesh, space, &u, c);
                     let fields = vec![Nodal::new(case, space, c, by_cell)];
-                    keeper.write_if_possible(comm, case, phases, kept.still, fields, "interval");
-                    writing += begin.elapsed().as_secs_f64();
+                    keeper.begin_if_possible(comm, case, phases, kept.still, fields, "interval");
                 }
+                writing += begin.elapsed().as_secs_f64();
                 matches!(due, Due::Stop(_))
             },
         );
@@ -480,42 +481,6 @@ impl Stage<'_, '_> {
     ) -> Result<Option<assembly::ExactErrors>, RunError> {
         let Some(exact) = &self.case.exact else { return Ok(None) };
         problem.exact_errors(&exact.key, &exact.components, u, energy).map(Some).map_err(|e| self.locate(e))
-    }
-
-    /// Errors, probes, integrals and files of a solution. Collective.
-    ///
-    /// # Errors
-    /// As [`Stage::solve`], and a file that cannot be written.
-    pub(super) fn finish(&mut self, problem: &dyn Problem, state: State) -> Result<Solution, RunError> {
-        let (comm, case, space) = (self.comm, self.case, self.space);
-        let c = problem.components();
-        let n_owned = space.map.n_owned();
-        let State { mut u, constraints, pattern, coordinates, places, errors, indicators, failure, .. } =
-            state;
-        let _line = self.run.progress.phase("output");
-        self.run.phases.count("between");
-        let (begin, span) = (Instant::now(), phases::span("output"));
-        let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
-        // What the output needs room for.
-        drop(pattern);
-        let find = || self.errors(problem, &u, assembly::EnergyNorm::Omitted);
-        self.run.report.errors = errors.map_or_else(find, |errors| Ok(Some(errors)))?.map(ErrorsReport::from);
-        let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
-        self.run.report.probes = results.probes(&places)?;
-        self.run.report.integrals = results.integrals()?;
-        if !self.run.options.no_files {
-            results.write(&case.output_dir.join("solution.hdf"), &coordinates)?;
-        }
-        let writes = !self.run.options.no_files && comm.is_root();
-        let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
-        comm.agree(written)?;
-        drop(span);
-        self.run.phases.add("output", begin.elapsed().as_secs_f64());
-        self.run.phases.count("output");
-        u.truncate(n_owned * c);
-        let mut nodes = coordinates;
-        nodes.truncate(n_owned);
-        Ok(Solution { u, nodes, failure })
     }
 
     /// Points an assembly error into the case file where its key stands there.
@@ -579,24 +544,5 @@ impl Stage<'_, '_> {
         let keys = [("restart", "-ksp_gmres_restart"), ("subdomains", "-pc_asm_local_blocks")];
         let given = keys.iter().filter_map(|(key, option)| Some(format!("{option} {} ", s.option(key)?)));
         format!("{}{} {}", given.collect::<String>(), s.petsc, self.run.options.petsc)
-    }
-
-    fn reactions(
-        &self,
-        problem: &dyn Problem,
-        pattern: &Pattern,
-        constraints: &Constraints,
-        u: &[f64],
-    ) -> Result<Vec<f64>, RunError> {
-        let c = problem.components();
-        let wanted = self.case.integrals.iter().any(|i| i.of.quantity == crate::case::Quantity::Reaction)
-            || self.case.output.fields.iter().any(|f| f.quantity == crate::case::Quantity::Reaction);
-        if !wanted {
-            return Ok(Vec::new());
-        }
-        let mut residual = vec![0.0; self.space.map.n_owned() * c];
-        let found = problem.residual_where_prescribed(pattern, u, constraints, &mut residual);
-        self.comm.agree(found).map_err(|e| self.locate(e))?;
-        Ok(results::reactions(&residual, constraints, c))
     }
 }

@@ -102,6 +102,7 @@ pub fn run_and_conclude(
     let mut keeper = Keeper::new(comm, case, options);
     let result = if options.profile { crate::solver::log_petsc().map_err(RunError::from) } else { Ok(()) };
     let result = result.and_then(|()| solve(comm, case, options, &mut report, &mut phases, &mut keeper));
+    keeper.settle(comm, case, &mut phases);
     report.warnings.append(&mut keeper.warnings);
     report.extra.insert("checkpoints".to_owned(), std::mem::take(&mut keeper.written).into());
     let communication = phases.gather_counters(comm);

@@ -1,4 +1,5 @@
-//! How what can be counted grows with the number of ranks: messages, bytes, neighbours, iterations, buffers.
+//! How what can be counted grows with the number of ranks: messages, bytes, neighbours, iterations, buffers, the
+//! largest single requests for memory.
 //! Counts need no quiet machine and no more cores than there are: ranks may take turns.
 //!
 //! Imports `output` (for `run.json`). Start at [`ladder`].
@@ -9,6 +10,7 @@ use std::path::Path;
 use cluster::Counters;
 use serde::{Deserialize, Serialize};
 
+use crate::output::profile::Profile;
 use crate::run::RunError;
 
 use super::measure::{self, Plan};
@@ -24,7 +26,13 @@ pub struct Row {
     pub iterations: u64,
     /// By phase, for each counter the largest of any rank.
     pub phases: BTreeMap<String, Counters>,
+    /// By phase: bytes of the largest single request for memory of any rank, of femdd itself, not of libraries in C.
+    pub allocations: BTreeMap<String, u64>,
 }
+
+/// Phases that gather something small of all ranks: the partitioner a graph of clusters on one of them, the solver's
+/// set-up its coarse levels on all. What they ask for at once stands apart.
+pub const GATHERS: [&str; 2] = ["partition", "pc_setup"];
 
 /// A ladder of boxes of tetrahedra.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,12 +97,14 @@ pub fn ladder(
         let plan =
             Plan { case: case(n)?, sets: Vec::new(), ranks: Some(n), threads: Some(1), repeat: 1, warmup: 0 };
         let report = measure::report_of(program, &plan)?;
-        let phases = report.extra.get("communication").cloned().unwrap_or_default();
+        let of = |key: &str| report.extra.get(key).cloned().unwrap_or_default();
+        let profile: Profile = serde_json::from_value(of("profile")).unwrap_or_default();
         rows.push(Row {
             ranks: n,
             dofs: report.dofs,
             iterations: report.solver.as_ref().map_or(0, |s| s.iterations),
-            phases: serde_json::from_value(phases).unwrap_or_default(),
+            phases: serde_json::from_value(of("communication")).unwrap_or_default(),
+            allocations: profile.allocations.into_iter().map(|row| (row.phase, row.largest)).collect(),
         });
         measure::progress(&format!("{n} ranks counted"));
     }
@@ -107,20 +117,27 @@ impl Row {
         let kept = self.phases.iter().filter(|(name, _)| keep(name)).map(|(_, counters)| counters);
         kept.fold(Counters::default(), |sum, counters| sum.and(counters))
     }
+
+    /// The phase with the largest single request for memory, and its bytes; but for [`GATHERS`].
+    pub fn largest_allocation(&self) -> Option<(&str, u64)> {
+        let ours = self.allocations.iter().filter(|(name, _)| !GATHERS.contains(&name.as_str()));
+        ours.max_by_key(|(_, bytes)| **bytes).map(|(name, bytes)| (name.as_str(), *bytes))
+    }
 }
 
 /// A table in the form of Markdown. Buffers of the partitioner, which gathers a graph of clusters on one
 /// rank, stand apart.
 pub fn text(rows: &[Row]) -> String {
     let mut out = String::from(
-        "| ranks | DOFs | messages | KiB sent | neighbours | collectives | iterations | largest buffer, KiB | of the partitioner, KiB | table bytes a rank |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| ranks | DOFs | messages | KiB sent | neighbours | collectives | iterations | largest buffer, KiB | of the partitioner, KiB | table bytes a rank | largest allocation, KiB | in phase | of the solver's set-up, KiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let kib = |bytes: u64| bytes as f64 / 1024.0;
     for row in rows {
         let (all, apart) = (row.sum(|_| true), row.sum(|name| name == "partition"));
+        let (phase, largest) = row.largest_allocation().unwrap_or(("", 0));
         out += &format!(
-            "| {} | {} | {} | {:.0} | {} | {} | {} | {:.0} | {:.0} | {:.0} |\n",
+            "| {} | {} | {} | {:.0} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {phase} | {:.0} |\n",
             row.ranks,
             row.dofs,
             all.messages,
@@ -131,6 +148,8 @@ pub fn text(rows: &[Row]) -> String {
             kib(row.sum(|name| name != "partition").largest_buffer),
             kib(apart.largest_buffer),
             all.largest_table as f64 / row.ranks as f64,
+            kib(largest),
+            kib(row.allocations.get("pc_setup").copied().unwrap_or(0)),
         );
     }
     out
@@ -145,6 +164,15 @@ mod tests {
         assert_eq!([1, 2, 8, 12, 64].map(boxes), [[1, 1, 1], [2, 1, 1], [2, 2, 2], [3, 2, 2], [4, 4, 4]]);
         assert!(mesh_of(Ladder::Weak, 2, 5).contains("cells = [10, 5, 5]"));
         assert!(mesh_of(Ladder::Strong, 2, 5).contains("cells = [5, 5, 5]"));
+    }
+
+    #[test]
+    fn what_is_gathered_stands_apart() {
+        let sizes = [("mesh", 3 << 10), ("assemble", 5 << 10), ("partition", 7 << 10), ("pc_setup", 9 << 10)];
+        let allocations = sizes.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let row = Row { ranks: 2, dofs: 9, iterations: 1, phases: BTreeMap::new(), allocations };
+        assert_eq!(row.largest_allocation(), Some(("assemble", 5 << 10)));
+        assert!(text(&[row]).ends_with("| 5 | assemble | 9 |\n"));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Gathered {
     pub bytes: Spread,
     /// The most bytes held; of phases only.
     pub peak: Spread,
+    /// Bytes of the largest request; of phases only.
+    pub largest: Spread,
 }
 
 /// A span on threads other than the main ones.
@@ -91,15 +93,16 @@ fn parts(key: &str) -> (String, String) {
 /// Collective.
 pub fn gather(comm: &Comm, main: &[Row], others: &[Vec<Row>]) -> (Vec<Gathered>, Vec<Workers>) {
     let numbers = |row: &Row| {
-        let heap = [row.requests as f64, row.bytes as f64, row.peak as f64];
         let times = [row.total, row.own, row.waits, row.total - row.waits];
-        [row.count as f64, times[0], times[1], times[2], times[3], row.fastest, heap[0], heap[1], heap[2]]
+        let [count, requests, bytes, peak, largest] =
+            [row.count, row.requests, row.bytes, row.peak, row.largest].map(|n| n as f64);
+        [count, times[0], times[1], times[2], times[3], row.fastest, requests, bytes, peak, largest]
     };
     let mine: Vec<_> = main.iter().map(|row| (key(row), numbers(row))).collect();
     let rows = spread(comm, &mine).into_iter().map(|(key, row)| {
         let (module, path) = parts(&key);
-        let [count, total, own, waits, work, fastest, requests, bytes, peak] = row;
-        Gathered { path, module, count, total, own, waits, work, fastest, requests, bytes, peak }
+        let [count, total, own, waits, work, fastest, requests, bytes, peak, largest] = row;
+        Gathered { path, module, count, total, own, waits, work, fastest, requests, bytes, peak, largest }
     });
     (rows.collect(), gather_workers(comm, others))
 }

@@ -44,9 +44,17 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 /// The most held since [`begin_peak`].
 static PEAK: AtomicI64 = AtomicI64::new(0);
+/// The most ever held.
+static MOST: AtomicI64 = AtomicI64::new(0);
+/// Bytes of the largest request since [`begin_largest`], of any thread.
+static LARGEST: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
 fn taken(size: usize) {
+    // Seldom true, so that threads share what they read.
+    if size as u64 > LARGEST.load(Relaxed) {
+        LARGEST.fetch_max(size as u64, Relaxed);
+    }
     MINE.with(|mine| {
         mine.requests.set(mine.requests.get() + 1);
         mine.bytes.set(mine.bytes.get() + size as u64);
@@ -74,6 +82,7 @@ fn tell(mine: &Mine) {
     let pending = mine.pending.replace(0);
     let live = LIVE.fetch_add(pending, Relaxed) + pending;
     PEAK.fetch_max(live, Relaxed);
+    MOST.fetch_max(live, Relaxed);
     let (requests, bytes) = (mine.requests.get(), mine.bytes.get());
     REQUESTS.fetch_add(requests - mine.told_requests.replace(requests), Relaxed);
     BYTES.fetch_add(bytes - mine.told_bytes.replace(bytes), Relaxed);
@@ -130,6 +139,22 @@ pub fn live() -> u64 {
     LIVE.load(Relaxed).max(0) as u64
 }
 
+/// Bytes that have been held at some time and are not held now, to [`CHUNK`] for each of the other threads.
+pub fn given_up() -> u64 {
+    let live = live();
+    (MOST.load(Relaxed).max(0) as u64).saturating_sub(live)
+}
+
+/// Begins to watch for the largest request; returns that seen so far, for [`end_largest`].
+pub fn begin_largest() -> u64 {
+    LARGEST.swap(0, Relaxed)
+}
+
+/// Bytes of the largest request since [`begin_largest`]; whoever watches around this goes on from `before`.
+pub fn end_largest(before: u64) -> u64 {
+    LARGEST.fetch_max(before, Relaxed)
+}
+
 /// Begins to watch for the most that is held; returns what was seen so far, for [`end_peak`].
 pub fn begin_peak() -> i64 {
     MINE.with(tell);
@@ -164,5 +189,17 @@ mod tests {
         assert_eq!(live(), base);
         assert_eq!(of_process(), [requests + 3, bytes + (4 << 20) + 100]);
         assert!(of_thread()[0] >= 3);
+        taken(2 << 20);
+        given_back(2 << 20);
+        assert!(given_up() >= 2 << 20, "it was held and is not");
+
+        let outer = begin_largest();
+        taken(500);
+        let inner = begin_largest();
+        taken(200);
+        taken(300);
+        assert_eq!((end_largest(inner), end_largest(outer)), (300, 500));
+        assert_eq!(begin_largest(), 3 << 20, "what was before counts again");
+        given_back(1000);
     }
 }

@@ -101,6 +101,8 @@ pub(super) struct Node {
     pub bytes: AtomicU64,
     /// The most held; of phases only.
     pub peak: AtomicU64,
+    /// The largest request; of phases only.
+    pub largest: AtomicU64,
 }
 
 impl Node {
@@ -118,6 +120,7 @@ impl Node {
             requests: zero(),
             bytes: zero(),
             peak: zero(),
+            largest: zero(),
         }
     }
 }
@@ -209,6 +212,7 @@ struct Frame {
     heap: [u64; 2],
     /// What was watched before; of phases.
     peak: i64,
+    largest: u64,
 }
 
 /// What only the thread itself sees.
@@ -302,10 +306,11 @@ impl Local {
 
     fn push(&mut self, node: u32) {
         let phase = is_phase(&self.thread.nodes[node as usize]);
-        let mut frame = Frame { node, begin: 0, inside: 0, waits: 0, heap: [0; 2], peak: 0 };
+        let mut frame = Frame { node, begin: 0, inside: 0, waits: 0, heap: [0; 2], peak: 0, largest: 0 };
         if phase {
             frame.heap = heap::of_process();
             frame.peak = heap::begin_peak();
+            frame.largest = heap::begin_largest();
             frame.begin = now();
             self.note_heap(frame.begin);
         } else {
@@ -340,6 +345,7 @@ impl Local {
         add(&node.bytes, heap[1] - frame.heap[1]);
         if phase {
             node.peak.store(node.peak.load(Relaxed).max(heap::end_peak(frame.peak)), Relaxed);
+            node.largest.store(node.largest.load(Relaxed).max(heap::end_largest(frame.largest)), Relaxed);
         }
         if let Some(slots) = self.slots() {
             slots.push(frame.node, frame.begin, end, phase);
@@ -456,6 +462,7 @@ pub fn reset() {
                 &node.requests,
                 &node.bytes,
                 &node.peak,
+                &node.largest,
             ];
             all.into_iter().for_each(|number| number.store(0, Relaxed));
             node.least.store(u64::MAX, Relaxed);

@@ -31,6 +31,8 @@ pub struct Row {
     pub bytes: u64,
     /// The most bytes held; of phases only.
     pub peak: u64,
+    /// Bytes of the largest request of any thread; of phases only.
+    pub largest: u64,
 }
 
 /// The name of a span: its own, or that of the phase, with its level behind it.
@@ -91,6 +93,7 @@ fn rows_of(thread: &Thread) -> Vec<Row> {
         row.requests += get(&node.requests);
         row.bytes += get(&node.bytes);
         row.peak = row.peak.max(get(&node.peak));
+        row.largest = row.largest.max(get(&node.largest));
     }
     rows
 }

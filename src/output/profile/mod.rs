@@ -80,6 +80,9 @@ pub struct AllocationRow {
     pub mb: f64,
     /// The most held at once during the phase, on the rank that held most, in units of 2^20 bytes.
     pub peak_mb: f64,
+    /// The largest single request, on the rank with the largest, in bytes.
+    #[serde(default)]
+    pub largest: u64,
 }
 
 /// What PETSc's log says of one kind of event, on the average of the ranks unless said otherwise.
@@ -261,6 +264,7 @@ pub fn gather(comm: &Comm, wall: f64, petsc: &[(String, [f64; 6])]) -> Option<(P
         known.requests += row.requests.mean.round();
         known.mb += mega(row.bytes.mean);
         known.peak_mb = known.peak_mb.max(mega(row.peak.max));
+        known.largest = known.largest.max(row.largest.max as u64);
     }
     let all = nested(shared_out(&gathered));
     let n_all = all.len();
