@@ -57,11 +57,16 @@ fn trace(ran: &Ran, ranks: u64, threads: u64) -> BTreeMap<(u64, u64), Vec<Span>>
     let parsed: Value = serde_json::from_str(&text).expect("JSON");
     assert!(!ran.out().join("trace.json.part").exists());
     let mut found: BTreeMap<(u64, u64), Vec<Span>> = BTreeMap::new();
-    let (mut named, mut processes, mut heap) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let (mut named, mut writers) = (BTreeSet::new(), BTreeSet::new());
+    let (mut processes, mut heap) = (BTreeSet::new(), 0);
     for event in parsed["traceEvents"].as_array().expect("events") {
         let id = |key: &str| event[key].as_u64().expect("an id");
         let at = (id("pid"), id("tid"));
         match event["ph"].as_str().expect("a kind") {
+            // One writes the solution's file, besides those that compute.
+            "M" if event["name"] == "thread_name" && event["args"]["name"] == "output" => {
+                assert!(writers.insert(at));
+            }
             "M" if event["name"] == "thread_name" => assert!(named.insert(at)),
             "M" if event["name"] == "process_name" => {
                 assert_eq!(event["args"]["name"], format!("rank {}", at.0));
@@ -84,11 +89,13 @@ fn trace(ran: &Ran, ranks: u64, threads: u64) -> BTreeMap<(u64, u64), Vec<Span>>
         }
     }
     assert_eq!(processes, (0..ranks).collect());
-    assert!(found.keys().all(|at| named.contains(at)), "{:?} {named:?}", found.keys());
+    let known = |at: &(u64, u64)| named.contains(at) || writers.contains(at);
+    assert!(found.keys().all(known), "{:?} {named:?} {writers:?}", found.keys());
     // A thread that found nothing to do has a row without spans.
     for rank in 0..ranks {
         let n = named.iter().filter(|at| at.0 == rank).count() as u64;
         assert_eq!(n, threads, "rows of rank {rank}");
+        assert_eq!(writers.iter().filter(|at| at.0 == rank).count(), 1, "writers of rank {rank}");
         assert!(found.contains_key(&(rank, 0)));
     }
     assert!(heap > 0);
