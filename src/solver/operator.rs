@@ -86,17 +86,7 @@ impl Operator {
         let m = &self.matrix;
         let (x, _) = x.as_chunks::<B>();
         let (y, _) = y.as_chunks_mut::<B>();
-        if parallel(y.len()) {
-            y.par_chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate().for_each(|(task, (y, sum))| {
-                let _span = tracing::trace_span!("rows").entered();
-                *sum = rows(m, task * ROWS_PER_TASK, x, y);
-            });
-        } else {
-            for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
-                *sum = rows(m, task * ROWS_PER_TASK, x, y);
-            }
-        }
-        let mut product: f64 = self.sums.iter().sum();
+        let mut product = by_task(y, &mut self.sums, |first, y| rows(m, first, x, y));
         self.exchange.end(&mut self.ghosts);
         let (ghosts, _) = self.ghosts.as_chunks::<B>();
         // Few rows, at the interface only.
@@ -112,16 +102,13 @@ impl Operator {
         }
         product
     }
-}
 
-impl Operator {
     fn product_of_slices(&mut self, x: &[f64], y: &mut [f64]) -> f64 {
         let _span = tracing::debug_span!("spmv").entered();
         let Some((slices, values)) = &self.sliced else { unreachable!("asked for by apply") };
         let (values, _) = values.as_chunks();
         self.exchange.begin(x);
-        let one = |task: usize, y: &mut [f64]| {
-            let first = task * ROWS_PER_TASK;
+        let one = |first: usize, y: &mut [f64]| {
             let mut sums = [0.0; LANES];
             let (whole, rest) = y.as_chunks_mut::<LANES>();
             let (x_whole, x_rest) = x[first..].as_chunks::<LANES>();
@@ -141,17 +128,7 @@ impl Operator {
             }
             sums.iter().sum()
         };
-        if parallel(y.len()) {
-            y.par_chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate().for_each(|(task, (y, sum))| {
-                let _span = tracing::trace_span!("rows").entered();
-                *sum = one(task, y);
-            });
-        } else {
-            for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut self.sums).enumerate() {
-                *sum = one(task, y);
-            }
-        }
-        let mut product: f64 = self.sums.iter().sum();
+        let mut product = by_task(y, &mut self.sums, one);
         self.exchange.end(&mut self.ghosts);
         for &slice in slices.boundary() {
             let first = slice as usize * LANES;
@@ -168,6 +145,21 @@ impl Operator {
 /// Whether threads pay for arrays of `n` entries.
 pub(super) fn parallel(n: usize) -> bool {
     n >= 4 * ROWS_PER_TASK && rayon::current_num_threads() > 1
+}
+
+/// The sum of `one(first, y)` over tasks, each with its entries of `y` from `first` on and its place in `sums`.
+fn by_task<T: Send>(y: &mut [T], sums: &mut [f64], one: impl Fn(usize, &mut [T]) -> f64 + Sync) -> f64 {
+    if parallel(y.len()) {
+        y.par_chunks_mut(ROWS_PER_TASK).zip(&mut *sums).enumerate().for_each(|(task, (y, sum))| {
+            let _span = tracing::trace_span!("rows").entered();
+            *sum = one(task * ROWS_PER_TASK, y);
+        });
+    } else {
+        for (task, (y, sum)) in y.chunks_mut(ROWS_PER_TASK).zip(&mut *sums).enumerate() {
+            *sum = one(task * ROWS_PER_TASK, y);
+        }
+    }
+    sums.iter().sum()
 }
 
 /// The product's rows from `first` on, with owned columns, and their part of `x . y`.

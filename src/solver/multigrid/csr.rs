@@ -8,11 +8,12 @@
 //! next block's, and is dropped when the row is done. Matrices of one component a node are multiplied in slices of
 //! eight rows (`sliced.rs`) where their rows are about as long as each other.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cluster::Halo;
 
-use super::parallel::{ROWS_PER_TASK, each};
+use super::parallel::{ROWS_PER_TASK, each, rows};
 use super::sliced::{LANES, Slices};
 
 /// Room after the last entry of a vector or of a matrix's values, for lanes that read beyond it.
@@ -312,26 +313,37 @@ pub(super) fn block_mut<const R: usize>(x: &mut [f32], at: usize) -> &mut [f32; 
     (&mut x[at..at + R]).try_into().expect("R entries")
 }
 
-/// For each row `f(result, row, outs)` with the row's entries of each array of `outs`; a result for each task.
+/// For each task `f(result, rows, outs)` with its rows of `n`, and of each array of `outs` their `width` entries a row; a
+/// result for each task.
 #[inline(always)]
-fn by_task<const R: usize, const K: usize, T: Default + Send>(
+fn in_tasks<const K: usize, T: Default + Send>(
     n: usize,
+    width: usize,
     mut outs: [&mut [f32]; K],
-    f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
+    f: impl Fn(&mut T, Range<usize>, [&mut [f32]; K]) + Sync + Send,
 ) -> Vec<T> {
     let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
-    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+    let mut parts = outs.each_mut().map(|out| out[..n * width].chunks_mut(ROWS_PER_TASK * width));
     let tasks = results
         .iter_mut()
         .enumerate()
         .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-    each(tasks, |(task, result, mut chunks)| {
-        let first = task * ROWS_PER_TASK;
-        for row in first..(first + ROWS_PER_TASK).min(n) {
-            f(result, row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R)));
-        }
-    });
+    each(tasks, |(task, result, chunks)| f(result, rows(task, n, ROWS_PER_TASK), chunks));
     results
+}
+
+/// For each row `f(result, row, outs)` with the row's entries of each array of `outs`; a result for each task.
+#[inline(always)]
+fn by_task<const R: usize, const K: usize, T: Default + Send>(
+    n: usize,
+    outs: [&mut [f32]; K],
+    f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
+) -> Vec<T> {
+    in_tasks(n, R, outs, |result, rows, mut chunks| {
+        for row in rows.clone() {
+            f(result, row, chunks.each_mut().map(|c| block_mut(c, (row - rows.start) * R)));
+        }
+    })
 }
 
 /// `f(outs)` with the entries of slice `slice` of `n` rows; of the last slice those beyond the rows are zero, and are
@@ -366,25 +378,16 @@ const _: () = assert!(ROWS_PER_TASK.is_multiple_of(LANES));
 #[inline(always)]
 fn for_slices<const R: usize, const K: usize, T: Default + Send>(
     n: usize,
-    mut outs: [&mut [f32]; K],
+    outs: [&mut [f32]; K],
     f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
 ) -> Vec<T> {
-    let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
-    let mut parts = outs.each_mut().map(|out| out[..n].chunks_mut(ROWS_PER_TASK));
-    let tasks = results
-        .iter_mut()
-        .enumerate()
-        .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-    each(tasks, |(task, result, mut chunks)| {
-        let first = task * ROWS_PER_TASK;
-        let n = n.min(first + ROWS_PER_TASK) - first;
-        for slice in 0..n.div_ceil(R) {
-            one_slice(n, slice, chunks.each_mut().map(|chunk| &mut **chunk), |outs| {
-                f(result, first / R + slice, outs);
+    in_tasks(n, 1, outs, |result, rows, mut chunks| {
+        for slice in 0..rows.len().div_ceil(R) {
+            one_slice(rows.len(), slice, chunks.each_mut().map(|chunk| &mut **chunk), |outs| {
+                f(result, rows.start / R + slice, outs);
             });
         }
-    });
-    results
+    })
 }
 
 /// For each row `f(row, outs)` with the row's entries of each array of `outs`; without lanes for each slice.
