@@ -1,6 +1,7 @@
 //! Starting ranks: under a launcher this process is one; outside, it starts `mpirun` itself.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -87,6 +88,19 @@ fn binding(ranks: usize, threads: usize) -> Vec<String> {
     }
 }
 
+/// The variable that says where Open MPI keeps its files while ranks run. By default all `mpirun` of a user share that
+/// directory, and one that ends removes it under one that starts.
+const DIRECTORY: &str = "OMPI_MCA_orte_top_session_dir";
+
+/// A directory of this process's own in its place, where all ranks are on this machine.
+fn own_directory() -> Option<(&'static str, PathBuf)> {
+    let given = |name: &str| std::env::var_os(name).is_some();
+    let one_node =
+        !HOSTS.into_iter().any(given) || std::env::var("SLURM_JOB_NUM_NODES").is_ok_and(|n| n == "1");
+    let path = || std::env::temp_dir().join(format!("ompi.femdd.{}", std::process::id()));
+    (one_node && !given(DIRECTORY)).then(|| (DIRECTORY, path()))
+}
+
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
 /// would end this process is passed on, and ends them all; SIGTERM and SIGUSR1 have them write a checkpoint first.
 ///
@@ -115,6 +129,7 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
         command.env(name, value);
     }
+    command.envs(own_directory());
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
     let this_process = std::process::id();

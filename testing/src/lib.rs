@@ -121,14 +121,18 @@ const LAUNCHED: [&str; 12] = [
     "OMPI_MCA_initial_wdir",
 ];
 
-/// A command's program and environment under `mpirun`, without its arguments.
+/// A command's program and environment under `mpirun`, without its arguments. Open MPI keeps its files in a directory
+/// that no other has: of those that share one, who ends removes it under who starts.
 pub fn under_mpirun(command: &Command, ranks: usize) -> Command {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut launcher = Command::new("mpirun");
     for (name, _) in std::env::vars_os() {
         if LAUNCHED.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
             launcher.env_remove(name);
         }
     }
+    let own = format!("ompi.test.{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    launcher.env("OMPI_MCA_orte_top_session_dir", std::env::temp_dir().join(own));
     crowded(&mut launcher).args(["--oversubscribe", "-n", &ranks.to_string()]).arg(command.get_program());
     for (name, value) in command.get_envs() {
         match value {

@@ -123,10 +123,6 @@ impl Cluster {
         std::fs::write(&file, key).expect("writes the key");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o400)).expect("permissions");
 
-        // Free now; nothing else on this machine asks for them by number.
-        let sockets: Vec<TcpListener> =
-            (0..=NODES.len()).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().expect("a port").port()).collect();
         let said = |program: &str, argument: &str| {
             let mut command = Command::new(program);
             command.arg(argument);
@@ -134,6 +130,20 @@ impl Cluster {
         };
         let (host, user) = (said("uname", "-n"), said("id", "-un"));
         let short = host.split('.').next().expect("one part");
+
+        // Nodes of one machine, and all jobs, share this directory of Open MPI's: with something in it, it stays when a
+        // job ends while another starts.
+        // SAFETY: reads the process's user.
+        let user_number = unsafe { libc::geteuid() };
+        for node in [short].into_iter().chain(NODES) {
+            let kept = self.directory.join(format!("tmp/ompi.{node}.{user_number}/kept"));
+            std::fs::create_dir_all(kept).expect("a directory");
+        }
+
+        // Free now; nothing else on this machine asks for them by number.
+        let sockets: Vec<TcpListener> =
+            (0..=NODES.len()).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().expect("a port").port()).collect();
         let at = self.directory.display();
         let mut text = format!(
             "ClusterName=femdd\nSlurmctldHost={short}(127.0.0.1)\nSlurmctldPort={}\nSlurmUser={user}\nSlurmdUser={user}\n\

@@ -9,12 +9,12 @@ use testing::finish;
 use crate::cluster::{Cluster, GPUS};
 use crate::{LIMIT, SMALL, solved};
 
-/// A program that notes the node and the rank, then is femdd; its path has a blank.
+/// A program that notes the node, the rank, its GPUs and Open MPI's directory, then is femdd; its path has a blank.
 fn noting(cluster: &Cluster, test: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let text = format!(
-        "#!/bin/sh\necho \"$SLURMD_NODENAME $OMPI_COMM_WORLD_RANK $CUDA_VISIBLE_DEVICES\" >>\"$(dirname \"$0\")/noted\"\n\
-         exec {} \"$@\"\n",
+        "#!/bin/sh\nshared=\"$SLURMD_NODENAME $OMPI_COMM_WORLD_RANK $CUDA_VISIBLE_DEVICES\"\n\
+         echo \"$shared $OMPI_MCA_orte_top_session_dir\" >>\"$(dirname \"$0\")/noted\"\nexec {} \"$@\"\n",
         env!("CARGO_BIN_EXE_femdd")
     );
     let program = cluster.write(&format!("{test}/of me"), "femdd", &text);
@@ -64,8 +64,9 @@ fn each_task_of_an_array_takes_its_line() {
     // The last line has no end, one line is of another system.
     let list =
         cluster.write("array", "cases.txt", "one.toml\ntwo words.toml\r\nit's $(three).toml\n-four.toml");
+    let program = noting(&cluster, "array");
     let mut command = cluster.command("sbatch");
-    command.current_dir(list.parent().expect("a directory"));
+    command.current_dir(list.parent().expect("a directory")).env("FEMDD", &program);
     let before = ["--array=1-4", "--ntasks-per-node=2", "--mem-per-cpu=100M", "--time=10"];
     let job =
         cluster.submit_with(command, &before, "array.sbatch", &["cases.txt", "--set", "case.title=of all"]);
@@ -76,6 +77,13 @@ fn each_task_of_an_array_takes_its_line() {
         let resolved = std::fs::read_to_string(output.join("case.resolved.toml")).expect("a resolved case");
         assert!(resolved.contains("of all"), "{resolved}");
     }
+    // Tasks on one node would remove each other's directory of Open MPI's.
+    let lines = noted(&program);
+    let mut own: Vec<&str> = lines.iter().filter_map(|l| l.split("/ompi.").nth(1)).collect();
+    own.sort_unstable();
+    assert!(own.len() == 8 && own.chunks(2).all(|two| two[0] == two[1]), "{lines:?}");
+    own.dedup();
+    assert_eq!(own.len(), 4, "{lines:?}");
 }
 
 #[test]

@@ -107,6 +107,7 @@ impl Job {
              \n\
              # BLAS threads on top of ranks only take turns.\n\
              export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1\n\
+             {directory}\
              \n\
              command=(\"$FEMDD\" run {arguments})\n\
              {start}",
@@ -117,8 +118,18 @@ impl Job {
             rest = minutes % 60,
             program = quote(&self.program),
             arguments = arguments.join(" "),
+            directory = self.directory(),
             start = self.start(),
         )
+    }
+
+    /// Open MPI's files, where the ranks of other jobs may be on the node too.
+    fn directory(&self) -> &'static str {
+        if self.layout.nodes > 1 || self.layout.ranks == 1 {
+            return "";
+        }
+        "# Jobs that share a node must not share Open MPI's directory: one that ends takes it from one that starts.\n\
+         export OMPI_MCA_orte_top_session_dir=\"${TMPDIR:-/tmp}/ompi.${SLURM_JOB_ID:-$$}\"\n"
     }
 
     /// How the script starts the ranks. One that restarts hands the signal on, and asks for another turn when the

@@ -156,6 +156,12 @@ fn the_program_gets_what_was_meant() {
     }
     let (out, _) = run(&job("a", false, 4), SHOW);
     assert!(out.starts_with("mpirun -n 4 --map-by slot:PE=2\n<run>"), "{out}");
+    // Jobs on a node of their own have Open MPI's directory to themselves; on several nodes its name holds the host's.
+    let show = "#!/bin/bash\necho \"${OMPI_MCA_orte_top_session_dir##*/}\"\n";
+    assert!(run(&job("a", false, 4), show).0.ends_with("\nompi.77\n"));
+    let mut wide = job("a", false, 4);
+    wide.layout.nodes = 2;
+    assert!(run(&wide, show).0.ends_with("\n\n"));
 }
 
 #[test]
