@@ -112,7 +112,8 @@ fn least_to_move(size: usize, owner: &[u32], weights: &[i32], target: f64) -> f6
 pub fn table(comm: &Comm) {
     let [moved, metis, steps, fallbacks] = print(comm, &SCENES);
     assert!(steps >= 20, "{steps} steps were uneven");
-    assert!(6 * fallbacks <= steps, "METIS was asked in {fallbacks} of {steps} steps");
+    let often = if comm.size() < 64 { 6 } else { 4 };
+    assert!(often * fallbacks <= steps, "METIS's parts were taken in {fallbacks} of {steps} steps");
     assert!(2 * moved <= metis, "{moved} moved, METIS moves {metis}");
 }
 
