@@ -73,11 +73,16 @@ const HOSTS: [&str; 8] = [
     "PRTE_MCA_prte_default_hostfile",
 ];
 
+/// Whether something other than the arguments may give `mpirun` more hosts than this one.
+fn other_hosts() -> bool {
+    HOSTS.iter().any(|name| std::env::var_os(name).is_some())
+}
+
 /// How `mpirun` is to bind ranks of so many threads: it binds a rank to one core where there are two of them, on which
 /// threads would take turns. Nothing where the user has a policy, or where another host may be among them.
 fn binding(ranks: usize, threads: usize) -> Vec<String> {
     const POLICY: &str = "OMPI_MCA_hwloc_base_binding_policy";
-    if threads < 2 || std::iter::once(&POLICY).chain(&HOSTS).any(|name| std::env::var_os(name).is_some()) {
+    if threads < 2 || std::env::var_os(POLICY).is_some() || other_hosts() {
         return Vec::new();
     }
     if ranks.saturating_mul(threads) <= physical_cores() {
@@ -113,6 +118,10 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
     for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+        command.env(name, value);
+    }
+    let (name, value) = cluster::NO_CARDS;
+    if std::env::var_os(name).is_none() && !other_hosts() {
         command.env(name, value);
     }
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
