@@ -254,7 +254,8 @@ fn generate(found: &Found) {
         ])
     });
     let out = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
-    let text = if found.shared.is_some() { through_a_table(&bindings.to_string()) } else { bindings.to_string() };
+    let text =
+        if found.shared.is_some() { through_a_table(&bindings.to_string()) } else { bindings.to_string() };
     std::fs::write(out, text).expect("OUT_DIR can be written");
 }
 

@@ -120,7 +120,12 @@ fn petsc(findings: &mut Findings) {
         }
         Err(error) => {
             let what = format!("{error}: only methods of femdd's own can be had, `cg+amg` and `cg+pmg`");
-            findings.say(Verdict::Missing, "PETSc", &what, "apt-get install petsc-dev, or put the folder of its library in LD_LIBRARY_PATH");
+            findings.say(
+                Verdict::Missing,
+                "PETSc",
+                &what,
+                "apt-get install petsc-dev, or put the folder of its library in LD_LIBRARY_PATH",
+            );
         }
     }
     if bits == 32 {
