@@ -117,7 +117,8 @@ pub(super) fn run(
     let began = Instant::now();
     let span = phase("pc_setup");
     let user = task.options.petsc.trim();
-    let with_petsc = !(method.is_ours() && method.is_cg()) || !user.is_empty() || session::options_given();
+    let alone = method.is_ours() && method.is_cg() && user.is_empty();
+    let with_petsc = !alone || session::options_given();
     if with_petsc {
         session::need()?;
     }
