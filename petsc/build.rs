@@ -1,11 +1,17 @@
 //! Finds the installed PETSc and makes bindings to the small part of it that this crate uses.
 //!
+//! A shared library is not linked: it is loaded when the program first needs it, and every function of the bindings
+//! calls through a table ([`through_a_table`]). A static one is linked.
+//!
 //! Looked for in this order: `PETSC_DIR` (and `PETSC_ARCH`), then pkg-config's `PETSc`, or `PETSc64` with
 //! the feature `int64` or `PETSC_RS_INT64=1`. The width of `PetscInt` comes from the library found.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::exit;
+
+use quote::{format_ident, quote};
+use syn::{FnArg, ForeignItem, Item, Pat};
 
 /// Everything this crate calls. A short list keeps the bindings readable and quick to compile.
 const FUNCTIONS: &[&str] = &[
@@ -70,6 +76,8 @@ const CONSTANTS: &[&str] = &["PETSC_COMM_WORLD", "PETSC_HAVE_PACKAGES", "PETSC_V
 struct Found {
     include_paths: Vec<PathBuf>,
     link_paths: Vec<PathBuf>,
+    /// The shared library and the folder it is in.
+    shared: Option<(String, PathBuf)>,
     described: String,
 }
 
@@ -96,7 +104,7 @@ fn main() {
             "Configure PETSc with --with-precision=double.",
         ]);
     }
-    println!("cargo:rustc-check-cfg=cfg(petsc_int64)");
+    println!("cargo:rustc-check-cfg=cfg(petsc_int64, petsc_linked)");
     let int64 = defined("PETSC_USE_64BIT_INDICES");
     if int64 {
         println!("cargo:rustc-cfg=petsc_int64");
@@ -112,10 +120,17 @@ fn main() {
     if let Some(path) = found.link_paths.first() {
         println!("cargo:lib={}", path.display());
     }
+    match &found.shared {
+        Some((name, folder)) => {
+            println!("cargo:rustc-env=PETSC_RS_LIBRARY={name}");
+            println!("cargo:rustc-env=PETSC_RS_FOLDER={}", folder.display());
+        }
+        None => println!("cargo:rustc-cfg=petsc_linked"),
+    }
     generate(&found);
 }
 
-/// Locates PETSc and tells cargo how to link it.
+/// Locates PETSc, and tells cargo how to link it if it has to be.
 fn find() -> Found {
     if let Some(root) = env::var_os("PETSC_DIR").filter(|v| !v.is_empty()) {
         let mut root = PathBuf::from(root);
@@ -156,12 +171,38 @@ fn find() -> Found {
 }
 
 fn probe(name: &str) -> Result<Found, String> {
-    let library = pkg_config::Config::new().atleast_version("3.18").probe(name).map_err(|e| e.to_string())?;
+    let configured = |links: bool| {
+        let mut config = pkg_config::Config::new();
+        config.atleast_version("3.18").cargo_metadata(links).probe(name).map_err(|e| e.to_string())
+    };
+    let mut library = configured(false)?;
+    // pkg-config keeps the system's own folders to itself.
+    let folders = library.link_paths.iter().cloned();
+    let folders = folders.chain(pkg_config::get_variable(name, "libdir").ok().map(PathBuf::from));
+    let shared = shared_library(&library.libs, &library.version, folders);
+    if shared.is_none() {
+        library = configured(true)?;
+    }
     Ok(Found {
+        shared,
         include_paths: library.include_paths,
         link_paths: library.link_paths,
         described: format!("PETSc {} ({name})", library.version),
     })
+}
+
+/// The shared library as the loader knows it, `libpetsc.so.3.18`, and the folder it is in.
+fn shared_library(
+    names: &[String],
+    version: &str,
+    mut folders: impl Iterator<Item = PathBuf>,
+) -> Option<(String, PathBuf)> {
+    let name = names.iter().find(|name| name.starts_with("petsc"))?;
+    let folder = folders.find(|folder| folder.join(format!("lib{name}.so")).exists())?;
+    let numbers: Vec<&str> = version.split('.').take(2).collect();
+    let full = format!("lib{name}.so.{}", numbers.join("."));
+    let found = if folder.join(&full).exists() { full } else { format!("lib{name}.so") };
+    Some((found, folder))
 }
 
 /// The text of petscconf.h, where PETSc records how it was configured.
@@ -213,7 +254,71 @@ fn generate(found: &Found) {
         ])
     });
     let out = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
-    bindings.write_to_file(out).expect("OUT_DIR can be written");
+    let text =
+        if found.shared.is_some() { through_a_table(&bindings.to_string()) } else { bindings.to_string() };
+    std::fs::write(out, text).expect("OUT_DIR can be written");
+}
+
+/// The bindings with functions of the same names and arguments that call through a table, `Functions`, in place of
+/// those that a linker would look for. `Functions::find` fills it from a library; `functions()`, which stands
+/// beside the bindings, has it.
+fn through_a_table(bindings: &str) -> String {
+    let mut file = syn::parse_file(bindings).expect("bindgen writes Rust");
+    let (mut fields, mut finds, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+    file.items.retain(|item| {
+        let Item::ForeignMod(block) = item else { return true };
+        for item in &block.items {
+            match item {
+                ForeignItem::Fn(function) => {
+                    let (name, output) = (&function.sig.ident, &function.sig.output);
+                    let typed = function.sig.inputs.iter().map(|input| match input {
+                        FnArg::Typed(typed) => typed,
+                        FnArg::Receiver(_) => unreachable!("a C function has no self"),
+                    });
+                    let types: Vec<_> = typed.clone().map(|typed| &typed.ty).collect();
+                    // Their names may be those of types.
+                    let arguments: Vec<_> = typed
+                        .enumerate()
+                        .map(|(k, typed)| match &*typed.pat {
+                            Pat::Ident(_) | Pat::Wild(_) => format_ident!("argument_{k}"),
+                            _ => unreachable!("an argument of a C function has a name"),
+                        })
+                        .collect();
+                    let symbol = format!("{name}\0");
+                    fields.push(quote!(#name: unsafe extern "C" fn(#(#types),*) #output));
+                    finds.push(quote!(#name: *library.get(#symbol.as_bytes())?));
+                    calls.push(quote! {
+                        pub unsafe fn #name(#(#arguments: #types),*) #output {
+                            (functions().#name)(#(#arguments),*)
+                        }
+                    });
+                }
+                ForeignItem::Static(variable) => {
+                    let (name, kind) = (&variable.ident, &variable.ty);
+                    let symbol = format!("{name}\0");
+                    fields.push(quote!(#name: usize));
+                    finds.push(quote!(#name: *library.get::<*mut #kind>(#symbol.as_bytes())? as usize));
+                    calls.push(quote!(pub fn #name() -> *mut #kind { functions().#name as *mut #kind }));
+                }
+                _ => {}
+            }
+        }
+        false
+    });
+    let rest = quote!(#file);
+    quote! {
+        #rest
+        pub(crate) struct Functions { #(#fields),* }
+        impl Functions {
+            /// # Safety
+            /// The library is the PETSc that these bindings were made from, and stays loaded.
+            pub(crate) unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
+                Ok(Functions { #(#finds),* })
+            }
+        }
+        #(#calls)*
+    }
+    .to_string()
 }
 
 fn env_is_set(name: &str) -> bool {

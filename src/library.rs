@@ -135,7 +135,7 @@ fn case_text(domain: &Domain, source: &str, boundary: &str) -> String {
 /// What the first call started. Dropped in this order, by the thread that started it: PETSc, then MPI.
 struct Started {
     comm: Comm,
-    _petsc: Box<dyn std::any::Any>,
+    _solvers: crate::solver::Session,
     _mpi: cluster::Session,
 }
 
@@ -159,8 +159,8 @@ fn world() -> Result<Comm, RunError> {
         }
         let mpi = cluster::init().map_err(|e| fail(e.to_string()))?;
         let comm = mpi.world();
-        let petsc = Box::new(crate::solver::start(&comm)?);
-        *started = Some(Started { comm: comm.clone(), _petsc: petsc, _mpi: mpi });
+        let solvers = crate::solver::start(&comm)?;
+        *started = Some(Started { comm: comm.clone(), _solvers: solvers, _mpi: mpi });
         Ok(comm)
     })
 }

@@ -51,6 +51,24 @@ fn under_a_launcher_of_the_users() {
     assert!(report["errors"]["l2"].as_f64().is_some_and(|e| e < 1e-9), "{report:#}");
 }
 
+/// PETSc and what comes with it take longer to load than a small run does. Options are a need of it wherever they stand.
+#[test]
+fn petsc_is_loaded_where_something_needs_it() {
+    let text = linear(6);
+    let ours = format!("{text}[solver]\nmethod = \"cg+amg\"\n");
+    let loaded = |case: Case| {
+        let ran = case.variable("LD_DEBUG", "files").solve();
+        assert!(ran.ended.stderr.contains("libmpi"), "the loader says what it loads");
+        assert!(ran.number("/errors/l2") < 1e-6);
+        ran.ended.stderr.contains("libpetsc")
+    };
+    assert!(!loaded(Case::new(&ours)));
+    assert!(!loaded(Case::new(&ours).ranks(2)));
+    assert!(loaded(Case::new(&ours).ranks(2).variable("PETSC_OPTIONS", "-ksp_max_it 77")));
+    assert!(loaded(Case::new(&ours).ranks(2).args(&["--", "-ksp_max_it", "77"])));
+    assert!(loaded(Case::new(&text.replace("[exact]", "[solver]\nmethod = \"cg+gamg\"\n[exact]")).ranks(2)));
+}
+
 /// Stealing reads and writes other ranks' windows, which Open MPI's own choice of how to copy does not survive in
 /// containers.
 #[test]

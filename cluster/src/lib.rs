@@ -28,5 +28,5 @@ pub use comm::{Comm, Scalar};
 pub use counters::Counters;
 pub use halo::{Halo, Pending, Repeated};
 pub use index_map::IndexMap;
-pub use session::{InitError, Session, init, library_version, thread_level, under_launcher};
+pub use session::{InitError, NO_CARDS, Session, init, library_version, thread_level, under_launcher};
 pub use window::Window;

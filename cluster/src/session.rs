@@ -50,6 +50,11 @@ pub fn under_launcher() -> bool {
 /// none, which takes longer than all else in starting it.
 const ONE_HOST: [(&str, &str); 2] = [("OMPI_MCA_pml", "ob1"), ("OMPI_MCA_btl", "self,vader,tcp")];
 
+/// Has hwloc leave out the cards of the machine. It would read the registers of each, as many processes at a time as start,
+/// which takes longer than the rest of its work, and much longer in virtual machines; on one host nothing asks for them.
+pub const NO_CARDS: (&str, &str) =
+    ("HWLOC_COMPONENTS", "-linuxio,-pci,-gl,-opencl,-cuda,-nvml,-rsmi,-levelzero");
+
 /// Copies between ranks of a host go through shared memory: where processes may not read each other's memory, Open MPI's
 /// one-sided windows crash otherwise.
 const SINGLE_COPY: &str = "OMPI_MCA_btl_vader_single_copy_mechanism";
@@ -63,9 +68,29 @@ fn prepare_open_mpi() {
     let chosen = ["OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl"].into_iter().any(given);
     let one = !under_launcher() || all.is_some() && size("OMPI_COMM_WORLD_LOCAL_SIZE") == all;
     let single = (!given(SINGLE_COPY)).then_some((SINGLE_COPY, "none"));
-    for (name, value) in ONE_HOST.into_iter().filter(|_| one && !chosen).chain(single) {
+    let no_cards = (one && !chosen && !given(NO_CARDS.0)).then_some(NO_CARDS);
+    for (name, value) in ONE_HOST.into_iter().filter(|_| one && !chosen).chain(no_cards).chain(single) {
         // SAFETY: MPI starts before this program's own threads: nobody else looks at the environment.
         unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// The numbers of this process's open files.
+fn open_files() -> Vec<c_int> {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Has TCP connections that are not among `others` send each message at once. PMIx ends with two in a row to its daemon,
+/// and TCP by itself holds the second back until the first is acknowledged, 40 ms later.
+fn send_at_once(others: &[c_int]) {
+    let on: c_int = 1;
+    for file in open_files().into_iter().filter(|file| !others.contains(file)) {
+        // SAFETY: reads one integer. What is no TCP connection, or is closed by now, refuses the option.
+        unsafe {
+            let size = size_of_val(&on) as libc::socklen_t;
+            libc::setsockopt(file, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), size);
+        }
     }
 }
 
@@ -86,7 +111,9 @@ pub fn init() -> Result<Session, InitError> {
         }
         prepare_open_mpi();
         let wanted = ffi::MPI_THREAD_FUNNELED as c_int;
+        let open = open_files();
         ffi::MPI_Init_thread(std::ptr::null_mut(), std::ptr::null_mut(), wanted, &mut provided);
+        send_at_once(&open);
         wanted
     };
     if provided < funneled {

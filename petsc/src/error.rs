@@ -48,6 +48,9 @@ pub enum Error {
     /// Another rank refused its part of a collective call; its own error says why.
     #[error("another rank refused its part of this call")]
     Peer,
+    /// The library cannot be loaded.
+    #[error("PETSc cannot be loaded: {0}")]
+    Library(String),
     /// PETSc is not running, or runs already.
     #[error("{0}")]
     State(&'static str),

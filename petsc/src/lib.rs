@@ -1,7 +1,8 @@
 //! Safe handles on PETSc: [`Session`], [`Vec`], [`Mat`], [`NullSpace`], [`Ksp`], [`Pc`].
 //!
 //! Start reading at `error.rs` (how a PETSc failure becomes a value) and `session.rs`, then `mat.rs` and
-//! `ksp.rs`. The raw bindings are in [`sys`]. This crate imports `mpi` only.
+//! `ksp.rs`. The raw bindings are in [`sys`], the library they call is loaded by `library.rs`. This crate imports `mpi`
+//! only.
 //!
 //! * One Rust value owns one PETSc object and destroys it once. A solver keeps the matrices it was given
 //!   alive, so nothing dangles whatever the order of drops.
@@ -26,6 +27,7 @@
 
 mod error;
 mod ksp;
+mod library;
 mod log;
 mod mat;
 mod null_space;
@@ -38,14 +40,15 @@ mod vec;
 
 pub use error::{Error, Result, to_petsc_int};
 pub use ksp::{Ksp, Norm, SolveOutcome, Watch};
+pub use library::load;
 pub use log::{Event, LogStage, events, log_begin, memory};
 pub use mat::{Csr, Mat, MatMemory};
 pub use null_space::NullSpace;
 pub use pc::{Pc, Side};
 pub use reason::Reason;
 pub use session::{
-    Session, initialize, options_clear, options_has, options_insert, options_left, options_set, packages,
-    version,
+    Session, initialize, is_running, options_clear, options_has, options_insert, options_left, options_set,
+    packages, version,
 };
 pub use vec::Vec;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mpi::ffi::MPI_Comm;
 
 use crate::error::{c_string, check, record, text};
+use crate::library::load;
 use crate::{Error, PetscInt, Result, sys};
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -29,7 +30,7 @@ pub struct Session {
     _thread: std::marker::PhantomData<*const ()>,
 }
 
-/// Starts PETSc on `comm`, which becomes `PETSC_COMM_WORLD`. MPI runs already and goes on afterwards.
+/// Loads PETSc and starts it on `comm`, which becomes `PETSC_COMM_WORLD`. MPI runs already and goes on afterwards.
 ///
 /// `options` are those of the command line, one word each. `PETSC_OPTIONS` and `.petscrc` are read as usual.
 /// PETSc's signal handlers stay off and its error handler is replaced by one that records.
@@ -37,8 +38,9 @@ pub struct Session {
 /// Collective.
 ///
 /// # Errors
-/// [`Error::State`] if PETSc runs already; [`Error::Petsc`] for options it cannot parse.
+/// [`Error::Library`] if it cannot be loaded; [`Error::State`] if PETSc runs already; [`Error::Petsc`] for options it cannot parse.
 pub fn initialize(comm: MPI_Comm, options: &[String]) -> Result<Session> {
+    load()?;
     if RUNNING.swap(true, Ordering::Relaxed) {
         return Err(Error::State("PETSc is already running"));
     }
@@ -57,7 +59,7 @@ pub fn initialize(comm: MPI_Comm, options: &[String]) -> Result<Session> {
     // SAFETY: PETSc is not running, so nothing else reads or writes its global communicator; the argument
     // vector is null-terminated and lives for ever; the handler has the type PETSc expects.
     let started = unsafe {
-        sys::PETSC_COMM_WORLD = comm;
+        set_world(comm);
         check(sys::PetscPushErrorHandler(Some(record), null_mut()))
             .and_then(|()| check(sys::PetscInitialize(&mut count, &mut argv, null(), null())))
     };
@@ -70,6 +72,21 @@ pub fn initialize(comm: MPI_Comm, options: &[String]) -> Result<Session> {
     }
 }
 
+/// # Safety
+/// PETSc is not running.
+unsafe fn set_world(comm: MPI_Comm) {
+    // SAFETY: the address of PETSc's variable, which nobody else uses before it runs.
+    #[cfg(not(petsc_linked))]
+    unsafe {
+        *sys::PETSC_COMM_WORLD() = comm
+    };
+    // SAFETY: as above.
+    #[cfg(petsc_linked)]
+    unsafe {
+        sys::PETSC_COMM_WORLD = comm
+    };
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         RUNNING.store(false, Ordering::Relaxed);
@@ -79,6 +96,11 @@ impl Drop for Session {
             sys::PetscFinalize();
         }
     }
+}
+
+/// Whether a session lives in this process.
+pub fn is_running() -> bool {
+    running()
 }
 
 fn must_run() -> Result<()> {
@@ -147,12 +169,16 @@ pub fn options_left() -> Result<std::vec::Vec<String>> {
     Ok(left)
 }
 
-/// PETSc's version: major, minor, patch.
-pub fn version() -> (u32, u32, u32) {
+/// PETSc's version: major, minor, patch. Loads the library.
+///
+/// # Errors
+/// [`Error::Library`] if it cannot be loaded.
+pub fn version() -> Result<(u32, u32, u32)> {
+    load()?;
     let (mut major, mut minor, mut patch): (PetscInt, PetscInt, PetscInt) = (0, 0, 0);
     // SAFETY: three integers are written; null skips the fourth. May be called at any time.
     unsafe { sys::PetscGetVersionNumber(&mut major, &mut minor, &mut patch, null_mut()) };
-    (major as u32, minor as u32, patch as u32)
+    Ok((major as u32, minor as u32, patch as u32))
 }
 
 /// The packages PETSc was built with, by PETSc's names in lower case: `hypre`, `mumps`, `cuda`, ...

@@ -183,7 +183,7 @@ fn assert_entries(ranks: &Ranks, v: &PetscVec, n: usize, tolerance: f64, expecte
 
 fn starts_once(ranks: &Ranks, _session: &Session) {
     assert!(matches!(petsc::initialize(ranks.comm, &[]), Err(Error::State(_))));
-    assert!(petsc::version() >= (3, 18, 0));
+    assert!(petsc::version().expect("it is loaded") >= (3, 18, 0));
     assert_eq!(petsc::options_left().unwrap(), ["-unused_thing 3"]);
     assert!(!petsc::options_has("-no_such_option").unwrap());
     petsc::options_set("-for_a_while", Some("1")).unwrap();

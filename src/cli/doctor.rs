@@ -114,8 +114,20 @@ fn mpi(findings: &mut Findings) {
 
 fn petsc(findings: &mut Findings) {
     let bits = installed::index_bits();
-    let what = format!("{}, {bits}-bit indices", installed::version());
-    findings.say(Verdict::Good, "PETSc", &what, "");
+    match installed::version() {
+        Ok(version) => {
+            findings.say(Verdict::Good, "PETSc", &format!("{version}, {bits}-bit indices"), "");
+        }
+        Err(error) => {
+            let what = format!("{error}: only methods of femdd's own can be had, `cg+amg` and `cg+pmg`");
+            findings.say(
+                Verdict::Missing,
+                "PETSc",
+                &what,
+                "apt-get install petsc-dev, or put the folder of its library in LD_LIBRARY_PATH",
+            );
+        }
+    }
     if bits == 32 {
         println!("{:21} up to 2^31 unknowns; for more build with PETSC_RS_INT64=1 (libpetsc64-real-dev)", "");
     }

@@ -74,11 +74,16 @@ const HOSTS: [&str; 8] = [
     "PRTE_MCA_prte_default_hostfile",
 ];
 
+/// Whether something other than the arguments may give `mpirun` more hosts than this one.
+fn other_hosts() -> bool {
+    HOSTS.iter().any(|name| std::env::var_os(name).is_some())
+}
+
 /// How `mpirun` is to bind ranks of so many threads: it binds a rank to one core where there are two of them, on which
 /// threads would take turns. Nothing where the user has a policy, or where another host may be among them.
 fn binding(ranks: usize, threads: usize) -> Vec<String> {
     const POLICY: &str = "OMPI_MCA_hwloc_base_binding_policy";
-    if threads < 2 || std::iter::once(&POLICY).chain(&HOSTS).any(|name| std::env::var_os(name).is_some()) {
+    if threads < 2 || std::env::var_os(POLICY).is_some() || other_hosts() {
         return Vec::new();
     }
     if ranks.saturating_mul(threads) <= physical_cores() {
@@ -94,11 +99,9 @@ const DIRECTORY: &str = "OMPI_MCA_orte_top_session_dir";
 
 /// A directory of this process's own in its place, where all ranks are on this machine.
 fn own_directory() -> Option<(&'static str, PathBuf)> {
-    let given = |name: &str| std::env::var_os(name).is_some();
-    let one_node =
-        !HOSTS.into_iter().any(given) || std::env::var("SLURM_JOB_NUM_NODES").is_ok_and(|n| n == "1");
+    let one_node = !other_hosts() || std::env::var("SLURM_JOB_NUM_NODES").is_ok_and(|n| n == "1");
     let path = || std::env::temp_dir().join(format!("ompi.femdd.{}", std::process::id()));
-    (one_node && !given(DIRECTORY)).then(|| (DIRECTORY, path()))
+    (one_node && std::env::var_os(DIRECTORY).is_none()).then(|| (DIRECTORY, path()))
 }
 
 /// Starts `mpirun` with this program and its arguments on `ranks` ranks and waits for it. A signal that
@@ -130,6 +133,10 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
         command.env(name, value);
     }
     command.envs(own_directory());
+    let (name, value) = cluster::NO_CARDS;
+    if std::env::var_os(name).is_none() && !other_hosts() {
+        command.env(name, value);
+    }
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
     let this_process = std::process::id();

@@ -4,9 +4,11 @@
 //! of them are under way than memory allows that the run has no more need of. Only above degree 2, where the file's nodes are not the space's, fields are
 //! interpolated as a whole. Start at [`Solved::write`].
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::error::{Kind, RunError};
 use super::results::{MOST, Solved, Source, quantity, value_of};
@@ -96,9 +98,12 @@ impl<'a> FilePoints<'a> {
 
     /// Finds the nodes of cells on what hangs: two are one if the same values give theirs, at one place.
     fn find_hanging(&mut self, d: &Discretisation) {
-        // Nodes of the space and factors, with the region.
-        type Row = (u16, Vec<(u32, i64)>);
-        let mut known: HashMap<Row, Vec<u32>> = HashMap::new();
+        // Nodes of the space with their factors, one row after another, and of each node found the region and its row.
+        let mut rows: Vec<[i64; 2]> = Vec::new();
+        let mut known: Vec<(u16, Range<usize>)> = Vec::new();
+        let mut by_row: HashTable<u32> = HashTable::new();
+        let hash =
+            |region: u16, row: &[[i64; 2]]| xxh3_64_with_seed(bytemuck::cast_slice(row), region.into());
         let mut corners = Vec::new();
         for (b, block) in d.mesh.blocks.iter().enumerate().filter(|(b, _)| d.space.may_hang(*b)) {
             let table = geometry::basis(block).tabulate(d.space.elements[b].nodes(), 0);
@@ -110,29 +115,47 @@ impl<'a> FilePoints<'a> {
                 let nodes = d.space.nodes(b, cell);
                 for k in hanging.parents() {
                     let x = geometry::image(&table, k, &corners);
-                    let factors = hanging.row(k).map(|(j, factor)| (nodes[j], (factor * 1e6).round() as i64));
-                    let mut row: Vec<(u32, i64)> = factors.collect();
-                    row.sort_unstable();
+                    let (region, begin) = (block.sets[cell], rows.len());
+                    let factors = hanging.row(k);
+                    rows.extend(factors.map(|(j, factor)| [nodes[j].into(), (factor * 1e6).round() as i64]));
+                    rows[begin..].sort_unstable();
                     // In the middle of a side of even degree there is a node already.
-                    if let [(node, 1_000_000)] = row[..] {
-                        let point = self.nodes.point(node, block.sets[cell]);
+                    if let [[node, 1_000_000]] = rows[begin..] {
+                        let node = node as u32;
+                        let point = self.nodes.point(node, region);
                         let place = self.places.get(point as usize);
                         if (point as usize) < self.nodes.n_points()
                             && place.is_none_or(|place| largest_step(place, &x) <= 1e-3 * size)
                         {
                             self.uses.push((b as u32, cell as u32, k as u32, point));
+                            rows.truncate(begin);
                             continue;
                         }
                     }
-                    let same = known.entry((block.sets[cell], row)).or_default();
-                    let near = |&at: &u32| largest_step(&self.hanging[at as usize].1, &x) <= 1e-3 * size;
-                    let at = same.iter().copied().find(near).unwrap_or_else(|| {
-                        same.push(self.hanging.len() as u32);
-                        self.hanging.len() as u32
-                    });
-                    if at as usize == self.hanging.len() {
-                        self.hanging.push(([b, cell, k], x));
-                    }
+                    let key = hash(region, &rows[begin..]);
+                    let is_same = |&at: &u32| {
+                        let (of, row) = &known[at as usize];
+                        *of == region
+                            && rows[row.clone()] == rows[begin..]
+                            && largest_step(&self.hanging[at as usize].1, &x) <= 1e-3 * size
+                    };
+                    let at = match by_row.find(key, is_same) {
+                        Some(&at) => {
+                            rows.truncate(begin);
+                            at
+                        }
+                        None => {
+                            let at = known.len() as u32;
+                            known.push((region, begin..rows.len()));
+                            self.hanging.push(([b, cell, k], x));
+                            let again = |&at: &u32| {
+                                let (of, row) = &known[at as usize];
+                                hash(*of, &rows[row.clone()])
+                            };
+                            by_row.insert_unique(key, at, again);
+                            at
+                        }
+                    };
                     let point = (self.nodes.n_points() + self.seam.len()) as u32 + at;
                     self.uses.push((b as u32, cell as u32, k as u32, point));
                 }

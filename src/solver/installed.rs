@@ -1,11 +1,14 @@
-//! What the PETSc that femdd was linked with can do.
+//! What the PETSc that femdd was built with can do.
 //!
 //! Imports `petsc`. For `femdd doctor`.
 
-/// PETSc's version, as `3.18.5`.
-pub fn version() -> String {
-    let (major, minor, patch) = petsc::version();
-    format!("{major}.{minor}.{patch}")
+/// PETSc's version, as `3.18.5`. Loads it.
+///
+/// # Errors
+/// When it cannot be loaded.
+pub fn version() -> Result<String, super::Error> {
+    let (major, minor, patch) = petsc::version()?;
+    Ok(format!("{major}.{minor}.{patch}"))
 }
 
 /// The width of its indices in bits: 32 of them count to 2^31 unknowns.

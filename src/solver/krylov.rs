@@ -11,7 +11,7 @@ use tracing::span::EnteredSpan;
 use super::assembled::{Stored, null_space};
 use super::cg::{self, Work};
 use super::multigrid::{self, Multigrid};
-use super::{Error, Method, Options, System};
+use super::{Error, Method, Options, System, session};
 
 /// How often the iteration may start again from its own result when the residual it tracks has drifted
 /// from the true one.
@@ -117,11 +117,16 @@ pub(super) fn run(
     let began = Instant::now();
     let span = phase("pc_setup");
     let user = task.options.petsc.trim();
+    let alone = method.is_ours() && method.is_cg() && user.is_empty();
+    let with_petsc = !alone || session::options_given();
+    if with_petsc {
+        session::need()?;
+    }
     if !user.is_empty() {
         ::petsc::options_insert(user)?;
     }
     // A preconditioner among PETSc's options wins over ours, as all of them do.
-    if !method.is_ours() || ::petsc::options_has("-pc_type")? {
+    if !method.is_ours() || with_petsc && ::petsc::options_has("-pc_type")? {
         let _applied = Applied::new(method.petsc_options(system, task.options))?;
         let null = null_space(system, task.null.to_vec())?;
         let mat = stored.petsc(system, null.as_ref(), method.uses_near_null())?;
@@ -144,7 +149,7 @@ pub(super) fn run(
         }
     };
     // Options that wait for PETSc are for its iteration: monitors, another method, tolerances.
-    if method.is_cg() && ::petsc::options_left()?.is_empty() {
+    if !with_petsc || method.is_cg() && ::petsc::options_left()?.is_empty() {
         drop(span);
         return Ok(ours(system, stored, multigrid, task, x, watch, began.elapsed()));
     }

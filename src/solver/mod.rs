@@ -3,7 +3,7 @@
 //! May import `cluster`, `petsc` (the only module that does), `assembly` and what stands before it. Start at
 //! [`solve`]; `method.rs` has the names and what they mean to PETSc, `choose.rs` what `auto` picks, `krylov.rs` the
 //! solve itself. `operator.rs`, `vectors.rs`, `cg.rs` and `multigrid/` are ours, with `transfer.rs` between
-//! polynomial degrees; `assembled.rs` hands a matrix to PETSc.
+//! polynomial degrees; `assembled.rs` hands a matrix to PETSc, which `session.rs` starts when a solve needs it.
 
 mod assembled;
 mod cg;
@@ -16,6 +16,7 @@ mod method;
 pub mod multigrid;
 mod operator;
 mod report;
+mod session;
 mod transfer;
 mod vectors;
 
@@ -33,6 +34,7 @@ pub use method::Method;
 pub use operator::Operator;
 pub use petsc::Watch;
 pub use report::{Error, History, Report};
+pub use session::{Session, log_petsc, petsc_events, start, unused_options};
 pub use transfer::{Modes, to_vertices};
 use vectors::{Sums, orthonormal, remove};
 
@@ -224,40 +226,4 @@ pub fn solve(
     report.setup_seconds = set_up.as_secs_f64();
     report.solve_seconds = solving.as_secs_f64();
     Ok((x, report))
-}
-
-/// The PETSc options given that nothing has asked for: misspelt ones are among them.
-///
-/// # Errors
-/// PETSc's own.
-pub fn unused_options() -> Result<Vec<String>, Error> {
-    Ok(petsc::options_left()?)
-}
-
-/// Has PETSc log its events, for [`petsc_events`]. Costs it some percent. Collective.
-///
-/// # Errors
-/// PETSc's own.
-pub fn log_petsc() -> Result<(), Error> {
-    Ok(petsc::log_begin()?)
-}
-
-/// What PETSc's events took on this rank since [`log_petsc`]: names, and for each its count, seconds, operations,
-/// messages, bytes and reductions.
-///
-/// # Errors
-/// PETSc's own, and a log that was not begun.
-pub fn petsc_events() -> Result<Vec<(String, [f64; 6])>, Error> {
-    let row = |e: petsc::Event| {
-        (e.name.to_owned(), [e.count as f64, e.seconds, e.flops, e.messages, e.bytes, e.reductions])
-    };
-    Ok(petsc::events()?.into_iter().map(row).collect())
-}
-
-/// Starts PETSc on the ranks of `comm`; it ends when the value is dropped, after all matrices. Collective.
-///
-/// # Errors
-/// When PETSc does not start.
-pub fn start(comm: &Comm) -> Result<petsc::Session, Error> {
-    Ok(petsc::initialize(comm.raw(), &[])?)
 }
