@@ -156,10 +156,9 @@ fn parse_peak(status: &str) -> Option<u64> {
     cluster::place::kibibytes(status, "VmHWM")
 }
 
-/// Peak resident memory over the ranks. Collective.
-pub fn gather_memory(comm: &Comm) -> MemoryReport {
+/// Peak resident memory over the ranks, that of this rank being `mine` bytes. Collective.
+pub fn gather_memory(comm: &Comm, mine: u64) -> MemoryReport {
     const MEBI: f64 = (1u64 << 20) as f64;
-    let mine = peak_memory();
     MemoryReport { max_rank: comm.max(mine) as f64 / MEBI, sum: comm.sum(mine) as f64 / MEBI }
 }
 

@@ -33,6 +33,18 @@ pub(super) trait Rows<const N: usize>: Sync {
     }
 }
 
+/// Where a column is among those of a row, ascending.
+#[inline(always)]
+pub(super) fn find(columns: &[u32], column: u32) -> Option<usize> {
+    // Counting takes no branch that a processor cannot foresee, and lanes.
+    let k = if columns.len() <= 32 {
+        columns.iter().map(|&c| u32::from(c < column)).sum::<u32>() as usize
+    } else {
+        columns.partition_point(|&c| c < column)
+    };
+    (columns.get(k) == Some(&column)).then_some(k)
+}
+
 /// A coarse matrix before it is rounded.
 pub(super) struct Wide {
     /// Row offsets.
@@ -99,7 +111,7 @@ impl<const N: usize> Rows<N> for Wide {
 
     fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
         let range = self.ptr[row] as usize..self.ptr[row + 1] as usize;
-        let k = range.start + self.col[range].binary_search(&(row as u32)).ok()?;
+        let k = range.start + find(&self.col[range.clone()], row as u32)?;
         Some(std::array::from_fn(|a| std::array::from_fn(|b| self.val[(k * N + a) * N + b])))
     }
 
@@ -192,12 +204,37 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     };
     let mut ptr = vec![0u32; n + 1];
     let mut free = vec![false; n * N];
-    let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).enumerate();
-    each(tasks, |(task, (counts, free))| {
-        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+    let values = |n_entries: usize| {
+        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
+        val.resize(n_entries * N * N, 0f32);
+        val
+    };
+    let round = |to: &mut [f32], block: &[[f64; N]; N]| {
+        to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
+    };
+    // Values in the columns of the matrix, which are taken if most of them are kept: nearly always, and then all is
+    // read once.
+    let (mut all_values, offsets) = match source.columns() {
+        Some((ptr, col, _)) => (values(col.len()), Arc::clone(ptr)),
+        None => (Vec::new(), Arc::new(vec![0u32; n + 1])),
+    };
+    let has_columns = source.columns().is_some();
+    let places = &mut vec![(); all_values.len() / (N * N)];
+    let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).zip(split(
+        &offsets,
+        places,
+        &mut all_values,
+        N * N,
+    ));
+    each(tasks, |((counts, free), (range, _, val))| {
+        let mut blocks = val.chunks_exact_mut(N * N);
+        for (k, row) in range.enumerate() {
             let root = f64::from(norms[row].sqrt());
             let mut count = 0;
             source.visit(row, |column, block| {
+                if has_columns {
+                    round(blocks.next().expect("room for all"), block);
+                }
                 if kept(row, column, block, root) {
                     count += 1;
                     for a in 0..N {
@@ -212,26 +249,12 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     for row in 0..n {
         ptr[row + 1] += ptr[row];
     }
-    let values = |n_entries: usize| {
-        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
-        val.resize(n_entries * N * N, 0f32);
-        val
-    };
-    let round = |to: &mut [f32], block: &[[f64; N]; N]| {
-        to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
-    };
     // Columns that are shared take no memory, which is worth a few values too many.
     let shared = source.columns().filter(|(_, col, _)| ptr[n] as usize * SHARED.1 >= col.len() * SHARED.0);
     let mut csr = if let Some((ptr, col, _)) = shared {
-        let mut val = values(col.len());
-        each(split(ptr, &mut vec![(); col.len()], &mut val, N * N), |(range, _, val)| {
-            let mut blocks = val.chunks_exact_mut(N * N);
-            for row in range {
-                source.visit(row, |_, block| round(blocks.next().expect("room for all"), block));
-            }
-        });
-        Csr::new(Arc::clone(ptr), Arc::clone(col), val, n)
+        Csr::new(Arc::clone(ptr), Arc::clone(col), all_values, n)
     } else {
+        drop(all_values);
         let mut col = vec![0u32; ptr[n] as usize];
         let mut val = values(col.len());
         each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
