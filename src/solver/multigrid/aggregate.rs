@@ -214,3 +214,39 @@ fn join(csr: &Csr, block: usize, strong: &Strong, of: &mut [u32]) {
     });
     joined.into_iter().flatten().for_each(|(row, aggregate)| of[row as usize] = aggregate);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lattice_in_parts_is_aggregated_alike_by_any_number_of_threads() {
+        // More than two parts of a 5-point stencil.
+        let m = 300;
+        let (mut ptr, mut col, mut val) = (vec![0u32], Vec::new(), Vec::new());
+        for row in 0..m * m {
+            let (x, y) = (row % m, row / m);
+            let around = [(y > 0, row.wrapping_sub(m)), (x > 0, row.wrapping_sub(1)), (true, row)];
+            let beyond = [(x + 1 < m, row + 1), (y + 1 < m, row + m)];
+            for (_, column) in around.into_iter().chain(beyond).filter(|(there, _)| *there) {
+                col.push(column as u32);
+                val.push(if column == row { 4.0 } else { -1.0 });
+            }
+            ptr.push(col.len() as u32);
+        }
+        let n = m * m;
+        assert!(n / LEAST_NODES > 1);
+        let csr = Csr::new(ptr, col, val, n);
+        let strong = strong(&csr, 1, &vec![4.0; n], 0.05);
+        let found = [1, 2, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| aggregate(&csr, 1, &strong, 30))
+        });
+        let Aggregates { of, n: n_aggregates } = &found[0];
+        assert!(found.iter().all(|other| other.of == *of && other.n == *n_aggregates));
+        let mut sizes = vec![0; *n_aggregates];
+        of.iter().for_each(|&a| sizes[a as usize] += 1);
+        assert!(sizes.iter().all(|&size| (1..=30).contains(&size)), "{:?}", sizes.iter().max());
+        assert!((n / 15..n / 6).contains(n_aggregates), "{n_aggregates} aggregates of {n} nodes");
+    }
+}

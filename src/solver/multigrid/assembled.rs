@@ -423,3 +423,53 @@ impl<const N: usize> Rows<N> for Assembled {
         Some((&self.ptr, &self.col, self.slices.as_ref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of two to four entries, one of them a ghost's in every third row; as many rows as some tasks take.
+    fn matrix(n: usize) -> Assembled {
+        let (mut ptr, mut col, mut off_ptr) = (vec![0u32], Vec::new(), vec![0u32]);
+        let (mut diag, mut off) = (Vec::new(), Vec::new());
+        for row in 0..n {
+            let mut owned = vec![row as u32, ((row + 1) % n) as u32, ((row + 7) % n) as u32];
+            owned.truncate(if row % 5 == 0 { 2 } else { 3 });
+            owned.sort_unstable();
+            diag.extend(owned.iter().map(|&c| (row as f64).sin() + f64::from(c)));
+            col.extend(owned);
+            if row % 3 == 0 {
+                col.push((n + row % 4) as u32);
+                off.push((row as f64).cos());
+            }
+            ptr.push(col.len() as u32);
+            off_ptr.push(off.len() as u32);
+        }
+        let slices = Slices::new(&ptr, &col, n, 2.0).map(Arc::new);
+        Assembled { block: 1, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
+    }
+
+    #[test]
+    fn values_move_to_slices_and_back() {
+        for (n, threads) in
+            [(9, 1), (2 * ROWS_PER_TASK, 1), (9 * ROWS_PER_TASK + 13, 1), (9 * ROWS_PER_TASK + 13, 2)]
+        {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let (before, mut moved) = (matrix(n), matrix(n));
+            let (slices, values) = pool.install(|| moved.move_to_slices()).expect("slices");
+            assert!(moved.diag.is_empty() && moved.off.is_empty() && moved.col.is_empty());
+            let x: Vec<f64> = (0..n + 4).map(|k| (k as f64).cos()).collect();
+            for row in 0..n {
+                let sum = |values: &[f64], columns: &[u32]| {
+                    values.iter().zip(columns).map(|(v, &c)| v * x[c as usize]).sum::<f64>()
+                };
+                let exact = sum(&before.diag[before.owned(row)], before.owned_columns(row))
+                    + sum(&before.off[before.ghosts(row)], before.ghost_columns(row));
+                let found = slices.product(row / LANES, values.as_chunks().0, &x)[row % LANES];
+                assert!((found - exact).abs() <= 1e-12 * (1.0 + exact.abs()), "{row}: {found} {exact}");
+            }
+            pool.install(|| moved.take_back(&slices, &values));
+            assert!(moved.diag == before.diag && moved.off == before.off && moved.col == before.col);
+        }
+    }
+}

@@ -91,6 +91,9 @@ impl Slices {
             }
         });
         let width = columns.as_flattened().iter().max().map_or(0, |&c| c as usize + 1);
+        if width > i32::MAX as usize {
+            return None;
+        }
         let coupled = if width <= n_owned_cols {
             vec![false; n_slices]
         } else {
@@ -229,8 +232,12 @@ impl Slices {
         x: &[T],
     ) -> [T; LANES] {
         assert!(x.len() >= if self.coupled[slice] { self.width } else { self.n_owned_cols.min(self.width) });
-        // SAFETY: `width` is more than every column, and so is `n_owned_cols` in a slice without ghosts.
-        self.sums(slice, values, |c| unsafe { *x.get_unchecked(c as usize) })
+        // A number with a sign, which is what gathers of a processor take: of others the compiler makes wider ones, one by
+        // one, and products take half as long again.
+        let x = x.as_ptr();
+        // SAFETY: `width` is more than every column, and so is `n_owned_cols` in a slice without ghosts; no column has the
+        // bit of the sign.
+        self.sums(slice, values, |c| unsafe { *x.offset(c as i32 as isize) })
     }
 
     /// As [`Slices::product`], with the ghosts' values in an array of their own.
