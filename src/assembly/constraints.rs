@@ -337,7 +337,7 @@ impl Constraints {
 
     /// Whether any component is prescribed.
     #[inline]
-    pub(super) fn is_any_fixed(&self, node: usize) -> bool {
+    pub fn is_any_fixed(&self, node: usize) -> bool {
         self.flags[node] != 0
     }
 

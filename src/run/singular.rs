@@ -194,7 +194,7 @@ pub fn free_motions(
     let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
     let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max).max(1e-300);
     let mut gram = vec![0.0; bodies.n * m * m];
-    for node in 0..space.map.n_owned() {
+    for node in (0..space.map.n_owned()).filter(|&node| constraints.is_any_fixed(node)) {
         let body = bodies.of(node);
         for direction in constraints.directions(node) {
             // Six at most, the first for a scalar.

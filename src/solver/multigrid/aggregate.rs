@@ -26,7 +26,7 @@ pub(super) struct Strong {
     /// Per entry: whether it is one.
     pub flags: Vec<bool>,
     /// Per row: how many of its entries are.
-    degree: Vec<u32>,
+    degree: Vec<u16>,
 }
 
 impl Strong {
@@ -45,7 +45,7 @@ impl Strong {
 pub(super) fn strong(csr: &Csr, block: usize, norms: &[f32], theta: f64) -> Strong {
     let size = block * block;
     let mut flags = vec![false; csr.col.len()];
-    let mut degree = vec![0u32; csr.n_rows()];
+    let mut degree = vec![0u16; csr.n_rows()];
     let theta2 = (theta * theta) as f32;
     let n = csr.n_rows();
     let mut rest = &mut flags[..];
@@ -68,7 +68,7 @@ pub(super) fn strong(csr: &Csr, block: usize, norms: &[f32], theta: f64) -> Stro
             for ((flag, &column), value) in of_row.iter_mut().zip(columns).zip(values) {
                 let norm2: f32 = value.iter().map(|v| v * v).sum();
                 *flag = (column as usize != row) & (norm2 > bound * norms[column as usize]);
-                *degree += u32::from(*flag);
+                *degree = degree.saturating_add(u16::from(*flag));
             }
         }
     });
@@ -79,7 +79,7 @@ pub(super) fn strong(csr: &Csr, block: usize, norms: &[f32], theta: f64) -> Stro
 const INTO: f32 = 0.3;
 
 /// Nodes of a part that is aggregated by itself, at least.
-const LEAST_NODES: usize = 40_000;
+const LEAST_NODES: usize = 20_000;
 
 /// Parts at most. Threads take one each; more parts would have more nodes at their borders, where aggregates are small.
 const MOST_PARTS: usize = 4;
@@ -163,7 +163,7 @@ fn aggregate_part(csr: &Csr, strong: &Strong, first: usize, of: &mut [u32], want
             // In the order of nodes, which does not depend on how they were met.
             touched.sort_unstable();
             for &j in &touched {
-                if of[j] == NONE && f32::from(count[j]) >= INTO * degree[j] as f32 {
+                if of[j] == NONE && f32::from(count[j]) >= INTO * f32::from(degree[j]) {
                     members.push(j);
                     of[j] = n_aggregates;
                 }
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_lattice_in_parts_is_aggregated_alike_by_any_number_of_threads() {
         // More than two parts of a 5-point stencil.
-        let m = 300;
+        let m = 300usize;
         let (mut ptr, mut col, mut val) = (vec![0u32], Vec::new(), Vec::new());
         for row in 0..m * m {
             let (x, y) = (row % m, row / m);

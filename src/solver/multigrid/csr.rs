@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use cluster::Halo;
 
-use super::parallel::{ROWS_PER_TASK, each};
+use super::parallel::{ROWS_PER_TASK, each, rows_of_blocks};
 use super::sliced::{LANES, Slices};
 use super::transpose::Transposed;
 
@@ -128,6 +128,18 @@ impl Csr {
             let val = slices.arrange(&self.ptr, &self.val);
             Sliced { slices, val }
         });
+    }
+
+    /// Moves a matrix of one value an entry into slices, if they have at most `padded` times its entries. Never more of it
+    /// is there twice than must be.
+    pub fn move_to_slices(&mut self, padded: f64) {
+        let made = Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize, padded);
+        if let Some(slices) = made.map(Arc::new) {
+            (self.col, self.boundary) = (Arc::default(), Vec::new());
+            let val = slices.arrange(&self.ptr, &self.val);
+            (self.ptr, self.val) = (Arc::default(), Vec::new());
+            self.sliced = Some(Sliced { slices, val });
+        }
     }
 
     /// Whether products are made of slices.
@@ -297,15 +309,16 @@ fn by_task<const R: usize, const K: usize, T: Default + Send>(
     mut outs: [&mut [f32]; K],
     f: impl Fn(&mut T, usize, [&mut [f32; R]; K]) + Sync + Send,
 ) -> Vec<T> {
-    let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
-    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(ROWS_PER_TASK * R));
+    let per_task = const { rows_of_blocks(R) };
+    let mut results: Vec<T> = (0..n.div_ceil(per_task)).map(|_| T::default()).collect();
+    let mut parts = outs.each_mut().map(|out| out[..n * R].chunks_mut(per_task * R));
     let tasks = results
         .iter_mut()
         .enumerate()
         .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
     each(tasks, |(task, result, mut chunks)| {
-        let first = task * ROWS_PER_TASK;
-        for row in first..(first + ROWS_PER_TASK).min(n) {
+        let first = task * per_task;
+        for row in first..(first + per_task).min(n) {
             f(result, row, chunks.each_mut().map(|c| block_mut(c, (row - first) * R)));
         }
     });

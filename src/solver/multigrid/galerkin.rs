@@ -225,7 +225,8 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     let owned_entries = ptr[n] as usize;
     let Transposed { ptr: t_ptr, row: t_row, at: t_at } = Transposed::new(&ptr[..=n], &col, n_extended);
 
-    let per_task = if R * C == 1 { 2048 } else { 384 };
+    // Of blocks few, where there are few: neighbouring tasks make some rows of the product twice, but each is long.
+    let per_task = if R * C == 1 { 2048 } else { (n_extended / 8).clamp(64, 384) };
     let n_tasks = n_extended.div_ceil(per_task);
     let blocks: &[[[f32; C]; R]] = val.as_chunks().0.as_chunks().0;
     let parts: Vec<Part> = map(

@@ -8,7 +8,7 @@ use super::aggregate::{Aggregates, NONE};
 use super::csr::Csr;
 use super::galerkin::Restriction;
 use super::level::{Level, Nodes};
-use super::parallel::{ROWS_PER_TASK, each, map, rows};
+use super::parallel::{each, map, rows, rows_of_blocks};
 use super::tentative::Tentative;
 
 /// A prolongation before its columns are final: rows of owned nodes.
@@ -80,11 +80,12 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
         col: Vec<u32>,
         val: Vec<f32>,
     }
+    let per_task = const { rows_of_blocks(R) };
     let parts = map(
-        n.div_ceil(ROWS_PER_TASK),
+        n.div_ceil(per_task),
         || (),
         |(), task| {
-            let range = rows(task, n, ROWS_PER_TASK);
+            let range = rows(task, n, per_task);
             let mut part = Part {
                 len: Vec::with_capacity(range.len()),
                 col: Vec::with_capacity(4 * range.len()),
@@ -248,8 +249,8 @@ pub(super) fn ghost_rows(
 /// alone, so that the sum does not depend on the number of threads.
 const MOST_PARTS: usize = 16;
 
-/// Rows of a part, at least.
-const LEAST_ROWS: usize = 32768;
+/// Values of the fine vector in a part, at least.
+const LEAST_VALUES: usize = 8192;
 
 /// The prolongation from a coarse level, its columns in the coarse level's local numbers.
 pub(super) struct Prolongation {
@@ -285,12 +286,11 @@ impl Prolongation {
                 Some((ptr, row, val)) => Csr::new(ptr, row, val, n),
                 None => csr.transposed(n_coarse_local),
             });
-            csr.slice(None, PADDED);
-            csr.drop_rows();
+            csr.move_to_slices(PADDED);
             let (reach, sums) = (Vec::new(), Vec::new());
             return Prolongation { csr, rows_per_part: n, reach, sums, n_coarse_local, transposed };
         }
-        let n_parts = (n / LEAST_ROWS).clamp(1, MOST_PARTS);
+        let n_parts = (n * sizes.0 / LEAST_VALUES).clamp(1, MOST_PARTS);
         let rows_per_part = n.div_ceil(n_parts).max(1);
         let n_ghost = n_coarse_local - csr.n_owned_cols as usize;
         let reach: Vec<std::ops::Range<u32>> = (0..n.div_ceil(rows_per_part))

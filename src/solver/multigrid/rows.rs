@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cluster::Halo;
 
 use super::csr::Csr;
-use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
+use super::parallel::{ROWS_PER_TASK, each, map, rows, rows_of_blocks, split};
 use super::sliced::{PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
@@ -176,14 +176,13 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
 pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
     let _span = tracing::debug_span!("level matrix").entered();
     let n = source.n_rows();
+    let per_task = const { rows_of_blocks(N) };
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N + super::csr::PAD];
-    let tasks = norms[..n]
-        .chunks_mut(ROWS_PER_TASK)
-        .zip(inverse[..n * N * N].chunks_mut(ROWS_PER_TASK * N * N))
-        .enumerate();
+    let tasks =
+        norms[..n].chunks_mut(per_task).zip(inverse[..n * N * N].chunks_mut(per_task * N * N)).enumerate();
     each(tasks, |(task, (norms, inverse))| {
-        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+        for (k, row) in rows(task, n, per_task).enumerate() {
             let Some(block) = source.diagonal(row) else { continue };
             norms[k] = (norm2(&block).sqrt() * scale) as f32;
             let made = invert(&block);
@@ -220,11 +219,12 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     };
     let has_columns = source.columns().is_some();
     let places = &mut vec![(); all_values.len() / (N * N)];
-    let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).zip(split(
+    let tasks = ptr[1..].chunks_mut(per_task).zip(free.chunks_mut(per_task * N)).zip(split(
         &offsets,
         places,
         &mut all_values,
         N * N,
+        per_task,
     ));
     each(tasks, |((counts, free), (range, _, val))| {
         let mut blocks = val.chunks_exact_mut(N * N);
@@ -257,7 +257,7 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
         drop(all_values);
         let mut col = vec![0u32; ptr[n] as usize];
         let mut val = values(col.len());
-        each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
+        each(split(&ptr, &mut col, &mut val, N * N, per_task), |(range, col, val)| {
             let mut k = 0;
             for row in range {
                 let root = f64::from(norms[row].sqrt());

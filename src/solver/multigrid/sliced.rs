@@ -12,7 +12,7 @@
 
 use std::ops::{Add, Mul, Range};
 
-use super::parallel::{each, rows, split};
+use super::parallel::{ROWS_PER_TASK, each, rows, split};
 
 /// Rows of a slice.
 pub(in crate::solver) const LANES: usize = 8;
@@ -66,7 +66,7 @@ impl Slices {
         }
         let mut columns = vec![[0u32; LANES]; end as usize];
         let mut places = vec![(); columns.len()];
-        each(split(&ends, &mut columns, &mut places, 1), |(slices, mut columns, _)| {
+        each(split(&ends, &mut columns, &mut places, 1, ROWS_PER_TASK), |(slices, mut columns, _)| {
             for slice in slices {
                 let here;
                 (here, columns) = columns.split_at_mut((ends[slice + 1] - ends[slice]) as usize);
@@ -111,7 +111,7 @@ impl Slices {
     pub fn arrange<T: Copy + Default + Send + Sync>(&self, ptr: &[u32], from: &[T]) -> Vec<[T; LANES]> {
         let mut values = vec![[T::default(); LANES]; self.col.len()];
         let mut places = vec![(); values.len()];
-        each(split(&self.ptr, &mut values, &mut places, 1), |(slices, values, _)| {
+        each(split(&self.ptr, &mut values, &mut places, 1, ROWS_PER_TASK), |(slices, values, _)| {
             self.arrange_some(slices, ptr, from, 0, values);
         });
         values
