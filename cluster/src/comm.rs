@@ -167,6 +167,12 @@ impl Comm {
         self.rank() == 0
     }
 
+    /// Whether this is the only rank: calls are counted and answered without MPI, whose own way to find out that there is
+    /// nobody to ask takes a microsecond a call, and gives the processor away where it is set to yield.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.size() == 1
+    }
+
     /// The handle, for libraries that take one (PETSc, HDF5).
     pub fn raw(&self) -> ffi::MPI_Comm {
         self.0.raw
@@ -215,15 +221,21 @@ impl Comm {
     pub fn barrier(&self) {
         waits!(self, "barrier");
         self.tally().collective(0);
+        if self.is_alone() {
+            return;
+        }
         // SAFETY: a live communicator.
         unsafe { ffi::MPI_Barrier(self.raw()) };
     }
 
     fn reduce_in_place<T: Scalar>(&self, xs: &mut [T], op: ffi::MPI_Op) {
         waits!(self, "allreduce");
-        let mine = xs.to_vec();
         self.tally().collective(size_of_val(xs));
         self.tally().buffer(size_of_val(xs));
+        if self.is_alone() {
+            return;
+        }
+        let mine = xs.to_vec();
         // SAFETY: both are valid for `len` items of the matching type and all ranks pass one length.
         unsafe {
             ffi::MPI_Allreduce(
@@ -286,6 +298,9 @@ impl Comm {
         waits!(self, "exscan");
         let mut sum = 0u64;
         self.tally().collective(size_of::<u64>());
+        if self.is_alone() {
+            return 0;
+        }
         // SAFETY: one item of the matching type on either side.
         unsafe {
             ffi::MPI_Exscan(
@@ -307,6 +322,9 @@ impl Comm {
         let mut all = vec![T::zeroed(); self.size()];
         self.tally().collective(size_of::<T>());
         self.tally().table(size_of_val(&all[..]));
+        if self.is_alone() {
+            return vec![x];
+        }
         let item = ItemType::of::<T>();
         // SAFETY: `all` has room for one item a rank.
         unsafe {
@@ -331,6 +349,10 @@ impl Comm {
         let mut all = vec![T::zeroed(); offsets[self.size()]];
         self.tally().collective(size_of_val(xs));
         self.tally().buffer(size_of_val(&all[..]));
+        if self.is_alone() {
+            all.copy_from_slice(xs);
+            return (all, offsets);
+        }
         let item = ItemType::of::<T>();
         // SAFETY: counts and displacements describe exactly `all`.
         unsafe {
@@ -352,6 +374,13 @@ impl Comm {
     pub fn gather_varied<T: Pod>(&self, root: usize, xs: &[T]) -> Option<(Vec<T>, Vec<usize>)> {
         waits!(self, "gatherv");
         let here = self.rank() == root;
+        if self.is_alone() {
+            self.tally().collective(size_of::<u64>());
+            self.tally().table(size_of::<u64>());
+            self.tally().collective(size_of_val(xs));
+            self.tally().buffer(size_of_val(xs));
+            return Some((xs.to_vec(), vec![0, xs.len()]));
+        }
         let mine = xs.len() as u64;
         let mut all_counts = vec![0u64; if here { self.size() } else { 0 }];
         self.tally().collective(size_of::<u64>());
@@ -394,13 +423,15 @@ impl Comm {
     /// Replaces `xs` on every rank by the root's, length included.
     pub fn broadcast<T: Pod>(&self, root: usize, xs: &mut Vec<T>) {
         waits!(self, "broadcast");
-        let mut n = [xs.len() as u64];
-        let item = ItemType::of::<T>();
-        // SAFETY: one count; then `xs` is resized to the root's length before the second call.
-        unsafe {
-            ffi::MPI_Bcast(address_mut(&mut n), 1, u64::datatype(), count(root), self.raw());
-            xs.resize(n[0] as usize, T::zeroed());
-            ffi::MPI_Bcast(address_mut(xs), count(xs.len()), item.0, count(root), self.raw());
+        if !self.is_alone() {
+            let mut n = [xs.len() as u64];
+            let item = ItemType::of::<T>();
+            // SAFETY: one count; then `xs` is resized to the root's length before the second call.
+            unsafe {
+                ffi::MPI_Bcast(address_mut(&mut n), 1, u64::datatype(), count(root), self.raw());
+                xs.resize(n[0] as usize, T::zeroed());
+                ffi::MPI_Bcast(address_mut(xs), count(xs.len()), item.0, count(root), self.raw());
+            }
         }
         self.tally().collective(size_of::<u64>());
         self.tally().collective(size_of_val(&xs[..]));

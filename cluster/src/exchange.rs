@@ -25,6 +25,9 @@ impl Comm {
     /// Collective: ranks with nothing to send call it too. A bucket for this rank itself is allowed.
     pub fn exchange<T: Pod>(&self, send: &Buckets<T>) -> Buckets<T> {
         waits!(self, "exchange");
+        if self.is_alone() {
+            return self.to_itself(send);
+        }
         let tag = FIRST_TAG + self.next_round().rem_euclid(N_TAGS);
         let item = ItemType::of::<T>();
         let mut requests: Vec<ffi::MPI_Request> = Vec::with_capacity(send.len());
@@ -95,6 +98,16 @@ impl Comm {
         }
         let buckets = received.by_rank();
         self.tally().buffer(buckets.data.capacity() * size_of::<T>());
+        buckets
+    }
+
+    /// What the only rank sends itself.
+    fn to_itself<T: Pod>(&self, send: &Buckets<T>) -> Buckets<T> {
+        self.tally().collective(0);
+        let mut received = Arrivals { ranks: Vec::new(), offsets: vec![0], data: Vec::new() };
+        send.iter().for_each(|(rank, items)| received.append(rank, items));
+        let buckets = received.by_rank();
+        self.tally().buffer(size_of_val(&buckets.data[..]));
         buckets
     }
 

@@ -69,6 +69,9 @@ unsafe fn requests<T: Pod>(
     block: usize,
     tag: i32,
 ) -> Vec<ffi::MPI_Request> {
+    if out.is_empty() && into.is_empty() {
+        return Vec::new();
+    }
     let item = ItemType::of::<T>();
     let values = |buckets: &Buckets<u32>, k: usize| {
         let (begin, end) = (buckets.offsets[k] * block, buckets.offsets[k + 1] * block);
@@ -274,6 +277,9 @@ impl<T: Pod> Repeated<T> {
             self.comm.tally().message(rank, items.len() * block * size_of::<T>());
         }
         self.under_way = true;
+        if self.requests.is_empty() {
+            return;
+        }
         // SAFETY: inactive persistent requests, whose buffers nothing touches before `end`.
         unsafe { ffi::MPI_Startall(count(self.requests.len()), self.requests.as_mut_ptr()) };
     }
@@ -294,6 +300,10 @@ impl<T: Pod> Repeated<T> {
 
 impl<T> Repeated<T> {
     fn wait(&mut self) {
+        if self.requests.is_empty() {
+            self.under_way = false;
+            return;
+        }
         waits!(self.comm, "halo wait");
         // SAFETY: active requests whose buffers are alive; afterwards they are inactive.
         unsafe {
@@ -320,6 +330,9 @@ impl<T> Drop for Repeated<T> {
 }
 
 fn finish<T: Pod>(comm: &Comm, mut pending: Pending<T>) -> Vec<T> {
+    if pending.requests.is_empty() {
+        return pending.receive;
+    }
     waits!(comm, "halo wait");
     // SAFETY: the requests were made by `start` and their buffers are alive in `pending`.
     unsafe {

@@ -134,16 +134,22 @@ impl Constraints {
             .collect();
         // The same for the nodes of the parents of cells that hang, by block and child.
         let mut of_parents: HashMap<(usize, usize), Table> = HashMap::new();
+        let mut known = vec![false; n_owned as usize];
         let mut x = Vec::new();
         for tag in entities {
             let (b, cell) = (tag.block as usize, tag.cell as usize);
+            let nodes = d.space.nodes(b, cell);
+            let on_entity = d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize);
+            // A node is where the first of its entities has it, and six facets or more meet there.
+            if on_entity.iter().all(|&k| known.get(nodes[k as usize] as usize).is_none_or(|known| *known)) {
+                continue;
+            }
             x.clear();
             d.mesh.cell_coordinates(&d.mesh.blocks[b], cell, &mut x);
-            let nodes = d.space.nodes(b, cell);
             let hanging = d.space.interpolation(b, cell);
-            for &k in d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize) {
+            for &k in on_entity {
                 let k = k as usize;
-                if nodes[k] < n_owned {
+                if nodes[k] < n_owned && !std::mem::replace(&mut known[nodes[k] as usize], true) {
                     let at = match hanging.filter(|c| c.is_parents(k)) {
                         // The parent's boundary goes on beyond the cell.
                         Some(c) => {
@@ -159,8 +165,7 @@ impl Constraints {
                 }
             }
         }
-        found.sort_by_key(|f| f.0);
-        found.dedup_by_key(|f| f.0);
+        found.sort_unstable_by_key(|f| f.0);
         let coordinates = [0, 1, 2].map(|k| found.iter().map(|f| f.1[k]).collect());
         (found.into_iter().map(|f| f.0).collect(), coordinates)
     }
@@ -332,7 +337,7 @@ impl Constraints {
 
     /// Whether any component is prescribed.
     #[inline]
-    pub(super) fn is_any_fixed(&self, node: usize) -> bool {
+    pub fn is_any_fixed(&self, node: usize) -> bool {
         self.flags[node] != 0
     }
 

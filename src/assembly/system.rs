@@ -1,5 +1,7 @@
 //! A problem with its law fixed: what drivers see of assembly, whatever the law.
 
+use std::sync::OnceLock;
+
 use super::cells::{self, What};
 use super::constraints::{Constraints, Essential};
 use super::derived::{self, Nodal};
@@ -31,7 +33,8 @@ pub struct Operator<'a, L, const D: usize, const C: usize> {
     loads: Vec<FacetLoad>,
     /// Forces at owned nodes.
     point_loads: Vec<(u32, [f64; 3])>,
-    rules: Vec<Vec<FacetRule>>,
+    /// By block and facet of its cell; made when they are first asked for: most problems have no loads on facets.
+    rules: OnceLock<Vec<Vec<FacetRule>>>,
 }
 
 impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
@@ -42,8 +45,12 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         loads: Vec<FacetLoad>,
         point_loads: Vec<(u32, [f64; 3])>,
     ) -> Self {
-        let rules = facets::facet_rules(discretisation.mesh, discretisation.space);
-        Operator { law, discretisation, loads, point_loads, rules }
+        Operator { law, discretisation, loads, point_loads, rules: OnceLock::new() }
+    }
+
+    fn rules(&self) -> &[Vec<FacetRule>] {
+        let d = &self.discretisation;
+        self.rules.get_or_init(|| facets::facet_rules(d.mesh, d.space))
     }
 
     /// A quantity the law has, with the number of its values.
@@ -81,8 +88,10 @@ impl<'a, L: Law<D, C>, const D: usize, const C: usize> Operator<'a, L, D, C> {
         let (law, d) = (&self.law, &self.discretisation);
         let mut pieces = matrix::pieces(pattern, matrix, residual, C, rayon::current_num_threads());
         cells::visit::<L, D, C>(law, d, u, what, &mut pieces, constraints, only)?;
-        let (rules, loads) = (&self.rules, &self.loads);
-        facets::visit::<L, D, C>(law, d, rules, loads, u, what.has_matrix(), &mut pieces, constraints)?;
+        if !self.loads.is_empty() {
+            let (rules, loads) = (self.rules(), &self.loads);
+            facets::visit::<L, D, C>(law, d, rules, loads, u, what.has_matrix(), &mut pieces, constraints)?;
+        }
         drop(pieces);
         self.add_point_loads(residual, constraints);
         Ok(())
@@ -289,7 +298,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
     }
 
     fn goal_derivative(&self, goal: &Goal, u: &[f64], out: &mut [f64]) -> Result<f64, AssemblyError> {
-        goals::derivative::<L, D, C>(&self.law, &self.discretisation, &self.rules, goal, u, out)
+        goals::derivative::<L, D, C>(&self.law, &self.discretisation, self.rules(), goal, u, out)
     }
 
     fn weighted_residual(
@@ -299,7 +308,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         weight: &[f64],
     ) -> Result<Vec<f64>, AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        weighted::at_vertices::<L, D, C>(law, d, &self.rules, &self.loads, corners, u, weight)
+        weighted::at_vertices::<L, D, C>(law, d, self.rules(), &self.loads, corners, u, weight)
     }
 
     fn residual(&self, pattern: &Pattern, u: &[f64], residual: &mut [f64]) -> Result<(), AssemblyError> {
@@ -349,7 +358,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
     ) -> Result<Vec<f64>, AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
         let quantity = self.sized(quantity);
-        functionals::integrate_facets::<L, D, C>(law, d, &self.rules, facets, quantity, what, u)
+        functionals::integrate_facets::<L, D, C>(law, d, self.rules(), facets, quantity, what, u)
     }
 
     fn residual_indicators(
@@ -360,7 +369,7 @@ impl<L: Law<D, C>, const D: usize, const C: usize> Problem for Operator<'_, L, D
         weights: Weights,
     ) -> Result<Vec<f64>, AssemblyError> {
         let (law, d) = (&self.law, &self.discretisation);
-        let (rules, loads) = (&self.rules, &self.loads);
+        let (rules, loads) = (self.rules(), &self.loads);
         residuals::indicators::<L, D, C>(law, d, rules, loads, essential, facets, u, weights)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use cluster::Comm;
 use serde::{Deserialize, Serialize};
 
-use super::phases::{self, Phases};
+use super::phases::Phases;
 use super::profile::{Waited, rounded};
 
 /// Up to so many ranks all are kept; of more ranks so many.
@@ -45,7 +45,14 @@ pub struct ByRank {
 impl ByRank {
     /// What ranks spent in the phases of these names, the same on all ranks, and what they waited in them where that
     /// is recorded. The same everywhere. Collective.
-    pub fn gather(comm: &Comm, phases: &Phases, names: &[String], waited: Option<&Waited>) -> ByRank {
+    /// `peak` is this rank's peak of memory in bytes.
+    pub fn gather(
+        comm: &Comm,
+        phases: &Phases,
+        names: &[String],
+        waited: Option<&Waited>,
+        peak: u64,
+    ) -> ByRank {
         let seconds: Vec<f64> = names.iter().map(|name| phases.seconds(name)).collect();
         // Spans begin and end a little outside of the phase's own clock.
         let waiting = names.iter().zip(&seconds).map(|(name, s)| {
@@ -53,7 +60,7 @@ impl ByRank {
             waited.clamp(0.0, s.max(0.0))
         });
         let waiting: Vec<f64> = waiting.collect();
-        let memory = (phases::peak_memory() as f64 / (1u64 << 20) as f64 * 10.0).round() / 10.0;
+        let memory = (peak as f64 / (1u64 << 20) as f64 * 10.0).round() / 10.0;
         let work = seconds.iter().sum::<f64>() - waiting.iter().sum::<f64>();
         let (kept, ranks) = chosen(comm, work, MOST);
         let mine: Vec<f64> = seconds.iter().chain(&waiting).map(|&s| rounded(s)).chain([memory]).collect();

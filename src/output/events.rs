@@ -55,15 +55,16 @@ impl RunReport {
     /// Adds a decision to `events`. One that was taken before with the same choice for the same reason, as on the
     /// next mesh of an adaptive loop, counts there and keeps the newest figures.
     pub fn event(&mut self, event: Event) {
-        let mut events = self.events();
-        match events.iter_mut().rev().find(|known| known.what == event.what) {
-            Some(known) if known.choice == event.choice && known.because == event.because => {
-                known.times += event.times;
-                known.inputs = event.inputs;
+        let known = self.extra.entry(KEY.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
+        let Value::Array(events) = known else { return };
+        let same = |known: &Value, key: &str, text: &str| known[key].as_str() == Some(text);
+        match events.iter_mut().rev().find(|known| same(known, "what", &event.what)) {
+            Some(known) if same(known, "choice", &event.choice) && same(known, "because", &event.because) => {
+                known["times"] = Value::from(known["times"].as_u64().unwrap_or(1) + event.times);
+                known["inputs"] = event.inputs.into_iter().collect();
             }
-            _ => events.push(event),
+            _ => events.push(serde_json::to_value(event).unwrap_or_default()),
         }
-        self.extra.insert(KEY.to_owned(), serde_json::to_value(events).unwrap_or_default());
     }
 
     /// The decisions so far.

@@ -3,6 +3,7 @@
 //! Imports `cluster`. Start at [`Phases`].
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::time::Instant;
 
 use cluster::{Comm, Counters};
@@ -132,8 +133,11 @@ pub fn span(name: &str) -> PhaseSpan {
 
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.
 pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_peak(&status).unwrap_or(0)
+    // The system makes the text anew for each reading: one that is large enough.
+    let mut text = [0; 4096];
+    let read = std::fs::File::open("/proc/self/status").and_then(|mut file| file.read(&mut text));
+    let status = str::from_utf8(&text[..read.unwrap_or(0)]).unwrap_or_default();
+    parse_peak(status).unwrap_or(0)
 }
 
 /// Memory that this process holds now.
@@ -156,10 +160,9 @@ fn parse_peak(status: &str) -> Option<u64> {
     cluster::place::kibibytes(status, "VmHWM")
 }
 
-/// Peak resident memory over the ranks. Collective.
-pub fn gather_memory(comm: &Comm) -> MemoryReport {
+/// Peak resident memory over the ranks, that of this rank being `mine` bytes. Collective.
+pub fn gather_memory(comm: &Comm, mine: u64) -> MemoryReport {
     const MEBI: f64 = (1u64 << 20) as f64;
-    let mine = peak_memory();
     MemoryReport { max_rank: comm.max(mine) as f64 / MEBI, sum: comm.sum(mine) as f64 / MEBI }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use rayon::prelude::*;
+
 use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
 use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest};
 use crate::mesh::{EntityTag, Group, Mesh};
@@ -118,7 +120,7 @@ pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)
             (facet_vertices(mesh, t), (id, t.block, t.cell), *t)
         })
         .collect();
-    facets.sort_unstable();
+    facets.par_sort_unstable();
     let owned = |t: &EntityTag| (t.cell as usize) < mesh.blocks[t.block as usize].n_owned;
     // The vertices that name a facet, and whether it is a part of the one they name.
     let named = |t: &EntityTag| {

@@ -48,16 +48,23 @@ impl Stage<'_, '_> {
         let reactions = self.reactions(problem, &pattern, &constraints, &u)?;
         // What the output needs room for.
         drop(pattern);
-        let results = Solved::new(case, problem, &u, &reactions, &indicators, !self.run.options.no_files)?;
+        let files = !self.run.options.no_files;
+        let reports = files || !case.probes.is_empty() || !case.integrals.is_empty();
+        let results = match reports {
+            true => Some(Solved::new(case, problem, &u, &reactions, &indicators, files)?),
+            false => None,
+        };
         // Written while the rest is computed.
-        let file = match self.run.options.no_files {
-            true => None,
-            false => Some(results.write(&case.output_dir.join(FILE_NAME), &coordinates)?),
+        let file = match &results {
+            Some(results) if files => Some(results.write(&case.output_dir.join(FILE_NAME), &coordinates)?),
+            _ => None,
         };
         let find = || self.errors(problem, &u, assembly::EnergyNorm::Omitted);
         self.run.report.errors = errors.map_or_else(find, |errors| Ok(Some(errors)))?.map(ErrorsReport::from);
-        self.run.report.probes = results.probes(&places)?;
-        self.run.report.integrals = results.integrals()?;
+        if let Some(results) = &results {
+            self.run.report.probes = results.probes(&places)?;
+            self.run.report.integrals = results.integrals()?;
+        }
         if let Some(file) = file {
             let entry = finished(comm, file)?;
             self.run.report.extra.insert("files".to_owned(), json!([entry]));
@@ -65,7 +72,7 @@ impl Stage<'_, '_> {
         let writes = !self.run.options.no_files && comm.is_root();
         let written = if writes { results::write_probes(case, &self.run.report.probes) } else { Ok(()) };
         comm.agree(written)?;
-        drop(span);
+        drop((span, results));
         self.run.phases.add("output", begin.elapsed().as_secs_f64());
         self.run.phases.count("output");
         u.truncate(n_owned * c);

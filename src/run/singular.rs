@@ -4,6 +4,8 @@
 //! matrices: each body (a connected part of the mesh) has a constant, or the rigid motions, as its
 //! possible null space, and each prescribed DOF takes out what it feels of it.
 
+use rayon::prelude::*;
+
 use crate::assembly::Constraints;
 use crate::mesh::Mesh;
 use crate::space::Space;
@@ -25,33 +27,63 @@ impl Bodies {
     }
 }
 
-/// The parts of this rank's mesh that cells connect: how many, and that of each local node.
-fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
-    // A forest in which every node's parent has a lesser number, but for roots.
-    let mut parent: Vec<u32> = (0..space.map.n_local() as u32).collect();
-    fn root(parent: &mut [u32], mut v: u32) -> u32 {
+/// A forest over the nodes in which every node's parent has a lesser number, but for roots.
+struct Connected(Vec<u32>);
+
+impl Connected {
+    fn root(&mut self, mut v: u32) -> u32 {
+        let parent = &mut self.0;
         while parent[v as usize] != v {
             parent[v as usize] = parent[parent[v as usize] as usize];
             v = parent[v as usize];
         }
         v
     }
-    for (b, block) in mesh.blocks.iter().enumerate() {
-        for cell in 0..block.n_cells {
-            let nodes = space.nodes(b, cell);
-            let known = parent[nodes[0] as usize];
-            if nodes.iter().all(|&v| parent[v as usize] == known) {
-                continue;
-            }
-            let mut first = root(&mut parent, nodes[0]);
-            for &v in &nodes[1..] {
-                let other = root(&mut parent, v);
-                parent[first.max(other) as usize] = first.min(other);
-                first = first.min(other);
-                parent[v as usize] = first;
-            }
+
+    /// Nodes are of one tree from here on.
+    fn join(&mut self, nodes: &[u32]) {
+        let known = self.0[nodes[0] as usize];
+        if nodes.iter().all(|&v| self.0[v as usize] == known) {
+            return;
+        }
+        let mut first = self.root(nodes[0]);
+        for &v in &nodes[1..] {
+            let other = self.root(v);
+            self.0[first.max(other) as usize] = first.min(other);
+            first = first.min(other);
+            self.0[v as usize] = first;
         }
     }
+}
+
+/// Threads that look for connected parts, at most: each has a forest of its own, and all are joined.
+const MOST_FORESTS: usize = 4;
+
+/// Cells of a thread, at least.
+const LEAST_CELLS: usize = 50_000;
+
+/// The parts of this rank's mesh that cells connect: how many, and that of each local node.
+fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
+    let n_cells: usize = mesh.blocks.iter().map(|b| b.n_cells).sum();
+    let n = (n_cells / LEAST_CELLS).min(rayon::current_num_threads()).clamp(1, MOST_FORESTS);
+    let forest = |k: usize| {
+        let mut forest = Connected((0..space.map.n_local() as u32).collect());
+        for (b, block) in mesh.blocks.iter().enumerate() {
+            for cell in k * block.n_cells / n..(k + 1) * block.n_cells / n {
+                forest.join(space.nodes(b, cell));
+            }
+        }
+        forest
+    };
+    let mut forests = (0..n).into_par_iter().map(forest).collect::<Vec<_>>().into_iter();
+    let mut all = forests.next().expect("one at least");
+    for forest in forests {
+        for (v, &up) in forest.0.iter().enumerate().filter(|(v, up)| **up != *v as u32) {
+            all.join(&[v as u32, up]);
+        }
+    }
+    // Roots are the least of their trees, whatever the order of joining.
+    let mut parent = all.0;
     // Parents come before their children: theirs are numbers of parts already.
     let mut n = 0;
     for v in 0..parent.len() {
@@ -102,13 +134,7 @@ pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
     Bodies { n: all.len(), part, body }
 }
 
-/// The rigid motions of a body in `dim` dimensions at a point relative to `center`: translations, then
-/// rotations.
-pub fn rigid_motions(dim: usize, x: &[f64; 3], center: &[f64; 3]) -> Vec<[f64; 3]> {
-    (0..motion_names(dim).len()).map(|k| rigid_motion(dim, k, x, center)).collect()
-}
-
-/// One of [`rigid_motions`].
+/// One of the rigid motions of a body in `dim` dimensions, translations, then rotations, at a point relative to `center`.
 pub fn rigid_motion(dim: usize, k: usize, x: &[f64; 3], center: &[f64; 3]) -> [f64; 3] {
     let r = [x[0] - center[0], x[1] - center[1], x[2] - center[2]];
     if k < dim {
@@ -168,21 +194,18 @@ pub fn free_motions(
     let center = [0, 1, 2].map(|d| 0.5 * (low[d] + high[d]));
     let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max).max(1e-300);
     let mut gram = vec![0.0; bodies.n * m * m];
-    for node in 0..space.map.n_owned() {
+    for node in (0..space.map.n_owned()).filter(|&node| constraints.is_any_fixed(node)) {
         let body = bodies.of(node);
         for direction in constraints.directions(node) {
-            let feel: Vec<f64> = if vector {
-                rigid_motions(dim, &x[node], &center)
-                    .iter()
-                    .enumerate()
-                    .map(|(k, v)| {
-                        let s = if k < dim { 1.0 } else { 1.0 / size };
-                        s * (0..3).map(|d| v[d] * direction[d]).sum::<f64>()
-                    })
-                    .collect()
-            } else {
-                vec![1.0]
-            };
+            // Six at most, the first for a scalar.
+            let mut feel = [1.0; 6];
+            if vector {
+                for (k, feel) in feel[..m].iter_mut().enumerate() {
+                    let v = rigid_motion(dim, k, &x[node], &center);
+                    let s = if k < dim { 1.0 } else { 1.0 / size };
+                    *feel = s * (0..3).map(|d| v[d] * direction[d]).sum::<f64>();
+                }
+            }
             for a in 0..m {
                 for b in 0..m {
                     gram[body * m * m + a * m + b] += feel[a] * feel[b];

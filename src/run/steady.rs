@@ -109,7 +109,8 @@ pub fn run_and_conclude(
     let communication = serde_json::to_value(communication).unwrap_or_default();
     report.extra.insert("communication".to_owned(), communication);
     report.phases = phases.gather(comm);
-    report.memory_mb = phases::gather_memory(comm);
+    let peak = phases::peak_memory();
+    report.memory_mb = phases::gather_memory(comm, peak);
     if let Some(used) = monitor::gather(comm) {
         report.extra.insert("monitor".to_owned(), serde_json::to_value(used).unwrap_or_default());
     }
@@ -127,7 +128,7 @@ pub fn run_and_conclude(
     };
     let (traced, waited) = add_profile(comm, case, options, &mut report);
     let names: Vec<String> = report.phases.iter().map(|phase| phase.name.clone()).collect();
-    report.by_rank = Some(ByRank::gather(comm, &phases, &names, waited.as_ref()));
+    report.by_rank = Some(ByRank::gather(comm, &phases, &names, waited.as_ref(), peak));
     if comm.is_root() && result.is_ok() {
         conclude(&mut report);
     }

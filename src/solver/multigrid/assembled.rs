@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use cluster::Halo;
 
-use super::parallel::{ROWS_PER_TASK, map, rows};
-use super::rows::{Columns, Rows};
+use super::parallel::{ROWS_PER_TASK, each, map, rows};
+use super::rows::{Columns, Rows, find};
 use super::sliced::{LANES, PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
@@ -47,6 +47,120 @@ fn size<const B: usize>(values: &[f64], n: usize, k: usize) -> f64 {
     (0..B).map(|a| values[(a * n + k) * B..][..B].iter().map(|v| v.abs()).sum::<f64>()).sum()
 }
 
+/// Cuts the first `n` off a slice.
+fn cut<'a, T>(rest: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let (first, others) = std::mem::take(rest).split_at_mut(n);
+    *rest = others;
+    first
+}
+
+/// Tasks in rounds between which arrays are moved in their own memory: few, so that what a round works on stays in cache.
+fn rounds(tasks: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+    let threads = rayon::current_num_threads();
+    let each = if threads > 1 { 4 * threads } else { 1 };
+    (0..tasks.div_ceil(each)).map(move |round| round * each..((round + 1) * each).min(tasks))
+}
+
+/// Slices of the rows of a task.
+const SLICES_PER_TASK: usize = ROWS_PER_TASK / LANES;
+
+/// Values that a task copies.
+const COPIED: usize = 1 << 15;
+
+/// The rows of a task on their way from the pattern into one list of columns.
+struct Part<'a> {
+    rows: Range<usize>,
+    diag: &'a mut [f64],
+    off: &'a mut [f64],
+    /// As many columns as stay.
+    col: &'a mut [u32],
+    /// Ends of rows, counted from the part's first.
+    ptr: &'a mut [u32],
+    off_ptr: &'a mut [u32],
+}
+
+impl Part<'_> {
+    /// Columns alone; how many entries have owned and ghost columns.
+    fn merge(self, p: &Pattern) -> (usize, usize) {
+        let (mut next, mut n_off) = (0, 0);
+        for (k, row) in self.rows.enumerate() {
+            let owned = &p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]];
+            let ghosts = &p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]];
+            self.col[next..][..owned.len()].copy_from_slice(owned);
+            next += owned.len();
+            self.col[next..][..ghosts.len()].copy_from_slice(ghosts);
+            (next, n_off) = (next + ghosts.len(), n_off + ghosts.len());
+            (self.ptr[k], self.off_ptr[k]) = (next as u32, n_off as u32);
+        }
+        (next - n_off, n_off)
+    }
+
+    /// Moves what stays, values and columns, to the front of the part; how many entries with owned and ghost columns.
+    fn compact<const B: usize>(
+        self,
+        p: &Pattern,
+        keeps: &impl Fn(usize, u32, f64) -> bool,
+    ) -> (usize, usize) {
+        let Part { rows, diag, off, col, ptr, off_ptr } = self;
+        let (diag_first, off_first) = (p.diag_ptr[rows.start], p.off_ptr[rows.start]);
+        let (mut next, mut diag_end, mut off_end) = (0, 0, 0);
+        for (k, row) in rows.enumerate() {
+            for (values, begin, columns, end) in [
+                (
+                    &mut *diag,
+                    p.diag_ptr[row] - diag_first,
+                    &p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]],
+                    &mut diag_end,
+                ),
+                (
+                    &mut *off,
+                    p.off_ptr[row] - off_first,
+                    &p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]],
+                    &mut off_end,
+                ),
+            ] {
+                if B == 1 {
+                    // What stays moves towards the front; no branch asks what that is.
+                    for (&column, from) in columns.iter().zip(begin..) {
+                        let value = values[from];
+                        values[*end] = value;
+                        // Behind the last that stays there is no room, and no need.
+                        if let Some(to) = col.get_mut(next) {
+                            *to = column;
+                        }
+                        let stays = usize::from(keeps(row, column, value.abs()));
+                        (next, *end) = (next + stays, *end + stays);
+                    }
+                    continue;
+                }
+                let (first, n) = (next, columns.len());
+                let of_row = &values[begin * B * B..(begin + n) * B * B];
+                for (k, &column) in columns.iter().enumerate() {
+                    if keeps(row, column, size::<B>(of_row, n, k)) {
+                        col[next] = column;
+                        next += 1;
+                    }
+                }
+                // Never beyond what has been read: rows and components only move towards the front.
+                let mut to = *end * B * B;
+                for a in 0..B {
+                    let mut at = first;
+                    for (k, &column) in columns.iter().enumerate() {
+                        if at < next && col[at] == column {
+                            let from = (begin * B + a * n + k) * B;
+                            values.copy_within(from..from + B, to);
+                            (at, to) = (at + 1, to + B);
+                        }
+                    }
+                }
+                *end += next - first;
+            }
+            (ptr[k], off_ptr[k]) = (next as u32, off_end as u32);
+        }
+        (diag_end, off_end)
+    }
+}
+
 impl Assembled {
     /// Takes over the values, and the columns: the pattern is left with its offsets. Collective.
     ///
@@ -72,9 +186,7 @@ impl Assembled {
 
         let root = |row: usize| {
             let columns = owned(row);
-            columns
-                .binary_search(&(row as u32))
-                .map_or(0.0, |k| size::<B>(owned_values(row), columns.len(), k).sqrt())
+            find(columns, row as u32).map_or(0.0, |k| size::<B>(owned_values(row), columns.len(), k).sqrt())
         };
         let mut roots =
             map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(root).collect::<Vec<_>>()).concat();
@@ -101,81 +213,67 @@ impl Assembled {
         };
         let count =
             |row| kept(row, owned(row), owned_values(row)) + kept(row, ghosts(row), ghost_values(row));
-        let parts = map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(count).sum::<usize>());
-        let (n_kept, n_all) = (parts.into_iter().sum::<usize>(), p.diag_col.len() + p.off_col.len());
+        let mut kept = map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(count).sum::<usize>());
+        let (n_kept, n_all) = (kept.iter().sum::<usize>(), p.diag_col.len() + p.off_col.len());
         let drops = (n_all - n_kept) * WORTH > n_all;
 
-        let mut ptr = Vec::with_capacity(n + 1);
-        let mut off_ptr = Vec::with_capacity(n + 1);
-        ptr.push(0);
-        off_ptr.push(0);
+        let (mut ptr, mut off_ptr) = (vec![0u32; n + 1], vec![0u32; n + 1]);
         let mut col = Vec::new();
         if !drops && p.off_col.is_empty() {
-            ptr.extend(p.diag_ptr[1..].iter().map(|&k| k as u32));
-            off_ptr.resize(n + 1, 0);
+            ptr.iter_mut().zip(&p.diag_ptr).for_each(|(to, &from)| *to = from as u32);
             col = std::mem::take(&mut pattern.diag_col);
-        } else if drops && B == 1 {
-            // Room for an entry that is written and does not stay.
-            col.reserve_exact(n_kept + 1);
-            col.resize(n_kept + 1, 0);
-            let mut next = 0;
-            let (mut diag_end, mut off_end) = (0, 0);
-            for row in 0..n {
-                for (values, ptr, columns, end) in [
-                    (&mut diag, p.diag_ptr[row], owned(row), &mut diag_end),
-                    (&mut off, p.off_ptr[row], ghosts(row), &mut off_end),
-                ] {
-                    // What stays moves towards the front; no branch asks what that is.
-                    for (&column, from) in columns.iter().zip(ptr..) {
-                        let value = values[from];
-                        (col[next], values[*end]) = (column, value);
-                        let stays = usize::from(keeps(row, column, value.abs()));
-                        (next, *end) = (next + stays, *end + stays);
-                    }
-                }
-                ptr.push(next as u32);
-                off_ptr.push(off_end as u32);
-            }
-            col.truncate(n_kept);
-            diag.truncate(diag_end);
-            off.truncate(off_end);
         } else {
-            col.reserve_exact(if drops { n_kept } else { n_all });
-            let (mut diag_end, mut off_end) = (0, 0);
-            let keeps = |row: usize, column: u32, size: f64| !drops || keeps(row, column, size);
-            for row in 0..n {
-                let (diag_ptr, off_ptr_) = (&p.diag_ptr[row..row + 2], &p.off_ptr[row..row + 2]);
-                for (values, ptr, columns, end) in [
-                    (&mut diag, diag_ptr, owned(row), &mut diag_end),
-                    (&mut off, off_ptr_, ghosts(row), &mut off_end),
-                ] {
-                    let (first, n) = (col.len(), columns.len());
-                    let of_row = &values[ptr[0] * B * B..ptr[1] * B * B];
-                    let stay = |(k, c): &(usize, &u32)| keeps(row, **c, size::<B>(of_row, n, *k));
-                    col.extend(columns.iter().enumerate().filter(stay).map(|(_, &c)| c));
-                    let n_stay = col.len() - first;
-                    if drops {
-                        // Never beyond what has been read: rows and components only move towards the front.
-                        let mut to = *end * B * B;
-                        for a in 0..B {
-                            let mut next = first;
-                            for (k, c) in columns.iter().enumerate() {
-                                if next < col.len() && col[next] == *c {
-                                    let from = (ptr[0] * B + a * n + k) * B;
-                                    values.copy_within(from..from + B, to);
-                                    (next, to) = (next + 1, to + B);
-                                }
-                            }
-                        }
+            if !drops {
+                let entries = |ptr: &[usize], r: Range<usize>| ptr[r.end] - ptr[r.start];
+                kept = (0..tasks)
+                    .map(|t| rows(t, n, ROWS_PER_TASK))
+                    .map(|r| entries(&p.diag_ptr, r.clone()) + entries(&p.off_ptr, r))
+                    .collect();
+            }
+            col.resize(kept.iter().sum(), 0);
+            let (mut col_end, mut diag_end, mut off_end) = (0, 0, 0);
+            // In rounds: threads move what stays to the front of their rows' part of the values, and these parts to the
+            // front of all while they are in cache.
+            for round in rounds(tasks) {
+                let all = round.start * ROWS_PER_TASK..(round.end * ROWS_PER_TASK).min(n);
+                let mut rest_diag = &mut diag[p.diag_ptr[all.start] * B * B..];
+                let mut rest_off = &mut off[p.off_ptr[all.start] * B * B..];
+                let (mut rest_col, mut rest_ptr) = (&mut col[col_end..], &mut ptr[all.start + 1..]);
+                let mut rest_off_ptr = &mut off_ptr[all.start + 1..];
+                let parts = round.clone().map(|t| {
+                    let rows = rows(t, n, ROWS_PER_TASK);
+                    let size = |ptr: &[usize]| (ptr[rows.end] - ptr[rows.start]) * B * B;
+                    Part {
+                        diag: cut(&mut rest_diag, size(&p.diag_ptr)),
+                        off: cut(&mut rest_off, size(&p.off_ptr)),
+                        col: cut(&mut rest_col, kept[t]),
+                        ptr: cut(&mut rest_ptr, rows.len()),
+                        off_ptr: cut(&mut rest_off_ptr, rows.len()),
+                        rows,
                     }
-                    *end += n_stay;
+                });
+                let mut ends = vec![(0, 0); round.len()];
+                each(parts.zip(&mut ends), |(part, end)| {
+                    *end = if drops { part.compact::<B>(p, &keeps) } else { part.merge(p) };
+                });
+                for (t, (n_diag, n_off)) in round.zip(ends) {
+                    let rows = rows(t, n, ROWS_PER_TASK);
+                    if drops {
+                        let (from, from_off) =
+                            (p.diag_ptr[rows.start] * B * B, p.off_ptr[rows.start] * B * B);
+                        diag.copy_within(from..from + n_diag * B * B, diag_end * B * B);
+                        off.copy_within(from_off..from_off + n_off * B * B, off_end * B * B);
+                    }
+                    ptr[rows.start + 1..=rows.end].iter_mut().for_each(|end| *end += col_end as u32);
+                    off_ptr[rows.start + 1..=rows.end].iter_mut().for_each(|end| *end += off_end as u32);
+                    (col_end, diag_end, off_end) = (col_end + kept[t], diag_end + n_diag, off_end + n_off);
                 }
-                ptr.push(col.len() as u32);
-                off_ptr.push(off_end as u32);
             }
             for (values, end) in [(&mut diag, diag_end), (&mut off, off_end)] {
                 values.truncate(end * B * B);
-                values.shrink_to_fit();
+                if B > 1 {
+                    values.shrink_to_fit();
+                }
             }
         }
         (pattern.diag_col, pattern.off_col) = (Vec::new(), Vec::new());
@@ -217,39 +315,62 @@ impl Assembled {
         let room = slices.n_places();
         values.reserve_exact(room.saturating_sub(values.len()));
         values.resize(room, 0.0);
-        // From the last on, in the same memory: padding only moves entries towards the end, so that what is written over
-        // has been read.
-        let mut of_slice = Vec::new();
-        for slice in (0..slices.len()).rev() {
-            let rows = rows(slice, self.n_rows(), LANES);
-            of_slice.clear();
-            for row in rows.clone() {
-                of_slice.extend_from_slice(&values[self.owned(row)]);
-                of_slice.extend_from_slice(&off[self.ghosts(row)]);
-            }
-            let to = &mut values[slices.places(slice)];
-            to.fill(0.0);
-            let mut rest = &of_slice[..];
-            for (lane, row) in rows.enumerate() {
-                let of_row;
-                (of_row, rest) = rest.split_at((self.ptr[row + 1] - self.ptr[row]) as usize);
-                of_row.iter().enumerate().for_each(|(k, value)| to[k * LANES + lane] = *value);
-            }
+        // From the last on, in the same memory by way of what threads arrange of some rows: padding only moves entries
+        // towards the end, so that what is written over has been read.
+        let mut arranged: Vec<[f64; LANES]> = Vec::new();
+        let n_slices = slices.len();
+        let of_tasks = |t: Range<usize>| t.start * SLICES_PER_TASK..(t.end * SLICES_PER_TASK).min(n_slices);
+        for round in rounds(n_slices.div_ceil(SLICES_PER_TASK)).rev() {
+            let places = slices.places(of_tasks(round.clone()));
+            arranged.resize(places.len().max(arranged.len()), [0.0; LANES]);
+            let mut rest = &mut arranged[..places.len()];
+            let parts = round.map(|t| {
+                let of_task = of_tasks(t..t + 1);
+                let part = cut(&mut rest, slices.places(of_task.clone()).len());
+                (of_task, part)
+            });
+            let from = &values[..];
+            each(parts, |(of_task, part)| {
+                if off.is_empty() {
+                    slices.arrange_some(of_task, &self.ptr, from, 0, part);
+                    return;
+                }
+                let rows = of_task.start * LANES..(of_task.end * LANES).min(self.n_rows());
+                let first = self.ptr[rows.start] as usize;
+                let mut of_rows = Vec::with_capacity(self.ptr[rows.end] as usize - first);
+                for row in rows {
+                    of_rows.extend_from_slice(&from[self.owned(row)]);
+                    of_rows.extend_from_slice(&off[self.ghosts(row)]);
+                }
+                slices.arrange_some(of_task, &self.ptr, &of_rows, first, part);
+            });
+            let to = values[LANES * places.start..LANES * places.end].chunks_mut(COPIED);
+            let arranged = arranged[..places.len()].as_flattened();
+            each(to.zip(arranged.chunks(COPIED)), |(to, from)| to.copy_from_slice(from));
         }
         Some((slices, values))
     }
 
     /// Moves values and columns back into rows.
     pub(in crate::solver) fn take_back(&mut self, slices: &Slices, values: &[f64]) {
-        let (mut diag, mut off, mut col) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..self.n_rows() {
-            let n_owned = self.owned(row).len();
-            for k in 0..n_owned + self.ghosts(row).len() {
-                let to = if k < n_owned { &mut diag } else { &mut off };
-                to.push(values[slices.place(row, k)]);
-                col.push(slices.column(row, k));
-            }
-        }
+        let n = self.n_rows();
+        let n_off = self.off_ptr.last().map_or(0, |&end| end as usize);
+        let (mut diag, mut off) = (vec![0.0; self.n_entries() - n_off], vec![0.0; n_off]);
+        let mut col = vec![0u32; self.n_entries()];
+        let (mut rest_diag, mut rest_off, mut rest_col) = (&mut diag[..], &mut off[..], &mut col[..]);
+        let parts = (0..n.div_ceil(ROWS_PER_TASK)).map(|t| {
+            let rows = rows(t, n, ROWS_PER_TASK);
+            let n_all = (self.ptr[rows.end] - self.ptr[rows.start]) as usize;
+            let n_off = (self.off_ptr[rows.end] - self.off_ptr[rows.start]) as usize;
+            (rows, cut(&mut rest_diag, n_all - n_off), cut(&mut rest_off, n_off), cut(&mut rest_col, n_all))
+        });
+        each(parts, |(rows, mut diag, mut off, mut col)| {
+            slices.gather_rows(rows, &self.ptr, values, |row, k, column, value| {
+                let to = if k < self.owned(row).len() { &mut diag } else { &mut off };
+                cut(to, 1)[0] = value;
+                cut(&mut col, 1)[0] = column;
+            });
+        });
         (self.diag, self.off, self.col) = (diag, off, Arc::new(col));
     }
 
@@ -273,7 +394,7 @@ impl<const N: usize> Rows<N> for Assembled {
 
     fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
         let columns = self.owned_columns(row);
-        let k = columns.binary_search(&(row as u32)).ok()?;
+        let k = find(columns, row as u32)?;
         let range = self.owned(row);
         let values = &self.diag[range.start * N * N..range.end * N * N];
         let entry = |a, b| values[(a * columns.len() + k) * N + b];
@@ -300,5 +421,55 @@ impl<const N: usize> Rows<N> for Assembled {
 
     fn columns(&self) -> Option<Columns<'_>> {
         Some((&self.ptr, &self.col, self.slices.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of two to four entries, one of them a ghost's in every third row; as many rows as some tasks take.
+    fn matrix(n: usize) -> Assembled {
+        let (mut ptr, mut col, mut off_ptr) = (vec![0u32], Vec::new(), vec![0u32]);
+        let (mut diag, mut off) = (Vec::new(), Vec::new());
+        for row in 0..n {
+            let mut owned = vec![row as u32, ((row + 1) % n) as u32, ((row + 7) % n) as u32];
+            owned.truncate(if row % 5 == 0 { 2 } else { 3 });
+            owned.sort_unstable();
+            diag.extend(owned.iter().map(|&c| (row as f64).sin() + f64::from(c)));
+            col.extend(owned);
+            if row % 3 == 0 {
+                col.push((n + row % 4) as u32);
+                off.push((row as f64).cos());
+            }
+            ptr.push(col.len() as u32);
+            off_ptr.push(off.len() as u32);
+        }
+        let slices = Slices::new(&ptr, &col, n, 2.0).map(Arc::new);
+        Assembled { block: 1, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
+    }
+
+    #[test]
+    fn values_move_to_slices_and_back() {
+        for (n, threads) in
+            [(9, 1), (2 * ROWS_PER_TASK, 1), (9 * ROWS_PER_TASK + 13, 1), (9 * ROWS_PER_TASK + 13, 2)]
+        {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let (before, mut moved) = (matrix(n), matrix(n));
+            let (slices, values) = pool.install(|| moved.move_to_slices()).expect("slices");
+            assert!(moved.diag.is_empty() && moved.off.is_empty() && moved.col.is_empty());
+            let x: Vec<f64> = (0..n + 4).map(|k| (k as f64).cos()).collect();
+            for row in 0..n {
+                let sum = |values: &[f64], columns: &[u32]| {
+                    values.iter().zip(columns).map(|(v, &c)| v * x[c as usize]).sum::<f64>()
+                };
+                let exact = sum(&before.diag[before.owned(row)], before.owned_columns(row))
+                    + sum(&before.off[before.ghosts(row)], before.ghost_columns(row));
+                let found = slices.product(row / LANES, values.as_chunks().0, &x)[row % LANES];
+                assert!((found - exact).abs() <= 1e-12 * (1.0 + exact.abs()), "{row}: {found} {exact}");
+            }
+            pool.install(|| moved.take_back(&slices, &values));
+            assert!(moved.diag == before.diag && moved.off == before.off && moved.col == before.col);
+        }
     }
 }

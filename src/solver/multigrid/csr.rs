@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use cluster::Halo;
 
-use super::parallel::{ROWS_PER_TASK, each, rows};
+use super::parallel::{ROWS_PER_TASK, each, rows, rows_of_blocks};
 use super::sliced::{LANES, Slices};
+use super::transpose::Transposed;
 
 /// Room after the last entry of a vector or of a matrix's values, for lanes that read beyond it.
 pub(super) const PAD: usize = 8;
@@ -125,10 +126,21 @@ impl Csr {
     pub fn slice(&mut self, slices: Option<Arc<Slices>>, padded: f64) {
         let own = || Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize, padded).map(Arc::new);
         self.sliced = slices.or_else(own).map(|slices| {
-            let value = |row: usize, k: usize| self.val[self.ptr[row] as usize + k];
-            let val = slices.arrange(&self.ptr, value);
+            let val = slices.arrange(&self.ptr, &self.val);
             Sliced { slices, val }
         });
+    }
+
+    /// Moves a matrix of one value an entry into slices, if they have at most `padded` times its entries. Never more of it
+    /// is there twice than must be.
+    pub fn move_to_slices(&mut self, padded: f64) {
+        let made = Slices::new(&self.ptr, &self.col, self.n_owned_cols as usize, padded);
+        if let Some(slices) = made.map(Arc::new) {
+            (self.col, self.boundary) = (Arc::default(), Vec::new());
+            let val = slices.arrange(&self.ptr, &self.val);
+            (self.ptr, self.val) = (Arc::default(), Vec::new());
+            self.sliced = Some(Sliced { slices, val });
+        }
     }
 
     /// Whether products are made of slices.
@@ -139,30 +151,8 @@ impl Csr {
     /// Forgets the rows if there are slices.
     pub fn drop_rows(&mut self) {
         if self.is_sliced() {
-            self.drop_entries();
-            self.ptr = Arc::default();
-        }
-    }
-
-    /// Forgets the rows but for their offsets if there are slices.
-    pub fn drop_entries(&mut self) {
-        if self.is_sliced() {
-            self.col = Arc::default();
+            (self.ptr, self.col) = (Arc::default(), Arc::default());
             (self.val, self.boundary) = (Vec::new(), Vec::new());
-        }
-    }
-
-    /// `f(row, column, value)` for each entry of a matrix of one value an entry, row by row.
-    fn visit(&self, mut f: impl FnMut(usize, u32, f32)) {
-        for row in 0..self.n_rows {
-            match &self.sliced {
-                Some(Sliced { slices, val }) => {
-                    let val = val.as_flattened();
-                    (0..self.range(row).len())
-                        .for_each(|k| f(row, slices.column(row, k), val[slices.place(row, k)]));
-                }
-                None => self.range(row).for_each(|k| f(row, self.col[k], self.val[k])),
-            }
         }
     }
 
@@ -322,13 +312,14 @@ fn in_tasks<const K: usize, T: Default + Send>(
     mut outs: [&mut [f32]; K],
     f: impl Fn(&mut T, Range<usize>, [&mut [f32]; K]) + Sync + Send,
 ) -> Vec<T> {
-    let mut results: Vec<T> = (0..n.div_ceil(ROWS_PER_TASK)).map(|_| T::default()).collect();
-    let mut parts = outs.each_mut().map(|out| out[..n * width].chunks_mut(ROWS_PER_TASK * width));
+    let per_task = rows_of_blocks(width);
+    let mut results: Vec<T> = (0..n.div_ceil(per_task)).map(|_| T::default()).collect();
+    let mut parts = outs.each_mut().map(|out| out[..n * width].chunks_mut(per_task * width));
     let tasks = results
         .iter_mut()
         .enumerate()
         .map(|(task, result)| (task, result, parts.each_mut().map(|p| p.next().expect("a chunk a task"))));
-    each(tasks, |(task, result, chunks)| f(result, rows(task, n, ROWS_PER_TASK), chunks));
+    each(tasks, |(task, result, chunks)| f(result, rows(task, n, per_task), chunks));
     results
 }
 
@@ -403,15 +394,22 @@ pub(super) fn for_rows<const R: usize, const L: usize, const K: usize>(
     }
 }
 
-/// As [`for_rows`], and the sum of what `f` returns, in an order that does not depend on the number of threads.
+/// As [`for_rows`], and the sum of all that `f` returns, in an order that does not depend on the number of threads.
 pub(super) fn sum_rows<const R: usize, const L: usize, const K: usize>(
     n: usize,
     outs: [&mut [f32]; K],
-    f: impl Fn(usize, [&mut [f32; R]; K]) -> f32 + Sync + Send,
+    f: impl Fn(usize, [&mut [f32; R]; K]) -> [f32; R] + Sync + Send,
 ) -> f64 {
-    let add = |sum: &mut f64, row: usize, outs: [&mut [f32; R]; K]| *sum += f64::from(f(row, outs));
-    if L == 0 { for_slices(n, outs, add) } else { by_task(n, outs, add) }.iter().sum()
+    // A sum for each lane: one alone would wait for its own additions.
+    let add = |sums: &mut [f64; MOST], row: usize, outs: [&mut [f32; R]; K]| {
+        f(row, outs).iter().zip(sums).for_each(|(x, sum)| *sum += f64::from(*x));
+    };
+    let sums = if L == 0 { for_slices(n, outs, add) } else { by_task(n, outs, add) };
+    sums.as_flattened().iter().sum()
 }
+
+/// The most values of a row.
+const MOST: usize = LANES;
 
 impl Csr {
     /// `y = A x` for a matrix of one value an entry, in double precision as soon as a row is summed.
@@ -423,23 +421,15 @@ impl Csr {
         });
     }
 
-    /// The transposed of a matrix of one value an entry with `n_cols` columns, whose rows' offsets are there.
+    /// The transposed of a matrix of one value an entry with `n_cols` columns, whose rows are there.
     pub fn transposed(&self, n_cols: usize) -> Csr {
-        let mut ptr = vec![0u32; n_cols + 1];
-        self.visit(|_, c, _| ptr[c as usize + 1] += 1);
-        for c in 0..n_cols {
-            ptr[c + 1] += ptr[c];
-        }
-        let mut next = ptr.clone();
-        let mut col = vec![0u32; self.n_entries];
-        let mut val = Vec::with_capacity(self.n_entries + PAD);
-        val.resize(self.n_entries, 0.0);
-        self.visit(|row, c, value| {
-            let to = &mut next[c as usize];
-            (col[*to as usize], val[*to as usize]) = (row as u32, value);
-            *to += 1;
+        let Transposed { ptr, row, at } = Transposed::new(&self.ptr, &self.col, n_cols);
+        let mut val = Vec::with_capacity(at.len() + PAD);
+        val.resize(at.len(), 0.0);
+        each(val.chunks_mut(ROWS_PER_TASK).zip(at.chunks(ROWS_PER_TASK)), |(to, at)| {
+            to.iter_mut().zip(at).for_each(|(to, &at)| *to = self.val[at as usize]);
         });
-        Csr::new(ptr, col, val, self.n_rows)
+        Csr::new(ptr, row, val, self.n_rows)
     }
 
     /// `y += A x` for owned rows, where the ghosts of `x` are known.

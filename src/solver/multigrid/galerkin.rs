@@ -11,9 +11,11 @@ use std::ops::Range;
 
 use cluster::{Buckets, Comm, Halo, IndexMap};
 
-use super::parallel::{map, rows};
+use super::csr::PAD;
+use super::parallel::{each, map, rows};
 use super::prolongation::{Raw, ghost_rows};
 use super::rows::{Rows, Wide};
+use super::transpose::Transposed;
 
 /// A coarse matrix, its nodes, and the prolongation in their numbers.
 pub(super) struct Coarse {
@@ -23,10 +25,21 @@ pub(super) struct Coarse {
     pub ptr: Vec<u32>,
     pub col: Vec<u32>,
     pub val: Vec<f32>,
+    /// The transposed prolongation, if it is of one value an entry: offsets, fine rows and values.
+    pub transposed: Option<Restriction>,
 }
+
+/// Offsets of coarse nodes, fine rows, values.
+pub(super) type Restriction = (Vec<u32>, Vec<u32>, Vec<f32>);
 
 /// Diagonal entries below this part of what the fine diagonal gives are round-off of zero.
 const ROUND_OFF: f64 = 1e-10;
+
+/// Entries of a coarse row in two dimensions; in three there are three times as many.
+const USUAL: usize = 9;
+
+/// Values of the transposed that a task gathers.
+const ENTRIES_PER_TASK: usize = 16384;
 
 /// Coarse rows of one task.
 struct Part {
@@ -209,27 +222,11 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     let n_extended = n_coarse + extended.len();
 
     // Which fine rows a coarse row sums over.
-    let mut t_ptr = vec![0u32; n_extended + 1];
     let owned_entries = ptr[n] as usize;
-    for &c in &col[..owned_entries] {
-        t_ptr[c as usize + 1] += 1;
-    }
-    for c in 0..n_extended {
-        t_ptr[c + 1] += t_ptr[c];
-    }
-    let mut next = t_ptr.clone();
-    let mut t_row = vec![0u32; owned_entries];
-    let mut t_at = vec![0u32; owned_entries];
-    for row in 0..n {
-        for k in ptr[row]..ptr[row + 1] {
-            let to = &mut next[col[k as usize] as usize];
-            (t_row[*to as usize], t_at[*to as usize]) = (row as u32, k);
-            *to += 1;
-        }
-    }
-    drop(next);
+    let Transposed { ptr: t_ptr, row: t_row, at: t_at } = Transposed::new(&ptr[..=n], &col, n_extended);
 
-    let per_task = if R * C == 1 { 2048 } else { 384 };
+    // Of blocks few, where there are few: neighbouring tasks make some rows of the product twice, but each is long.
+    let per_task = if R * C == 1 { 2048 } else { (n_extended / 8).clamp(64, 384) };
     let n_tasks = n_extended.div_ceil(per_task);
     let blocks: &[[[f32; C]; R]] = val.as_chunks().0.as_chunks().0;
     let parts: Vec<Part> = map(
@@ -283,7 +280,13 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                 s.ptr.push(s.col.len());
                 s.diagonal.push(diagonal);
             }
-            let mut part = Part { len: Vec::new(), col: Vec::new(), val: Vec::new(), reference: Vec::new() };
+            let n_rows = coarse_rows.len();
+            let mut part = Part {
+                len: Vec::with_capacity(n_rows),
+                col: Vec::with_capacity(USUAL * n_rows),
+                val: Vec::with_capacity(USUAL * n_rows * C * C),
+                reference: Vec::with_capacity(n_rows * C),
+            };
             for coarse_row in coarse_rows {
                 let mut reference = [0.0; C];
                 for k in t_ptr[coarse_row] as usize..t_ptr[coarse_row + 1] as usize {
@@ -322,7 +325,15 @@ pub(super) fn coarse<const R: usize, const C: usize>(
             part
         },
     );
-    drop((t_ptr, t_row, t_at));
+    let transposed = (R * C == 1).then(|| {
+        let mut values = Vec::with_capacity(owned_entries + PAD);
+        values.resize(owned_entries, 0.0);
+        each(values.chunks_mut(ENTRIES_PER_TASK).zip(t_at.chunks(ENTRIES_PER_TASK)), |(to, at)| {
+            to.iter_mut().zip(at).for_each(|(to, &at)| *to = val[at as usize]);
+        });
+        (t_ptr, t_row, values)
+    });
+    drop(t_at);
     ptr.truncate(n + 1);
     col.truncate(owned_entries);
     val.truncate(owned_entries * R * C);
@@ -335,6 +346,7 @@ pub(super) fn coarse<const R: usize, const C: usize>(
         ptr,
         col,
         val,
+        transposed,
     )
 }
 
@@ -358,6 +370,7 @@ fn finish<const C: usize>(
     ptr: Vec<u32>,
     mut col: Vec<u32>,
     val: Vec<f32>,
+    transposed: Option<Restriction>,
 ) -> Coarse {
     let Numbers { n_coarse, n_extended, extended, offset, n_global } = numbers;
     let owned = offset..offset + n_coarse as u64;
@@ -415,6 +428,17 @@ fn finish<const C: usize>(
     if n_extended > n_coarse {
         col.iter_mut().for_each(|c| *c = moved[*c as usize]);
     }
+    // Numbers of ghosts move, and those of nodes that others brought come between; the rows stay in order.
+    let transposed = transposed.map(|(old, rows, values)| {
+        let mut ptr = vec![0u32; n_coarse + ghosts.len() + 1];
+        for c in (0..n_extended).filter(|&c| moved[c] != u32::MAX) {
+            ptr[moved[c] as usize + 1] = old[c + 1] - old[c];
+        }
+        for c in 0..ptr.len() - 1 {
+            ptr[c + 1] += ptr[c];
+        }
+        (ptr, rows, values)
+    });
 
     let n_entries: usize = parts.iter().map(|p| p.col.len()).sum();
     let mut matrix = Wide {
@@ -434,8 +458,9 @@ fn finish<const C: usize>(
             matrix.col.extend(part.col[at..at + len].iter().map(|&c| moved[c as usize]));
             matrix.val.extend_from_slice(&part.val[at * C * C..(at + len) * C * C]);
             at += len;
+            let mut diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);
             if arrived.peek().is_some_and(|a| a.0 as usize == row)
-                || !matrix.col[start..].contains(&(row as u32))
+                || matrix.col.get(diagonal) != Some(&(row as u32))
             {
                 merged.clear();
                 for (&c, block) in
@@ -470,9 +495,9 @@ fn finish<const C: usize>(
                         matrix.val.extend_from_slice(block.as_flattened());
                     }
                 }
+                diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);
             }
             // Directions that cost nothing: a column of zeros, or a body that has become one node.
-            let diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);
             for c in 0..C {
                 let entry = &mut matrix.val[diagonal * C * C + c * C + c];
                 if *entry <= ROUND_OFF * reference[c] || entry.is_nan() {
@@ -485,5 +510,5 @@ fn finish<const C: usize>(
     let owners: Vec<u32> = ghosts.iter().map(|&g| owner(g)).collect();
     let map = IndexMap::from_parts(n_coarse, offset, n_global, ghosts, owners);
     let halo = Halo::new(comm, &map);
-    Coarse { matrix, map, halo, ptr, col, val }
+    Coarse { matrix, map, halo, ptr, col, val, transposed }
 }

@@ -28,6 +28,7 @@ mod setup;
 mod sliced;
 mod smoother;
 mod tentative;
+mod transpose;
 #[cfg(test)]
 mod tests;
 

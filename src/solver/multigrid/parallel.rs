@@ -11,6 +11,16 @@ use rayon::prelude::*;
 /// Rows a task takes: enough to hide what starting it costs.
 pub(super) const ROWS_PER_TASK: usize = 4096;
 
+/// The same of blocks of so many components: on coarse levels rows are few, but a row of 6 by 6 blocks has a thousand values.
+pub(super) const fn rows_of_blocks(block: usize) -> usize {
+    match block {
+        1 => ROWS_PER_TASK,
+        2 => ROWS_PER_TASK / 2,
+        3 => ROWS_PER_TASK / 4,
+        _ => ROWS_PER_TASK / 16,
+    }
+}
+
 fn threaded(n: usize) -> bool {
     n > 1 && rayon::current_num_threads() > 1
 }
@@ -50,17 +60,18 @@ pub(super) fn rows(k: usize, n: usize, per_task: usize) -> Range<usize> {
     k * per_task..((k + 1) * per_task).min(n)
 }
 
-/// Cuts arrays of compressed rows into the parts of tasks of [`ROWS_PER_TASK`] rows.
+/// Cuts arrays of compressed rows into the parts of tasks of `per_task` rows.
 pub(super) fn split<'a, A, B>(
     ptr: &'a [u32],
     a: &'a mut [A],
     b: &'a mut [B],
     size: usize,
+    per_task: usize,
 ) -> impl ExactSizeIterator<Item = (Range<usize>, &'a mut [A], &'a mut [B])> {
     let n = ptr.len() - 1;
     let (mut a, mut b) = (a, b);
-    (0..n.div_ceil(ROWS_PER_TASK)).map(move |k| {
-        let range = rows(k, n, ROWS_PER_TASK);
+    (0..n.div_ceil(per_task)).map(move |k| {
+        let range = rows(k, n, per_task);
         let len = (ptr[range.end] - ptr[range.start]) as usize;
         let (head, tail) = std::mem::take(&mut a).split_at_mut(len);
         a = tail;

@@ -6,8 +6,9 @@ use cluster::{Buckets, Comm, Halo, IndexMap};
 
 use super::aggregate::{Aggregates, NONE};
 use super::csr::Csr;
+use super::galerkin::Restriction;
 use super::level::{Level, Nodes};
-use super::parallel::{ROWS_PER_TASK, each, map, rows};
+use super::parallel::{each, map, rows, rows_of_blocks};
 use super::tentative::Tentative;
 
 /// A prolongation before its columns are final: rows of owned nodes.
@@ -44,20 +45,25 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
     let (n, n_local) = (nodes.n_owned(), nodes.n_local());
     let omega = OMEGA / level.lambda;
     // Whose aggregates the ghosts belong to, and their blocks.
-    let mut global = vec![u64::MAX; n_local];
-    for (to, &a) in global.iter_mut().zip(&aggregates.of).filter(|(_, a)| **a != NONE) {
-        *to = offset + u64::from(a);
-    }
-    halo.forward(&mut global, 1);
-    let mut ghosts: Vec<u64> = global[n..].iter().copied().filter(|&g| g != u64::MAX).collect();
-    ghosts.sort_unstable();
-    ghosts.dedup();
-    let mut of = aggregates.of.clone();
-    of.extend(global[n..].iter().map(|&g| match ghosts.binary_search(&g) {
-        Ok(k) => (aggregates.n + k) as u32,
-        Err(_) => NONE,
-    }));
-    drop(global);
+    let (mut ghosts, mut with_ghosts) = (Vec::new(), Vec::new());
+    let of: &[u32] = if level.distributed {
+        let mut global = vec![u64::MAX; n_local];
+        for (to, &a) in global.iter_mut().zip(&aggregates.of).filter(|(_, a)| **a != NONE) {
+            *to = offset + u64::from(a);
+        }
+        halo.forward(&mut global, 1);
+        ghosts.extend(global[n..].iter().copied().filter(|&g| g != u64::MAX));
+        ghosts.sort_unstable();
+        ghosts.dedup();
+        with_ghosts.clone_from(&aggregates.of);
+        with_ghosts.extend(global[n..].iter().map(|&g| match ghosts.binary_search(&g) {
+            Ok(k) => (aggregates.n + k) as u32,
+            Err(_) => NONE,
+        }));
+        &with_ghosts
+    } else {
+        &aggregates.of
+    };
     let mut t = Vec::new();
     let t: &[f32] = if n_local > n {
         t.reserve_exact(n_local * R * C);
@@ -74,11 +80,12 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
         col: Vec<u32>,
         val: Vec<f32>,
     }
+    let per_task = const { rows_of_blocks(R) };
     let parts = map(
-        n.div_ceil(ROWS_PER_TASK),
+        n.div_ceil(per_task),
         || (),
         |(), task| {
-            let range = rows(task, n, ROWS_PER_TASK);
+            let range = rows(task, n, per_task);
             let mut part = Part {
                 len: Vec::with_capacity(range.len()),
                 col: Vec::with_capacity(4 * range.len()),
@@ -131,8 +138,11 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
                         }
                     }
                 }
-                found.retain(|(_, block)| block.as_flattened().iter().any(|&v| v != 0.0));
-                found.sort_unstable_by_key(|f| f.0);
+                let vanishes = |block: &[[f32; C]; R]| block.as_flattened().iter().all(|&v| v == 0.0);
+                if found.iter().any(|(_, block)| vanishes(block)) {
+                    found.retain(|(_, block)| !vanishes(block));
+                }
+                sort(&mut found);
                 part.len.push(found.len() as u32);
                 for (aggregate, block) in &found {
                     part.col.push(*aggregate);
@@ -159,6 +169,18 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
         raw.val.extend(part.val);
     }
     raw
+}
+
+/// Puts the few aggregates of a row in order.
+#[inline(always)]
+fn sort<T: Copy>(found: &mut [(u32, T)]) {
+    for end in 1..found.len() {
+        let mut at = end;
+        while at > 0 && found[at - 1].0 > found[at].0 {
+            found.swap(at - 1, at);
+            at -= 1;
+        }
+    }
 }
 
 /// `sum += a b` for blocks.
@@ -227,8 +249,8 @@ pub(super) fn ghost_rows(
 /// alone, so that the sum does not depend on the number of threads.
 const MOST_PARTS: usize = 16;
 
-/// Rows of a part, at least.
-const LEAST_ROWS: usize = 32768;
+/// Values of the fine vector in a part, at least.
+const LEAST_VALUES: usize = 8192;
 
 /// The prolongation from a coarse level, its columns in the coarse level's local numbers.
 pub(super) struct Prolongation {
@@ -251,19 +273,24 @@ const PADDED: f64 = 1.7;
 impl Prolongation {
     /// Prepares the products. `n_coarse_local` counts ghosts.
     ///
-    /// `sizes` are those of the blocks, fine and coarse.
-    pub fn new(mut csr: Csr, sizes: (usize, usize), n_coarse_local: usize) -> Prolongation {
+    /// `sizes` are those of the blocks, fine and coarse; `transposed` is the transposed matrix, where there is one already.
+    pub fn new(
+        mut csr: Csr,
+        sizes: (usize, usize),
+        n_coarse_local: usize,
+        transposed: Option<Restriction>,
+    ) -> Prolongation {
         let n = csr.n_rows();
         if sizes == (1, 1) {
-            // One copy more at a time.
-            csr.slice(None, PADDED);
-            csr.drop_entries();
-            let transposed = Some(csr.transposed(n_coarse_local));
-            csr.drop_rows();
+            let transposed = Some(match transposed {
+                Some((ptr, row, val)) => Csr::new(ptr, row, val, n),
+                None => csr.transposed(n_coarse_local),
+            });
+            csr.move_to_slices(PADDED);
             let (reach, sums) = (Vec::new(), Vec::new());
             return Prolongation { csr, rows_per_part: n, reach, sums, n_coarse_local, transposed };
         }
-        let n_parts = (n / LEAST_ROWS).clamp(1, MOST_PARTS);
+        let n_parts = (n * sizes.0 / LEAST_VALUES).clamp(1, MOST_PARTS);
         let rows_per_part = n.div_ceil(n_parts).max(1);
         let n_ghost = n_coarse_local - csr.n_owned_cols as usize;
         let reach: Vec<std::ops::Range<u32>> = (0..n.div_ceil(rows_per_part))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cluster::Halo;
 
 use super::csr::Csr;
-use super::parallel::{ROWS_PER_TASK, each, map, rows, split};
+use super::parallel::{ROWS_PER_TASK, each, map, rows, rows_of_blocks, split};
 use super::sliced::{PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
@@ -31,6 +31,18 @@ pub(super) trait Rows<const N: usize>: Sync {
     fn columns(&self) -> Option<Columns<'_>> {
         None
     }
+}
+
+/// Where a column is among those of a row, ascending.
+#[inline(always)]
+pub(super) fn find(columns: &[u32], column: u32) -> Option<usize> {
+    // Counting takes no branch that a processor cannot foresee, and lanes.
+    let k = if columns.len() <= 32 {
+        columns.iter().map(|&c| u32::from(c < column)).sum::<u32>() as usize
+    } else {
+        columns.partition_point(|&c| c < column)
+    };
+    (columns.get(k) == Some(&column)).then_some(k)
 }
 
 /// A coarse matrix before it is rounded.
@@ -99,7 +111,7 @@ impl<const N: usize> Rows<N> for Wide {
 
     fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
         let range = self.ptr[row] as usize..self.ptr[row + 1] as usize;
-        let k = range.start + self.col[range].binary_search(&(row as u32)).ok()?;
+        let k = range.start + find(&self.col[range.clone()], row as u32)?;
         Some(std::array::from_fn(|a| std::array::from_fn(|b| self.val[(k * N + a) * N + b])))
     }
 
@@ -164,14 +176,13 @@ pub(super) fn largest_diagonal<const N: usize>(source: &impl Rows<N>) -> Option<
 pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local: usize, scale: f64) -> Kept {
     let _span = tracing::debug_span!("level matrix").entered();
     let n = source.n_rows();
+    let per_task = const { rows_of_blocks(N) };
     let mut norms = vec![0f32; n_local];
     let mut inverse = vec![0f32; n * N * N + super::csr::PAD];
-    let tasks = norms[..n]
-        .chunks_mut(ROWS_PER_TASK)
-        .zip(inverse[..n * N * N].chunks_mut(ROWS_PER_TASK * N * N))
-        .enumerate();
+    let tasks =
+        norms[..n].chunks_mut(per_task).zip(inverse[..n * N * N].chunks_mut(per_task * N * N)).enumerate();
     each(tasks, |(task, (norms, inverse))| {
-        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+        for (k, row) in rows(task, n, per_task).enumerate() {
             let Some(block) = source.diagonal(row) else { continue };
             norms[k] = (norm2(&block).sqrt() * scale) as f32;
             let made = invert(&block);
@@ -192,12 +203,38 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     };
     let mut ptr = vec![0u32; n + 1];
     let mut free = vec![false; n * N];
-    let tasks = ptr[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK * N)).enumerate();
-    each(tasks, |(task, (counts, free))| {
-        for (k, row) in rows(task, n, ROWS_PER_TASK).enumerate() {
+    let values = |n_entries: usize| {
+        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
+        val.resize(n_entries * N * N, 0f32);
+        val
+    };
+    let round = |to: &mut [f32], block: &[[f64; N]; N]| {
+        to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
+    };
+    // Values in the columns of the matrix, which are taken if most of them are kept: nearly always, and then all is
+    // read once.
+    let (mut all_values, offsets) = match source.columns() {
+        Some((ptr, col, _)) => (values(col.len()), Arc::clone(ptr)),
+        None => (Vec::new(), Arc::new(vec![0u32; n + 1])),
+    };
+    let has_columns = source.columns().is_some();
+    let places = &mut vec![(); all_values.len() / (N * N)];
+    let tasks = ptr[1..].chunks_mut(per_task).zip(free.chunks_mut(per_task * N)).zip(split(
+        &offsets,
+        places,
+        &mut all_values,
+        N * N,
+        per_task,
+    ));
+    each(tasks, |((counts, free), (range, _, val))| {
+        let mut blocks = val.chunks_exact_mut(N * N);
+        for (k, row) in range.enumerate() {
             let root = f64::from(norms[row].sqrt());
             let mut count = 0;
             source.visit(row, |column, block| {
+                if has_columns {
+                    round(blocks.next().expect("room for all"), block);
+                }
                 if kept(row, column, block, root) {
                     count += 1;
                     for a in 0..N {
@@ -212,29 +249,15 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     for row in 0..n {
         ptr[row + 1] += ptr[row];
     }
-    let values = |n_entries: usize| {
-        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
-        val.resize(n_entries * N * N, 0f32);
-        val
-    };
-    let round = |to: &mut [f32], block: &[[f64; N]; N]| {
-        to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
-    };
     // Columns that are shared take no memory, which is worth a few values too many.
     let shared = source.columns().filter(|(_, col, _)| ptr[n] as usize * SHARED.1 >= col.len() * SHARED.0);
     let mut csr = if let Some((ptr, col, _)) = shared {
-        let mut val = values(col.len());
-        each(split(ptr, &mut vec![(); col.len()], &mut val, N * N), |(range, _, val)| {
-            let mut blocks = val.chunks_exact_mut(N * N);
-            for row in range {
-                source.visit(row, |_, block| round(blocks.next().expect("room for all"), block));
-            }
-        });
-        Csr::new(Arc::clone(ptr), Arc::clone(col), val, n)
+        Csr::new(Arc::clone(ptr), Arc::clone(col), all_values, n)
     } else {
+        drop(all_values);
         let mut col = vec![0u32; ptr[n] as usize];
         let mut val = values(col.len());
-        each(split(&ptr, &mut col, &mut val, N * N), |(range, col, val)| {
+        each(split(&ptr, &mut col, &mut val, N * N, per_task), |(range, col, val)| {
             let mut k = 0;
             for row in range {
                 let root = f64::from(norms[row].sqrt());

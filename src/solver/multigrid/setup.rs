@@ -146,7 +146,8 @@ pub(super) fn levels(
             Some(Transfer { map, halo, block: modes, ptr, col, val, near_null, matrix: Some(made) }) => {
                 level.csr.drop_rows();
                 let matrix = Wide::of(&made.0, &made.1);
-                Some((Coarse { matrix, map, halo, ptr, col, val }, modes, near_null))
+                let transposed = None;
+                Some((Coarse { matrix, map, halo, ptr, col, val, transposed }, modes, near_null))
             }
             Some(mut transfer) => {
                 level.csr.drop_rows();
@@ -166,9 +167,9 @@ pub(super) fn levels(
             return Ok((levels, scale));
         };
         drop((source, norms));
-        let Coarse { matrix, map, halo, ptr, col, val } = coarse;
-        let n_coarse = map.n_owned();
-        let p = Prolongation::new(Csr::new(ptr, col, val, n_coarse), (block, modes), map.n_local());
+        let Coarse { matrix, map, halo, ptr, col, val, transposed } = coarse;
+        let csr = Csr::new(ptr, col, val, map.n_owned());
+        let p = Prolongation::new(csr, (block, modes), map.n_local(), transposed);
         let below = Arc::new(Nodes { map, halo });
         let residual = vec![0.0; below.map.n_local() * modes];
         let mut down = Down { p, modes, nodes: below.clone(), residual, gathered: None, first: None };
@@ -231,7 +232,7 @@ fn aggregated(
     let tentative = Tentative::new(&aggregates, block, &near_null);
     drop(near_null);
     let offset = comm.exclusive_sum(aggregates.n as u64);
-    let raw = dispatch!(block, modes, smoothed(level, &strong, &aggregates, &tentative, offset));
+    let raw = dispatch!(block, modes, smoothed(level, &strong.flags, &aggregates, &tentative, offset));
     Some((raw, modes, tentative.near_null))
 }
 

@@ -12,7 +12,7 @@
 
 use std::ops::{Add, Mul, Range};
 
-use super::parallel::{each, rows, split};
+use super::parallel::{ROWS_PER_TASK, each, rows, split};
 
 /// Rows of a slice.
 pub(in crate::solver) const LANES: usize = 8;
@@ -66,7 +66,7 @@ impl Slices {
         }
         let mut columns = vec![[0u32; LANES]; end as usize];
         let mut places = vec![(); columns.len()];
-        each(split(&ends, &mut columns, &mut places, 1), |(slices, mut columns, _)| {
+        each(split(&ends, &mut columns, &mut places, 1, ROWS_PER_TASK), |(slices, mut columns, _)| {
             for slice in slices {
                 let here;
                 (here, columns) = columns.split_at_mut((ends[slice + 1] - ends[slice]) as usize);
@@ -77,19 +77,23 @@ impl Slices {
                     }
                     continue;
                 }
-                let any = col.get(ptr[of_slice.start] as usize).copied().unwrap_or(0);
+                let any = [col.get(ptr[of_slice.start] as usize).copied().unwrap_or(0)];
                 for lane in 0..LANES {
                     let row = of_slice.start + lane;
                     let of_row =
                         if row < n_rows { &col[ptr[row] as usize..ptr[row + 1] as usize] } else { &[] };
-                    let pad = of_row.last().copied().unwrap_or(any);
+                    let of_row = if of_row.is_empty() { &any } else { of_row };
+                    // How long a row is a processor cannot foresee: no branch asks.
                     for (k, to) in here.iter_mut().enumerate() {
-                        to[lane] = of_row.get(k).copied().unwrap_or(pad);
+                        to[lane] = of_row[k.min(of_row.len() - 1)];
                     }
                 }
             }
         });
         let width = columns.as_flattened().iter().max().map_or(0, |&c| c as usize + 1);
+        if width > i32::MAX as usize {
+            return None;
+        }
         let coupled = if width <= n_owned_cols {
             vec![false; n_slices]
         } else {
@@ -103,42 +107,67 @@ impl Slices {
         Some(Slices { n_rows, ptr: ends, col: columns, coupled, boundary, n_owned_cols, width })
     }
 
-    /// Values in the places of their columns: `value(row, k)` is that of a row's `k`-th entry; `ptr` are the rows' offsets.
-    pub fn arrange<T: Copy + Default + Send + Sync>(
-        &self,
-        ptr: &[u32],
-        value: impl Fn(usize, usize) -> T + Sync + Send,
-    ) -> Vec<[T; LANES]> {
+    /// Values in the places of their columns: `from` has those of the rows, whose offsets are `ptr`, one after the other.
+    pub fn arrange<T: Copy + Default + Send + Sync>(&self, ptr: &[u32], from: &[T]) -> Vec<[T; LANES]> {
         let mut values = vec![[T::default(); LANES]; self.col.len()];
         let mut places = vec![(); values.len()];
-        each(split(&self.ptr, &mut values, &mut places, 1), |(slices, mut values, _)| {
-            for slice in slices {
-                let here;
-                (here, values) = values.split_at_mut((self.ptr[slice + 1] - self.ptr[slice]) as usize);
-                if even(ptr, slice, here.len()).is_some() {
-                    for (k, to) in here.iter_mut().enumerate() {
-                        *to = std::array::from_fn(|lane| value(slice * LANES + lane, k));
-                    }
-                    continue;
-                }
-                for (lane, row) in rows(slice, self.n_rows, LANES).enumerate() {
-                    for (k, to) in here[..(ptr[row + 1] - ptr[row]) as usize].iter_mut().enumerate() {
-                        to[lane] = value(row, k);
-                    }
-                }
-            }
+        each(split(&self.ptr, &mut values, &mut places, 1, ROWS_PER_TASK), |(slices, values, _)| {
+            self.arrange_some(slices, ptr, from, 0, values);
         });
         values
     }
 
-    /// Where the value of a row's `k`-th entry is among all.
-    pub fn place(&self, row: usize, k: usize) -> usize {
-        (self.ptr[row / LANES] as usize + k) * LANES + row % LANES
+    /// As [`Slices::arrange`] for some slices; `from` begins with the value that would be at `first`. All of `to` is
+    /// written, padding with zeros.
+    pub fn arrange_some<T: Copy + Default>(
+        &self,
+        slices: Range<usize>,
+        ptr: &[u32],
+        from: &[T],
+        first: usize,
+        mut to: &mut [[T; LANES]],
+    ) {
+        for slice in slices {
+            let here;
+            (here, to) = to.split_at_mut((self.ptr[slice + 1] - self.ptr[slice]) as usize);
+            if let Some(starts) = even(ptr, slice, here.len()) {
+                for (k, to) in here.iter_mut().enumerate() {
+                    *to = starts.map(|start| from[start as usize - first + k]);
+                }
+                continue;
+            }
+            for lane in 0..LANES {
+                let row = slice * LANES + lane;
+                let of_row = if row < self.n_rows {
+                    &from[ptr[row] as usize - first..ptr[row + 1] as usize - first]
+                } else {
+                    &[]
+                };
+                let of_row = if of_row.is_empty() { &[T::default()] } else { of_row };
+                let n = of_row.len();
+                for (k, to) in here.iter_mut().enumerate() {
+                    let value = of_row[k.min(n - 1)];
+                    to[lane] = if k < n { value } else { T::default() };
+                }
+            }
+        }
     }
 
-    /// The column of a row's `k`-th entry.
-    pub fn column(&self, row: usize, k: usize) -> u32 {
-        self.col.as_flattened()[self.place(row, k)]
+    /// The way back: `put(row, k, column, value)` for the `k`-th entry of each of these rows, whose offsets are `ptr`.
+    pub fn gather_rows<T: Copy>(
+        &self,
+        rows: Range<usize>,
+        ptr: &[u32],
+        values: &[T],
+        mut put: impl FnMut(usize, usize, u32, T),
+    ) {
+        let columns = self.col.as_flattened();
+        for row in rows {
+            let place = self.ptr[row / LANES] as usize * LANES + row % LANES;
+            for k in 0..(ptr[row + 1] - ptr[row]) as usize {
+                put(row, k, columns[place + k * LANES], values[place + k * LANES]);
+            }
+        }
     }
 
     /// The number of values, padding included.
@@ -146,10 +175,9 @@ impl Slices {
         LANES * self.col.len()
     }
 
-    /// The values of a slice.
-    pub fn places(&self, slice: usize) -> Range<usize> {
-        let range = self.range(slice);
-        LANES * range.start..LANES * range.end
+    /// The values of some slices, in lanes.
+    pub fn places(&self, slices: Range<usize>) -> Range<usize> {
+        self.ptr[slices.start] as usize..self.ptr[slices.end] as usize
     }
 
     /// The number of slices.
@@ -204,8 +232,12 @@ impl Slices {
         x: &[T],
     ) -> [T; LANES] {
         assert!(x.len() >= if self.coupled[slice] { self.width } else { self.n_owned_cols.min(self.width) });
-        // SAFETY: `width` is more than every column, and so is `n_owned_cols` in a slice without ghosts.
-        self.sums(slice, values, |c| unsafe { *x.get_unchecked(c as usize) })
+        // A number with a sign, which is what gathers of a processor take: of others the compiler makes wider ones, one by
+        // one, and products take half as long again.
+        let x = x.as_ptr();
+        // SAFETY: `width` is more than every column, and so is `n_owned_cols` in a slice without ghosts; no column has the
+        // bit of the sign.
+        self.sums(slice, values, |c| unsafe { *x.offset(c as i32 as isize) })
     }
 
     /// As [`Slices::product`], with the ghosts' values in an array of their own.
@@ -249,7 +281,14 @@ mod tests {
             let slices = Slices::new(&ptr, &col, n, 8.0).expect("room for padding");
             let len = |row: usize| (ptr[row + 1] - ptr[row]) as usize;
             let value = |row: usize, k: usize| (ptr[row] as f64 + k as f64).sin();
-            let values = slices.arrange(&ptr, value);
+            let all: Vec<f64> = (0..col.len()).map(|k| (k as f64).sin()).collect();
+            let values = slices.arrange(&ptr, &all);
+            let mut back = Vec::new();
+            slices.gather_rows(0..n, &ptr, values.as_flattened(), |row, k, column, value| {
+                assert_eq!((back.len(), column), (ptr[row] as usize + k, col[back.len()]));
+                back.push(value);
+            });
+            assert_eq!(back, all);
             let x: Vec<f64> = (0..n + 2).map(|k| (k as f64).cos()).collect();
             for row in 0..n {
                 let found = slices.product(row / LANES, &values, &x)[row % LANES];
@@ -257,11 +296,6 @@ mod tests {
                 let exact: f64 =
                     (0..len(row)).map(|k| value(row, k) * x[col[ptr[row] as usize + k] as usize]).sum();
                 assert!((found - exact).abs() < 1e-14 && found == apart, "{row}: {found} {exact}");
-                for k in 0..len(row) {
-                    assert_eq!(slices.column(row, k), col[ptr[row] as usize + k]);
-                    assert_eq!(values.as_flattened()[slices.place(row, k)], value(row, k));
-                    assert!(slices.places(row / LANES).contains(&slices.place(row, k)));
-                }
                 assert!(
                     slices.is_coupled(row / LANES)
                         || col[ptr[row] as usize..][..len(row)].iter().all(|&c| (c as usize) < n)

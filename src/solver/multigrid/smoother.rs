@@ -160,10 +160,10 @@ pub(super) fn after<const N: usize, const L: usize>(level: &mut Level) {
     }
 }
 
-/// The dot product of two blocks.
+/// The products of two blocks' entries.
 #[inline(always)]
-fn dot<const N: usize>(x: &[f32; N], y: &[f32; N]) -> f32 {
-    x.iter().zip(y).map(|(x, y)| x * y).sum()
+fn product<const N: usize>(x: &[f32; N], y: &[f32; N]) -> [f32; N] {
+    std::array::from_fn(|k| x[k] * y[k])
 }
 
 /// The Lanczos estimate falls short of the eigenvalue by less than this, in the matrices it is used for.
@@ -190,7 +190,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
             r[a] = ((h >> 40) as f32) / 8_388_608.0 - 1.0;
         }
         *d = scaled::<N, L>(inverse, row, r);
-        dot(r, d)
+        product(r, d)
     });
     let mut rho = comm.sum(begin);
     let (mut diagonal, mut off): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
@@ -199,7 +199,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
         csr.sweep::<N, N, L, 1>(halo, d, [e], |_, w, _, [e]| *e = w);
         let energy = {
             let d = &d[..];
-            comm.sum(sum_rows::<N, L, 1>(n, [e], |row, [e]| dot(block(d, row * N), e)))
+            comm.sum(sum_rows::<N, L, 1>(n, [e], |row, [e]| product(block(d, row * N), e)))
         };
         if !(rho > 0.0 && energy > 1e-12 * rho) {
             break;
@@ -213,7 +213,7 @@ pub(super) fn largest_eigenvalue<const N: usize, const L: usize>(
         let next = comm.sum(sum_rows::<N, L, 2>(n, [r, e], |row, [r, e]| {
             r.iter_mut().zip(e.iter()).for_each(|(r, w)| *r -= step * w);
             *e = scaled::<N, L>(inverse, row, r);
-            dot(r, e)
+            product(r, e)
         }));
         if next <= 1e-10 * rho || next.is_nan() {
             break;
@@ -243,6 +243,10 @@ fn largest_of_tridiagonal(diagonal: &[f64], off: &[f64]) -> f64 {
     let mut high = (0..n).map(bound).fold(f64::MIN, f64::max);
     let mut low = diagonal.iter().copied().fold(f64::MIN, f64::max);
     for _ in 0..60 {
+        // More figures than an estimate is worth that is multiplied by a factor of safety and rounded.
+        if high - low <= 1e-13 * high {
+            break;
+        }
         let middle = 0.5 * (low + high);
         // All pivots of T - middle are negative exactly if no eigenvalue is larger.
         let mut pivot = diagonal[0] - middle;

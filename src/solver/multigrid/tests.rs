@@ -456,3 +456,66 @@ fn round_off_of_zero_is_dropped() {
         Vec::new()
     });
 }
+
+/// A chain of some tasks' rows on each rank, whose nodes also couple to the next but one: in two rows of three by
+/// round-off alone.
+fn long_chain(comm: &Comm) -> (IndexMap, Pattern, Matrix) {
+    let n = 9 * 4096 + 13;
+    let (first, n_global) = ((comm.rank() * n) as i64, (comm.size() * n) as i64);
+    let beyond = [first - 1, first + n as i64, first + n as i64 + 1];
+    let ghosts: Vec<u64> =
+        beyond.into_iter().filter(|g| (0..n_global).contains(g)).map(|g| g as u64).collect();
+    let owners = ghosts.iter().map(|g| (*g as usize / n) as u32).collect();
+    let (mut diag_ptr, mut off_ptr) = (vec![0], vec![0]);
+    let (mut diag_col, mut off_col, mut diag, mut off) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for row in first..first + n as i64 {
+        let far = if row % 3 == 0 { -0.25 } else { 1e-18 };
+        for (column, value) in [(row - 1, -1.0), (row, 2.5), (row + 1, -1.0), (row + 2, far)] {
+            if (first..first + n as i64).contains(&column) {
+                diag_col.push((column - first) as u32);
+                diag.push(value);
+            } else if let Ok(ghost) = ghosts.binary_search(&(column as u64)) {
+                off_col.push((n + ghost) as u32);
+                off.push(value);
+            }
+        }
+        diag_ptr.push(diag_col.len());
+        off_ptr.push(off_col.len());
+    }
+    let map = IndexMap::from_parts(n, first as u64, n_global as u64, ghosts, owners);
+    (map, Pattern { n_rows: n, diag_ptr, diag_col, off_ptr, off_col }, Matrix { block: 1, diag, off })
+}
+
+#[test]
+fn round_off_is_dropped_however_many_threads() {
+    under_mpi("round_off_is_dropped_however_many_threads", &[1, 2], 1, |comm| {
+        for threads in [1, 3] {
+            let (map, mut pattern, matrix) = long_chain(comm);
+            let mut expected: Vec<Vec<(u32, f64)>> = Vec::new();
+            for row in 0..pattern.n_rows {
+                let owned = pattern.diag_ptr[row]..pattern.diag_ptr[row + 1];
+                let ghosts = pattern.off_ptr[row]..pattern.off_ptr[row + 1];
+                let owned = pattern.diag_col[owned.clone()].iter().copied().zip(matrix.diag[owned].to_vec());
+                let ghosts = pattern.off_col[ghosts.clone()].iter().copied().zip(matrix.off[ghosts].to_vec());
+                expected.push(owned.chain(ghosts).filter(|entry| entry.1.abs() > 1e-15).collect());
+            }
+            let halo = Halo::new(comm, &map);
+            let make = || Assembled::new(&mut pattern, matrix, &halo, map.n_local());
+            let assembled = if threads == 1 {
+                make()
+            } else {
+                // MPI is called by the thread that started it: it takes part in the pool.
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build();
+                pool.expect("threads").install(make)
+            };
+            for (row, expected) in expected.iter().enumerate() {
+                let mut found = Vec::new();
+                Rows::<1>::visit(&assembled, row, |column, value| found.push((column, value[0][0])));
+                assert_eq!(&found, expected, "row {row}, {threads} threads");
+            }
+            let left: usize = expected.iter().map(Vec::len).sum();
+            assert_eq!(assembled.n_entries(), left);
+        }
+        Vec::new()
+    });
+}
