@@ -479,6 +479,8 @@ impl Solved<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::element::Shape;
     use crate::law::{Material, Terms};
