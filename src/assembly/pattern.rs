@@ -113,17 +113,11 @@ fn stretch_rows(space: &Space, spans: &Spans) -> usize {
     rows.min(most)
 }
 
-/// One array of several, copied in parallel; a single one is taken as it is, and a second one put behind the first.
+/// One array of several, copied in parallel; a single one is taken as it is.
 fn joined(n: usize, mut parts: Vec<Vec<u32>>) -> Vec<u32> {
-    if parts.len() <= 2 {
-        let mut all = parts.swap_remove(0);
-        match parts.pop() {
-            None => all.shrink_to_fit(),
-            Some(second) => {
-                all.reserve_exact(second.len());
-                all.extend_from_slice(&second);
-            }
-        }
+    if parts.len() == 1 {
+        let mut all = parts.remove(0);
+        all.shrink_to_fit();
         return all;
     }
     let mut all = vec![0; n];
@@ -186,10 +180,7 @@ impl Work {
                 ([table], 3) => distinct(table.as_chunks::<3>().0, cells, row, seen, columns),
                 ([table], 4) => distinct(table.as_chunks::<4>().0, cells, row, seen, columns),
                 ([table], 6) => distinct(table.as_chunks::<6>().0, cells, row, seen, columns),
-                ([table], 8) => distinct(table.as_chunks::<8>().0, cells, row, seen, columns),
-                ([table], 9) => distinct(table.as_chunks::<9>().0, cells, row, seen, columns),
                 ([table], 10) => distinct(table.as_chunks::<10>().0, cells, row, seen, columns),
-                ([table], 27) => distinct(table.as_chunks::<27>().0, cells, row, seen, columns),
                 _ => {
                     let (mut n, mut block) = (0, 0);
                     for &cell in cells {
@@ -304,32 +295,27 @@ fn sort_16(columns: &[u32], n: usize, n_rows: u32) -> ([u32; 16], usize) {
 /// Sorts distinct columns and returns how many are below `n_rows`.
 ///
 /// The place of a column is the number of lesser ones, which vectors count; rows too long for that are
-/// sorted in the common way, which at 128 columns takes twice as long.
+/// sorted in the common way.
 fn sort(columns: &mut [u32], n_rows: u32) -> usize {
-    match columns.len() {
-        0..=64 => sort_in_windows::<4>(columns),
-        65..=128 => sort_in_windows::<8>(columns),
-        _ => columns.sort_unstable(),
+    const WINDOWS: usize = 4;
+    let n = columns.len();
+    if n > 16 * WINDOWS {
+        columns.sort_unstable();
+    } else {
+        let mut padded = [u32::MAX; 16 * WINDOWS];
+        padded[..n].copy_from_slice(columns);
+        let windows: [u32x16; WINDOWS] = std::array::from_fn(|w| load(&padded, 16 * w));
+        let n_windows = n.div_ceil(16);
+        for &v in &padded[..n] {
+            let all = u32x16::splat(v);
+            let mut place = 0;
+            for window in &windows[..n_windows] {
+                place += window.simd_lt(all).to_bitmask().count_ones();
+            }
+            columns[place as usize] = v;
+        }
     }
     columns.partition_point(|&v| v < n_rows)
-}
-
-/// Sorts distinct columns, no more than sixteen a window.
-#[inline(always)]
-fn sort_in_windows<const WINDOWS: usize>(columns: &mut [u32]) {
-    let n = columns.len();
-    let mut padded = [[u32::MAX; 16]; WINDOWS];
-    padded.as_flattened_mut()[..n].copy_from_slice(columns);
-    let windows = padded.map(u32x16::new);
-    let n_windows = n.div_ceil(16);
-    for &v in &padded.as_flattened()[..n] {
-        let all = u32x16::splat(v);
-        let mut place = 0;
-        for window in &windows[..n_windows] {
-            place += window.simd_lt(all).to_bitmask().count_ones();
-        }
-        columns[place as usize] = v;
-    }
 }
 
 #[inline(always)]
@@ -358,14 +344,10 @@ pub(super) fn find(columns: &[u32], begin: usize, end: usize, column: u32) -> us
     at - begin + rest.expect("the pattern couples all nodes of a cell")
 }
 
-/// The most windows of sixteen columns whose ends are compared at once.
-const ENDS: usize = 16;
-
 /// [`find`] for each of a cell's nodes, all of them owned columns of the row.
 ///
-/// The place of a column is the number of lesser ones: a vector's comparison and a count for each window of sixteen
-/// columns, without a branch that depends on the answer. In rows of more than a few windows a comparison with their
-/// ends says first which of them to look into.
+/// The place of a column is the number of lesser ones: a vector's comparison and a count for each sixteen
+/// columns of the row, without a branch that depends on the answer.
 #[inline(always)]
 pub(super) fn find_all(columns: &[u32], begin: usize, end: usize, nodes: &[u32], places: &mut [u32]) {
     let n_windows = (end - begin).div_ceil(16);
@@ -373,21 +355,6 @@ pub(super) fn find_all(columns: &[u32], begin: usize, end: usize, nodes: &[u32],
         // The last rows of all.
         for (place, &column) in places.iter_mut().zip(nodes) {
             *place = find(columns, begin, end, column) as u32;
-        }
-        return;
-    }
-    if (4..=ENDS).contains(&n_windows) {
-        let mut ends = [u32::MAX; ENDS];
-        for (end, window) in ends.iter_mut().zip(columns[begin..].chunks_exact(16).take(n_windows - 1)) {
-            *end = window[15];
-        }
-        let ends = u32x16::new(ends);
-        for (place, &column) in places.iter_mut().zip(nodes) {
-            let all = u32x16::splat(column);
-            let at = 16 * ends.simd_lt(all).to_bitmask().count_ones();
-            // The row's own entry stands before any of the next row.
-            let equal = load(columns, begin + at as usize).simd_eq(all).to_bitmask();
-            *place = at + equal.trailing_zeros();
         }
         return;
     }
@@ -409,7 +376,7 @@ mod tests {
 
     #[test]
     fn rows_of_any_length_are_sorted_and_searched() {
-        for n in [0usize, 1, 5, 15, 16, 17, 31, 32, 33, 48, 49, 64, 65, 125, 128, 129, 200, 300] {
+        for n in [0usize, 1, 5, 15, 16, 17, 31, 32, 33, 64, 65, 200] {
             // A permutation of 0, 3, 6, ...: 7919 is prime and longer than any row.
             let mut columns: Vec<u32> = (0..n).map(|k| (k * 7919 % n.max(1)) as u32 * 3).collect();
             let mut expected = columns.clone();
@@ -427,7 +394,7 @@ mod tests {
             assert_eq!(columns, expected);
             assert_eq!(split, expected.iter().filter(|v| **v < 31).count());
             // In the midst of other rows, and as the last row.
-            for behind in [0, 40, 400] {
+            for behind in [0, 40] {
                 let mut all = vec![1u32; 5];
                 all.extend(&columns);
                 all.extend((0..behind).map(|k| k * 3));
