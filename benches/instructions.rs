@@ -7,17 +7,14 @@
 mod fixtures;
 
 use std::hint::black_box;
-use std::path::Path;
 
 use cluster::Comm;
 use femdd::assembly::{Constraints, EnergyNorm, Matrix, Pattern, RegionNodes};
-use femdd::case::Case;
 use femdd::law::Quantity;
 use femdd::law::expr::{ExprSet, Points, Scratch, Var};
 use femdd::mesh::Mesh;
-use femdd::run::{Options, run_case};
 use femdd::solver::Operator;
-use femdd::solver::multigrid::{self, Assembled, Input, Multigrid};
+use femdd::solver::multigrid::{Assembled, Input, Multigrid, Options};
 use femdd::space::{Order, Space};
 use fixtures::{GENERAL, Physics};
 
@@ -59,7 +56,6 @@ kernels!(
     kernel_expression,
     kernel_expression_gradient,
     kernel_tabulate,
-    kernel_whole_solve,
 );
 
 /// Runs a kernel, whose work the optimiser must not see through.
@@ -144,7 +140,7 @@ fn multigrid(comm: &Comm, mesh: &Mesh) {
     let matrix = taken.expect("taken over");
     let mut made = None;
     counted(kernel_multigrid_levels, || {
-        let (near_null, options) = (near_null.clone(), multigrid::Options::default());
+        let (near_null, options) = (near_null.clone(), Options::default());
         let input = Input { comm, map, halo, matrix: &matrix, near_null, transfer: None, options };
         made = Some(Multigrid::new(input).expect("a positive definite matrix"));
     });
@@ -185,22 +181,6 @@ fn elements() {
     });
 }
 
-/// A small problem from the text of its case to the solution: what a solve costs beside its unknowns counts here.
-fn whole_solve(comm: &Comm) {
-    let text = "[case]\nformat = 1\n\
-        [mesh]\nbox = { size = [1, 1], cells = [39, 39], shape = \"triangle\" }\n\
-        [physics]\nlaw = \"poisson\"\nsource = \"2*pi^2*sin(pi*x)*sin(pi*y)\"\n\
-        [boundary.all]\non = [\"x-min\", \"x-max\", \"y-min\", \"y-max\"]\nvalue = 0\n";
-    let solve = || {
-        let case = Case::parse(Path::new("small.toml"), text, &[]).expect("a case");
-        let options = Options { threads: 1, quiet: true, no_files: true, ..Options::default() };
-        let outcome = run_case(comm, &case, &options).expect("a solution");
-        assert!(outcome.failure.is_none());
-    };
-    solve();
-    counted(kernel_whole_solve, solve);
-}
-
 fn main() {
     // Callgrind counts thread by thread: parallel loops stay on this one.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().expect("no pool yet");
@@ -212,6 +192,5 @@ fn main() {
     let cells = fixtures::cube(&comm, "tetrahedron", N);
     assembly(&cells);
     multigrid(&comm, &cells);
-    whole_solve(&comm);
     println!("done");
 }

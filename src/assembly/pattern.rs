@@ -113,17 +113,11 @@ fn stretch_rows(space: &Space, spans: &Spans) -> usize {
     rows.min(most)
 }
 
-/// One array of several, copied in parallel; a single one is taken as it is, and a second one put behind the first.
+/// One array of several, copied in parallel; a single one is taken as it is.
 fn joined(n: usize, mut parts: Vec<Vec<u32>>) -> Vec<u32> {
-    if parts.len() <= 2 {
-        let mut all = parts.swap_remove(0);
-        match parts.pop() {
-            None => all.shrink_to_fit(),
-            Some(second) => {
-                all.reserve_exact(second.len());
-                all.extend_from_slice(&second);
-            }
-        }
+    if parts.len() == 1 {
+        let mut all = parts.remove(0);
+        all.shrink_to_fit();
         return all;
     }
     let mut all = vec![0; n];

@@ -142,7 +142,12 @@ pub(super) fn smoothed<const R: usize, const C: usize, const _L: usize>(
                 if found.iter().any(|(_, block)| vanishes(block)) {
                     found.retain(|(_, block)| !vanishes(block));
                 }
-                sort(&mut found);
+                // Moving single values is less than a call.
+                if R * C == 1 {
+                    sort(&mut found);
+                } else {
+                    found.sort_unstable_by_key(|f| f.0);
+                }
                 part.len.push(found.len() as u32);
                 for (aggregate, block) in &found {
                     part.col.push(*aggregate);
