@@ -51,6 +51,29 @@ fn case_text(file: &str, performance: &str) -> String {
     )
 }
 
+/// A case that is not even read leaves no report of an earlier run that looks like its own.
+#[test]
+fn an_earlier_report_does_not_outlive_a_case_that_is_refused() {
+    let scratch = Scratch::new("refused");
+    let folder = scratch.path();
+    let text = "[mesh]\nbox = { size = [1, 1], cells = [4, 4] }\n[physics]\nlaw = \"poisson\"\nsource = 1\n\
+                [boundary.x-min]\nvalue = 0\n";
+    std::fs::write(folder.join("case.toml"), text).expect("writes a case");
+    succeeds(run(folder, &["run", "case.toml", "--quiet", "--ranks", "1"]));
+    assert_eq!(report(folder)["status"], "solved");
+    for ranks in ["1", "2"] {
+        let ended = run(folder, &["run", "case.toml", "--set", "physics.sorce=3", "--ranks", ranks]);
+        assert_eq!(ended.code(), 2, "{}", ended.text());
+        let report = report(folder);
+        assert_eq!(report["status"], "failed");
+        assert!(report["error"]["message"].as_str().is_some_and(|m| m.contains("sorce")), "{report}");
+    }
+    // Where there was none, none is left.
+    let ended = run(folder, &["run", "case.toml", "--set", "physics.sorce=3", "--output", "elsewhere"]);
+    assert_eq!(ended.code(), 2, "{}", ended.text());
+    assert!(!folder.join("elsewhere").exists());
+}
+
 /// The integral of 1 over the square of side 2, and the way it was partitioned.
 #[track_caller]
 fn method_of(folder: &Path, ranks: usize) -> String {

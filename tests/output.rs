@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster::Comm;
 use femdd::output::mesh_store::{self, StoredCells, StoredEntities, StoredGroup, StoredMesh};
-use femdd::output::phases::{Phases, gather_memory};
+use femdd::output::phases::{Phases, gather_memory, peak_memory};
 use femdd::output::vtkhdf::{self, Cells, Field, Kind, Outline};
 use femdd::output::{OutputError, hdf};
 use testing::Scratch;
@@ -548,7 +548,7 @@ fn phases_of_all_ranks_are_gathered() {
         let rescue = row("rescue");
         assert_eq!((rescue.mean, rescue.max, rows.len()), (2.0 / ranks, 2.0, 3));
         assert_eq!(rescue.min, if comm.size() == 1 { 2.0 } else { 0.0 });
-        let memory = gather_memory(comm);
+        let memory = gather_memory(comm, peak_memory());
         assert!(
             memory.max_rank > 1.0 && memory.sum >= memory.max_rank && memory.sum <= memory.max_rank * ranks
         );

@@ -126,7 +126,9 @@ impl FieldRef {
             None => (text, None),
         };
         let names = vocabulary(law);
-        let Some(&(name, quantity, parts)) = names.iter().find(|(n, ..)| *n == base) else {
+        // Both stand for the only field.
+        let wanted = if base == "value" { "u" } else { base };
+        let Some(&(name, quantity, parts)) = names.iter().find(|(n, ..)| *n == wanted) else {
             let known = names.iter().map(|(n, ..)| *n);
             let help = match nearest(base, known.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -207,6 +209,8 @@ mod tests {
         let name = |text, law| FieldRef::parse(text, law).map(|f| f.name());
         assert_eq!(name("u.y", Law::Elasticity), Ok("displacement.y".into()));
         assert_eq!(name("u", Law::Heat), Ok("temperature".into()));
+        assert_eq!(name("value", Law::Heat), Ok("temperature".into()));
+        assert_eq!(name("value.y", Law::Elasticity), Ok("displacement.y".into()));
         assert_eq!(name("stress.yx", Law::Elasticity), Ok("stress.xy".into()));
         assert_eq!(name("grad.yx", Law::Elasticity), Ok("grad.yx".into()));
     }

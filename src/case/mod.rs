@@ -65,6 +65,16 @@ impl Case {
         if errors.is_empty() { Ok(case) } else { Err(CaseErrors { errors, text }) }
     }
 
+    /// The output directory of a case that may have errors: what its text says where that can be read, else the default.
+    pub fn output_of(path: &Path, text: &str, sets: &[String]) -> PathBuf {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let reader = Reader::new(path.to_path_buf(), text.to_string(), sets.to_vec());
+        let tree = reader.tree();
+        let name = path.file_stem().map_or("case".into(), |s| s.to_string_lossy());
+        let (_, output) = parse_numerics::case(&Section::root(&reader, &tree), directory);
+        output.unwrap_or_else(|| directory.join(format!("{name}.out")))
+    }
+
     /// Reads the text of a case; `path` gives its name and is what relative paths are relative to.
     ///
     /// Touches no file.

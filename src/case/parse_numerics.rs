@@ -106,9 +106,7 @@ pub(super) fn degree(root: &Section, law: Option<Law>) -> usize {
             (Raw::Table(_), Some(law)) => {
                 if let Some(fields) = reader.section("space.degree", entry) {
                     for name in law.field_keys() {
-                        if name != "value" {
-                            degree = degree.or(fields.integer(name, 1, 4));
-                        }
+                        degree = degree.or(fields.integer(name, 1, 4));
                     }
                     fields.finish();
                 }
@@ -150,6 +148,13 @@ pub(super) fn solver(root: &Section) -> Solver {
     solver.backend =
         section.choice("backend", &[("auto", Backend::Auto), ("cpu", Backend::Cpu), ("gpu", Backend::Gpu)]);
     solver.petsc = section.string("petsc").unwrap_or_default();
+    if let Some(word) = solver.petsc.split_whitespace().next().filter(|word| !word.starts_with('-')) {
+        let message = format!("PETSc options begin with a dash, `{word}` does not");
+        let help = "write them as on a command line: petsc = \"-ksp_type cg -pc_type gamg\"";
+        if let Some(entry) = section.get("petsc") {
+            reader.error(entry.node.place, &section.key("petsc"), message, Some(help.into()));
+        }
+    }
     for schema in &METHOD_KEYS {
         let Some(entry) = section.get(schema.name) else { continue };
         let key = section.key(schema.name);

@@ -107,6 +107,10 @@ fn usable(reader: &Reader, key: &str, entry: Place, field: FieldRef, at: Use, ad
         (_, Part::Normal, Use::Integral { over: false }) => {
             (format!("the integral of `{name}` needs a boundary"), "name it: `over = \"..\"`")
         }
+        (Quantity::Rank | Quantity::Indicator, _, Use::Integral { .. }) => (
+            format!("`{name}` cannot be integrated: it is a number of each cell"),
+            "ask for it in a `[[probe]]` or in `[output] fields`",
+        ),
         (Quantity::Indicator, _, _) if !adapts => {
             ("`indicator` exists only in a case with `[adapt]`".into(), "the estimator computes it")
         }

@@ -9,6 +9,7 @@ use cluster::{Comm, monitor};
 use super::{RunArgs, launch, plan};
 use crate::case::Case;
 use crate::output::profile::trace;
+use crate::output::run_json::{RunReport, Status};
 use crate::output::{bottlenecks, run_json, terminal};
 use crate::run::{self, RunError};
 use crate::study::machine;
@@ -35,6 +36,7 @@ pub fn main(args: &RunArgs) -> i32 {
         }
         let (ranks, threads) = match (args.ranks, load(args)) {
             (_, Err(error)) => {
+                leave_report(args, &error);
                 eprint!("{}", error.text());
                 return error.kind.exit_code();
             }
@@ -106,6 +108,25 @@ fn load(args: &RunArgs) -> Result<Case, RunError> {
     Ok(case)
 }
 
+/// Replaces the `run.json` of an earlier run where this one does not even begin: who looks there is to see that it failed.
+/// One rank calls this.
+fn leave_report(args: &RunArgs, error: &RunError) {
+    let Some(path) = &args.case else { return };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let directory = args.output.clone().unwrap_or_else(|| Case::output_of(path, &text, &args.sets));
+    let report = directory.join(run_json::FILE_NAME);
+    if !report.is_file() {
+        return;
+    }
+    let name = path.file_stem().map_or("case".into(), |stem| stem.to_string_lossy());
+    let mut failed = RunReport::started(&name, args.ranks.unwrap_or(1), args.threads.unwrap_or(1));
+    failed.status = Status::Failed;
+    failed.error = Some(error.report());
+    if let Err(error) = failed.write_atomic(&report) {
+        eprintln!("warning: {error}");
+    }
+}
+
 fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     if let Some(ranks) = args.ranks.filter(|&n| n != comm.size()) {
         let message = format!(
@@ -116,6 +137,9 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
     }
     // One rank reads; the others take its text, so that no file system sees thousands of readers.
     let loaded = if comm.is_root() { load(args).map(Some) } else { Ok(None) };
+    if let Err(error) = &loaded {
+        leave_report(args, error);
+    }
     let loaded = comm.agree(loaded)?;
     let text = comm.broadcast_value(0, loaded.as_ref().map(|case| case.text.clone()));
     let case = match loaded {

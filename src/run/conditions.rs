@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
-use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest};
+use crate::case::{self, Boundary, Case, ConditionValue, Integral, Name, Part, nearest};
 use crate::mesh::{EntityTag, Group, Mesh};
 use crate::output::run_json::BoundaryReport;
 
 use super::error::RunError;
 use super::mesh::groups_named;
+use super::results::cell_groups;
 
 /// An error for a name that is not in the mesh, with the nearest one that is.
 pub fn unknown_group(case: &Case, groups: &[Group], name: &Name, key: &str, dim: Option<usize>) -> RunError {
@@ -66,26 +67,59 @@ pub fn check_names(case: &Case, groups: &[Group], dim: usize) -> Result<(), RunE
             }
         }
     }
-    for integral in &case.integrals {
-        let Some(over) = &integral.over else { continue };
-        let heading = case.boundaries.iter().any(|b| b.heading == over.text);
-        if !heading && groups_named(groups, None, &over.text).is_empty() {
-            return Err(unknown_group(case, groups, over, "integral.over", None));
+    case.integrals.iter().try_for_each(|integral| check_integral(case, groups, dim, integral))
+}
+
+/// Checks that an integral's `over` is there, and that the quantity can be integrated over it.
+fn check_integral(case: &Case, groups: &[Group], dim: usize, integral: &Integral) -> Result<(), RunError> {
+    let Some(over) = &integral.over else { return Ok(()) };
+    let of = integral.of.name();
+    let refuse = |what: &str, help: &str| {
+        let message = format!("`{of}` cannot be integrated over \"{}\": {what}", over.text);
+        Err(RunError::at(case.error(over.place, "integral.over", message, Some(help.into())), &case.text))
+    };
+    let heading = case.boundaries.iter().find(|b| b.heading == over.text);
+    let facets = match heading {
+        Some(boundary) => groups_of(groups, dim, boundary).iter().any(|&g| groups[g as usize].dim + 1 == dim),
+        None if !cell_groups(case, groups, dim, &over.text).is_empty() => {
+            let needs = "these are cells, it needs a boundary";
+            return match (integral.of.quantity, integral.of.part) {
+                (case::Quantity::Reaction, _) => {
+                    refuse(needs, "leave `over` out for the sum over all constrained nodes")
+                }
+                (_, Part::Normal) => refuse(needs, "name the boundary of these cells"),
+                _ => Ok(()),
+            };
         }
+        None => {
+            let found = groups_named(groups, None, &over.text);
+            if found.is_empty() {
+                return Err(unknown_group(case, groups, over, "integral.over", None));
+            }
+            found.iter().any(|&g| groups[g as usize].dim + 1 == dim)
+        }
+    };
+    if facets || integral.of.quantity == case::Quantity::Reaction {
+        return Ok(());
     }
-    Ok(())
+    refuse(
+        "no facets of the mesh belong to it",
+        "name facets or cells; a `[[probe]]` reads a value at a point",
+    )
 }
 
 /// The groups a boundary heading names, of less than the cells' dimension.
-fn groups_of(mesh: &Mesh, boundary: &Boundary) -> Vec<u16> {
-    let found = boundary.on.iter().flat_map(|name| groups_named(&mesh.groups, None, &name.text));
-    found.filter(|&g| mesh.groups[g as usize].dim < mesh.dim).collect()
+fn groups_of(groups: &[Group], dim: usize, boundary: &Boundary) -> Vec<u16> {
+    let found = boundary.on.iter().flat_map(|name| groups_named(groups, None, &name.text));
+    found.filter(|&g| groups[g as usize].dim < dim).collect()
 }
 
 /// The tags of a boundary heading, of every dimension it names.
 pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
-    let mut tags: Vec<EntityTag> =
-        groups_of(mesh, boundary).iter().flat_map(|&g| mesh.tags_of(g).iter().copied()).collect();
+    let mut tags: Vec<EntityTag> = groups_of(&mesh.groups, mesh.dim, boundary)
+        .iter()
+        .flat_map(|&g| mesh.tags_of(g).iter().copied())
+        .collect();
     tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags

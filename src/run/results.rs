@@ -8,7 +8,7 @@ use crate::assembly::{Constraints, ExactErrors, Located, Nodal, Problem, RegionN
 use crate::case::{Case, FieldRef, Integral, Part, Quantity as Named};
 use crate::law::Quantity;
 use crate::mesh::locate::{Location, Place};
-use crate::mesh::{EntityTag, Mesh};
+use crate::mesh::{EntityTag, Group, Mesh};
 use crate::output::csv::{Cell, Table};
 use crate::output::run_json::{ErrorsReport, NamedValue};
 
@@ -97,7 +97,10 @@ pub(super) fn value_of(quantity: Quantity, part: Part, dim: usize, c: usize) -> 
         Part::Component(i) => AXES[i].to_string(),
         Part::Entry(i, j) => format!("{}{}", AXES[i], AXES[j]),
     };
-    components(quantity, dim, c).iter().position(|v| v.name == name)
+    let all = components(quantity, dim, c);
+    // In one dimension a vector's only value has no name.
+    let only = all.len() == 1 && matches!(part, Part::Component(0) | Part::Entry(0, 0));
+    if only { Some(0) } else { all.iter().position(|v| v.name == name) }
 }
 
 impl<'a> Solved<'a> {
@@ -300,12 +303,20 @@ pub(super) struct Domain {
     pub on_boundary: bool,
 }
 
+/// The groups of cells that a name means: those of a region's heading, else those that have the name.
+pub(super) fn cell_groups(case: &Case, groups: &[Group], dim: usize, name: &str) -> Vec<u16> {
+    match case.regions.iter().find(|region| region.heading == name) {
+        Some(region) => region.on.iter().flat_map(|on| groups_named(groups, Some(dim), &on.text)).collect(),
+        None => groups_named(groups, Some(dim), name),
+    }
+}
+
 impl Domain {
     /// That of an integral of the case.
     pub(super) fn of(case: &Case, mesh: &Mesh, integral: &Integral) -> Domain {
         let mut domain = Domain { tags: Vec::new(), sets: None, on_boundary: false };
         let Some(over) = &integral.over else { return domain };
-        let cells = groups_named(&mesh.groups, Some(mesh.dim), &over.text);
+        let cells = cell_groups(case, &mesh.groups, mesh.dim, &over.text);
         if let Some(boundary) = case.boundaries.iter().find(|b| b.heading == over.text) {
             domain.tags = conditions::tags_of(mesh, boundary);
             domain.on_boundary = true;

@@ -94,6 +94,11 @@ fn solver_that_does_not_converge() {
 
 #[test]
 fn petsc_options() {
+    Bad::new(&square_held("[solver]\npetsc = \"ksp_view\"\n"), &["begin with a dash, `ksp_view` does not"])
+        .key("solver.petsc")
+        .line_of("petsc =")
+        .unreported()
+        .refused();
     // One that nobody asks for does no harm.
     solved(&square_held(""), &["--", "-no_such_option", "3"], |_| ());
     Bad::new(

@@ -116,6 +116,31 @@ fn names_that_the_mesh_does_not_have() {
 }
 
 #[test]
+fn integrals_over_what_does_not_fit() {
+    let integral = |of: &str, over: &str| {
+        let rest = format!("[[integral]]\nname = \"it\"\nof = \"{of}\"\n{over}");
+        on_mesh(&format!("[boundary.left]\nvalue = 0\n[boundary.c]\nat = [0, 0]\nvalue = 0\n{rest}"))
+    };
+    let whole = "over = \"body\"\n";
+    for (of, over, says, help) in [
+        ("reaction", whole, "these are cells, it needs a boundary", "leave `over` out"),
+        ("flux.n", whole, "these are cells, it needs a boundary", "name the boundary"),
+        ("u", "over = \"c\"\n", "no facets of the mesh belong to it", "`[[probe]]`"),
+    ] {
+        Bad::new(&integral(of, over), &[&format!("`{of}` cannot be integrated over"), says, help])
+            .with("mesh.msh", Msh::square(3).text())
+            .key("integral.over")
+            .line_of("over =")
+            .refused();
+    }
+    Bad::new(&integral("rank", ""), &["`rank` cannot be integrated: it is a number of each cell"])
+        .with("mesh.msh", Msh::square(3).text())
+        .line_of("of = ")
+        .unreported()
+        .refused();
+}
+
+#[test]
 fn points_that_the_mesh_does_not_have() {
     let text = square("[boundary.corner]\nat = [0.3, 0]\nvalue = 0\n");
     Bad::new(&text, &["the mesh has no vertex at (0.3, 0)", "the nearest one is at (0.25, 0)"])

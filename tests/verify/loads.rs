@@ -28,6 +28,26 @@ fn exact(name: &str, ran: &Ran) {
     );
 }
 
+/// `over` takes a region's heading, and `value` and `u` name the field in one dimension too.
+#[test]
+fn names_of_regions_and_fields() {
+    let ran = solve(
+        "[mesh]\nbox = { size = [2, 1], cells = [4, 4] }\n[space]\ndegree = { value = 2 }\n[physics]\nlaw = \"poisson\"\n\
+         [region.all]\non = [\"box\"]\ndiffusion = 4\n[boundary.x-min]\nvalue = 0\n[boundary.x-max]\nvalue = 2\n\
+         [[integral]]\nname = \"mean\"\nover = \"all\"\nof = \"value\"\n\
+         [[integral]]\nname = \"flux\"\nover = \"all\"\nof = \"flux.x\"\n",
+    );
+    close("mean", &ran.integral("mean"), &[2.0], 1e-7);
+    close("flux", &ran.integral("flux"), &[-8.0], 1e-6);
+    let ran = solve(
+        "[mesh]\nbox = { size = [2], cells = [4] }\n[physics]\nlaw = \"elasticity\"\nyoung = 10\npoisson_ratio = 0\n\
+         [boundary.x-min]\ndisplacement = { x = 0 }\n[boundary.x-max]\ntraction = [5]\n\
+         [[integral]]\nname = \"moved\"\nof = \"displacement.x\"\n[[integral]]\nname = \"strain\"\nof = \"grad.xx\"\n",
+    );
+    close("moved", &ran.integral("moved"), &[1.0], 1e-7);
+    close("strain", &ran.integral("strain"), &[1.0], 1e-7);
+}
+
 /// A body on slanted rollers, pressed along its own axis: rollers of one, two and three directions meet.
 #[test]
 fn slanted_supports() {

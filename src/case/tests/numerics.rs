@@ -262,12 +262,13 @@ fn results() {
         "did you mean `x-max`?",
     );
     check(
-        &poisson("[output]\nfields = [\"u\", \"value\"]"),
+        &poisson("[output]\nfields = [\"u\", \"pressure\"]"),
         6,
-        "\"value\"",
-        "law `poisson` has no field `value`",
+        "\"pressure\"",
+        "law `poisson` has no field `pressure`",
         "the fields are u, grad, flux, reaction, indicator, rank",
     );
+    check(&poisson("[output]\nfields = [\"u\", \"value\"]"), 6, "\"value\"", "`u` is written already", "");
     check(&poisson("[output]\nfields = [\"u\", \"u\"]"), 6, "\"u\"", "`u` is written already", "");
     check(
         &poisson("[output]\ncheckpoint = { every = \"10 fortnights\" }"),
