@@ -54,7 +54,7 @@ fn case_text(file: &str, performance: &str) -> String {
 /// A case that is not even read leaves no report of an earlier run that looks like its own.
 #[test]
 fn an_earlier_report_does_not_outlive_a_case_that_is_refused() {
-    let scratch = Scratch::new("refused");
+    let scratch = Scratch::new();
     let folder = scratch.path();
     let text = "[mesh]\nbox = { size = [1, 1], cells = [4, 4] }\n[physics]\nlaw = \"poisson\"\nsource = 1\n\
                 [boundary.x-min]\nvalue = 0\n";
