@@ -82,13 +82,20 @@ fn groups_of(mesh: &Mesh, boundary: &Boundary) -> Vec<u16> {
     found.filter(|&g| mesh.groups[g as usize].dim < mesh.dim).collect()
 }
 
-/// The tags of a boundary heading, of every dimension it names.
+/// The tags of a boundary heading: of every dimension it names, or of the vertex it stands at. Collective.
 pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
+    if let Some(at) = &boundary.at {
+        return mesh.vertex_tags(padded(at));
+    }
     let mut tags: Vec<EntityTag> =
         groups_of(mesh, boundary).iter().flat_map(|&g| mesh.tags_of(g).iter().copied()).collect();
     tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags
+}
+
+fn padded(at: &[f64]) -> [f64; 3] {
+    [0, 1, 2].map(|k| at.get(k).copied().unwrap_or(0.0))
 }
 
 /// The local corner nodes of a facet, ascending; it has four at most, and what is not there comes last.
@@ -192,25 +199,15 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
     };
     for boundary in &case.boundaries {
         let heading = format!("boundary.{}", boundary.heading);
-        let (tags, found) = match &boundary.at {
-            Some(at) => {
-                let mut point = [0.0; 3];
-                point[..at.len()].copy_from_slice(at);
-                let (tags, found, nearest) = mesh.vertex_at(point);
-                if !found {
-                    let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
-                    let message = format!("the mesh has no vertex at ({})", show(at));
-                    let help = Some(format!("the nearest one is at ({})", show(&nearest[..mesh.dim])));
-                    return Err(bad(case, boundary.place, &format!("{heading}.at"), message, help));
-                }
-                (tags, true)
-            }
-            None => {
-                let tags = tags_of(mesh, boundary);
-                let found = comm.any(!tags.is_empty());
-                (tags, found)
-            }
-        };
+        let tags = tags_of(mesh, boundary);
+        let found = comm.any(!tags.is_empty());
+        if let (false, Some(at)) = (found, &boundary.at) {
+            let nearest = mesh.nearest_nodes(&[padded(at)])[0];
+            let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
+            let message = format!("the mesh has no vertex at ({})", show(at));
+            let help = Some(format!("the nearest one is at ({})", show(&nearest[..mesh.dim])));
+            return Err(bad(case, boundary.place, &format!("{heading}.at"), message, help));
+        }
         if !found {
             let message =
                 format!("the boundary condition \"{}\" matches no part of the mesh", boundary.heading);
