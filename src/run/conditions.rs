@@ -183,10 +183,37 @@ fn bad(case: &Case, place: case::Place, key: &str, message: String, help: Option
     RunError::at(case.error(place, key, message, help), &case.text)
 }
 
+/// Refuses conditions on facets of `tags` that a heading of the case makes periodic. Collective.
+fn check_periodic(case: &Case, mesh: &Mesh, boundary: &Boundary, tags: &[EntityTag]) -> Result<(), RunError> {
+    let other = |c: &&case::Condition| !matches!(c.kind, ConditionValue::Periodic { .. });
+    // A vertex is no facet, not in 1D either: it fixes the level of a periodic body.
+    let Some(condition) = boundary.conditions.iter().find(other).filter(|_| boundary.at.is_none()) else {
+        return Ok(());
+    };
+    for joins in &case.boundaries {
+        for periodic in &joins.conditions {
+            let ConditionValue::Periodic { with } = &periodic.kind else { continue };
+            let sides = joins.on.iter().chain([with]);
+            let named = |name: &Name| groups_named(&mesh.groups, Some(mesh.dim - 1), &name.text);
+            let groups: Vec<u16> = sides.filter_map(|name| named(name).first().copied()).collect();
+            let joined = |tag: &EntityTag| {
+                let is_of =
+                    |&group: &u16| mesh.tags_of(group).binary_search(&EntityTag { group, ..*tag }).is_ok();
+                usize::from(tag.dim) + 1 == mesh.dim && groups.iter().any(is_of)
+            };
+            if mesh.comm.any(tags.iter().any(joined)) {
+                let (message, help) = condition.on_periodic_side(&boundary.heading, &joins.heading);
+                return Err(bad(case, condition.place, &condition.key, message, Some(help)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Resolves the boundary conditions of a case. Collective.
 ///
 /// # Errors
-/// A condition that matches nothing, a load on a facet inside the body, a load that needs facets on
+/// A condition that matches nothing, a load on a facet inside the body, a condition on periodic facets, a load that needs facets on
 /// something else: the same on every rank.
 pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
     let comm = &mesh.comm;
@@ -214,6 +241,7 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
             let help = Some("its groups are named in the mesh but no cell has their facets".to_string());
             return Err(bad(case, boundary.place, &heading, message, help));
         }
+        check_periodic(case, mesh, boundary, &tags)?;
         let facets = distinct_facets(mesh, &tags);
         let n_facets = comm.sum(facets.len() as u64);
         let inner = facets.iter().find(|f| f.1).map(|f| f.0);
