@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
-use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest};
+use crate::case::{self, Boundary, Case, ConditionValue, Name, nearest, quote_key};
 use crate::mesh::{EntityTag, Group, Mesh};
 use crate::output::run_json::BoundaryReport;
 
@@ -177,6 +177,8 @@ pub struct Conditions {
     pub report: Vec<BoundaryReport>,
     /// Whether any Robin condition fixes the level of the solution.
     pub robin: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 fn bad(case: &Case, place: case::Place, key: &str, message: String, help: Option<String>) -> RunError {
@@ -223,7 +225,10 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
         forces: Vec::new(),
         report: Vec::new(),
         robin: false,
+        warnings: Vec::new(),
     };
+    // The headings of essential conditions, and those of loads.
+    let (mut fixing, mut loading) = (Vec::new(), Vec::new());
     for boundary in &case.boundaries {
         let heading = format!("boundary.{}", boundary.heading);
         let tags = tags_of(mesh, boundary);
@@ -272,6 +277,7 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                             Prescribed::Normal(expr.clone())
                         }
                     };
+                    fixing.push(boundary);
                     out.essential.push(Essential { key: key.clone(), entities: tags.clone(), prescribed });
                     continue;
                 }
@@ -306,10 +312,80 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                 return Err(bad(case, condition.place, key, message, help));
             }
             let facets = tags.iter().filter(|t| usize::from(t.dim) + 1 == mesh.dim).copied().collect();
+            loading.push(boundary);
             out.loads.push(FacetLoad { key: key.clone(), facets, natural });
         }
     }
+    let n_components = case.physics.law.n_components(mesh.dim);
+    out.warnings = without_effect(mesh, (&out.essential, &fixing), (&out.loads, &loading), n_components);
     Ok(out)
+}
+
+/// Whether a load is zero everywhere.
+fn is_zero(natural: &Natural) -> bool {
+    let zero = |expr: &crate::law::expr::Expr| expr.as_constant() == Some(0.0);
+    match natural {
+        Natural::Flux(exprs) => exprs.iter().all(zero),
+        Natural::Pressure(expr) => zero(expr),
+        Natural::Robin { coefficient, .. } => zero(coefficient),
+    }
+}
+
+/// Warns of loads on facets where headings other than theirs fix the whole field: each essential condition and each
+/// load comes with its heading. Collective.
+fn without_effect(
+    mesh: &Mesh,
+    (essential, fixing): (&[Essential], &[&Boundary]),
+    (loads, loading): (&[FacetLoad], &[&Boundary]),
+    n_components: usize,
+) -> Vec<String> {
+    if essential.is_empty() || loads.is_empty() {
+        return Vec::new();
+    }
+    let bits = |essential: &Essential| match &essential.prescribed {
+        Prescribed::Components(exprs) => {
+            exprs.iter().enumerate().fold(0u8, |bits, (c, e)| bits | u8::from(e.is_some()) << c)
+        }
+        // Along the one axis there is.
+        Prescribed::Normal(_) => u8::from(mesh.dim == 1),
+    };
+    let all = (1u8 << n_components) - 1;
+    let place = |tag: &EntityTag| (tag.block, tag.cell, tag.dim, tag.local);
+    // Per load and essential condition: whether it takes part in fixing a facet wholly.
+    let mut takes_part = vec![0u32; loads.len() * essential.len()];
+    for (load, takes_part) in loads.iter().zip(takes_part.chunks_exact_mut(essential.len())) {
+        if is_zero(&load.natural) {
+            continue;
+        }
+        for facet in &load.facets {
+            let is_on = |e: &Essential| e.entities.binary_search_by_key(&place(facet), place).is_ok();
+            let on: Vec<bool> = essential.iter().map(is_on).collect();
+            let fixed = essential.iter().zip(&on).filter(|(_, on)| **on).fold(0, |all, (e, _)| all | bits(e));
+            if fixed == all {
+                takes_part.iter_mut().zip(&on).for_each(|(takes, on)| *takes |= u32::from(*on));
+            }
+        }
+    }
+    mesh.comm.max_slice(&mut takes_part);
+    let mut warnings = Vec::new();
+    for ((load, own), takes_part) in loads.iter().zip(loading).zip(takes_part.chunks_exact(essential.len())) {
+        let mut others: Vec<String> = Vec::new();
+        for (heading, _) in fixing.iter().zip(takes_part).filter(|(_, takes)| **takes != 0) {
+            let name = format!("`[boundary.{}]`", quote_key(&heading.heading));
+            if heading.heading != own.heading && !others.contains(&name) {
+                others.push(name);
+            }
+        }
+        let key = load.key.rsplit('.').next().unwrap_or(&load.key);
+        let (own, fix) = (quote_key(&own.heading), if others.len() == 1 { "fixes" } else { "fix" });
+        if !others.is_empty() {
+            warnings.push(format!(
+                "`{key}` of `[boundary.{own}]` has no effect where {} {fix} the whole field",
+                others.join(", ")
+            ));
+        }
+    }
+    warnings
 }
 
 #[cfg(test)]
