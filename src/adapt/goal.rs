@@ -21,9 +21,9 @@ use crate::space::{Order, Space};
 pub enum Aim<'a> {
     /// A value of a quantity, somewhere.
     Of(Goal<'a>),
-    /// A component of the reaction on entities of owned and ghost cells, as reports give it: of the residual
-    /// along the directions prescribed there.
-    Reaction(&'a [EntityTag], usize),
+    /// A component of the reaction on entities of owned and ghost cells, or everywhere, as reports give it: of
+    /// the residual along the directions prescribed there.
+    Reaction(Option<&'a [EntityTag]>, usize),
 }
 
 /// A linear system, for the caller to solve. Prescribed rows are eliminated, in the nodes' frames.
@@ -128,28 +128,19 @@ pub(super) fn beyond(mesh: &Mesh, space: &Space, z: &[f64], c: usize) -> Vec<f64
     })
 }
 
-/// One at prescribed directions of the nodes on `entities`, along an axis: the test function whose residual
-/// is the reaction. All local nodes.
+/// One at prescribed directions of the nodes on `entities`, or of all nodes, along an axis: the test function
+/// whose residual is the reaction. All local nodes.
 fn reacting(
     problem: &dyn Problem,
     constraints: &Constraints,
-    entities: &[EntityTag],
+    entities: Option<&[EntityTag]>,
     axis: usize,
 ) -> Vec<f64> {
     let (d, c) = (problem.discretisation(), problem.components());
     let n_owned = d.space.map.n_owned();
     let mut w = vec![0.0; d.space.map.n_local() * c];
-    let mut seen = vec![false; n_owned];
-    for tag in entities {
-        let (b, cell) = (tag.block as usize, tag.cell as usize);
-        let nodes = d.space.nodes(b, cell);
-        for &k in d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize) {
-            if let Some(seen) = seen.get_mut(nodes[k as usize] as usize) {
-                *seen = true;
-            }
-        }
-    }
-    for (node, _) in seen.iter().enumerate().filter(|(_, s)| **s) {
+    let on = entities.map(|entities| d.space.owned_on(entities));
+    for node in (0..n_owned).filter(|&node| on.as_ref().is_none_or(|on| on[node])) {
         for direction in constraints.directions(node) {
             (0..c).for_each(|k| w[node * c + k] += direction[axis] * direction[k]);
         }
@@ -212,7 +203,7 @@ pub fn goal<E: From<AssemblyError>>(
         }
         Aim::Reaction(entities, axis) => {
             let held = Constraints::new(d, c, essential)?;
-            let w = reacting(problem, &held, entities, *axis);
+            let w = reacting(problem, &held, *entities, *axis);
             let w = interpolate(mesh, d.space, &space, &w, c);
             let free = Constraints::new(rich.discretisation(), c, &[])?;
             let mut whole = Matrix::new(&pattern, c);

@@ -41,8 +41,10 @@ pub struct Constraints {
     values: Vec<f64>,
     /// Frames that are not the coordinate axes: `frame[k]` is the k-th axis.
     frames: HashMap<u32, Frame>,
-    /// DOFs on which an earlier condition was overruled by a later one, on this rank.
+    /// DOFs on which an earlier condition was overruled by a later one with another value, on this rank.
     pub overruled: u64,
+    /// How far values differ where a DOF was prescribed twice.
+    differences: Vec<f64>,
 }
 
 /// A direction and the value prescribed along it.
@@ -51,6 +53,10 @@ struct Along {
     direction: [f64; 3],
     value: f64,
 }
+
+/// Values that differ by less than this, relative to the largest that is prescribed anywhere, are one expression's at
+/// places that differ by round-off.
+const SAME: f64 = 1e-12;
 
 /// Facet normals at a node that differ by less than this are one smooth surface's: cos(40 degrees).
 const SMOOTH: f64 = 0.766;
@@ -75,6 +81,7 @@ impl Constraints {
             values: vec![0.0; n_local * components],
             frames: HashMap::new(),
             overruled: 0,
+            differences: Vec::new(),
         };
         let mut skew: HashMap<u32, Vec<Along>> = HashMap::new();
         let done = conditions.iter().try_for_each(|condition| match &condition.prescribed {
@@ -82,9 +89,15 @@ impl Constraints {
             Prescribed::Normal(expr) => made.fix_normal(d, condition, expr, &mut skew),
         });
         comm.agree(done)?;
+        let mut size = made.values.iter().fold(0.0f64, |size, value| size.max(value.abs()));
         for (node, directions) in skew {
+            size = directions.iter().fold(size, |size, along| size.max(along.value.abs()));
             made.turn(node, &directions);
         }
+        let size = comm.max(size);
+        made.overruled =
+            made.differences.iter().filter(|&&difference| difference > SAME * size).count() as u64;
+        made.differences = Vec::new();
         made.share(d, n_owned);
         Ok(made)
     }
@@ -98,6 +111,7 @@ impl Constraints {
             values: vec![0.0; nodes.len() * self.components],
             frames: nodes.iter().enumerate().filter_map(frame).collect(),
             overruled: 0,
+            differences: Vec::new(),
         }
     }
 
@@ -194,12 +208,12 @@ impl Constraints {
 
     fn fix(&mut self, node: u32, component: usize, value: f64) {
         let bit = 1 << component;
-        self.overruled += u64::from(
-            self.flags[node as usize] & bit != 0
-                && self.values[node as usize * self.components + component] != value,
-        );
+        let held = &mut self.values[node as usize * self.components + component];
+        if self.flags[node as usize] & bit != 0 && *held != value {
+            self.differences.push((*held - value).abs());
+        }
         self.flags[node as usize] |= bit;
-        self.values[node as usize * self.components + component] = value;
+        *held = value;
     }
 
     fn fix_components(
@@ -301,7 +315,7 @@ impl Constraints {
             }
             let length = norm(&direction);
             if length < 1e-6 || axes.len() == c {
-                self.overruled += u64::from(value.abs() > 1e-12);
+                self.differences.push(value.abs());
                 continue;
             }
             axes.push(Along { direction: direction.map(|x| x / length), value: value / length });

@@ -7,7 +7,7 @@ use super::error::CaseError;
 use super::model::*;
 use super::parse_physics::box_help;
 use super::schema::{Form, KRYLOV, Law, PRECONDITIONERS, Standard};
-use super::walker::locate;
+use super::walker::{locate, quote_key};
 
 /// Complaints of one check.
 pub(super) struct Complaints<'a> {
@@ -33,6 +33,7 @@ impl<'a> Complaints<'a> {
             self.thermal();
         }
         self.method();
+        self.periodic_sides();
         if let MeshSource::Box(mesh) = &self.case.mesh.source {
             self.dimension(mesh.size.len());
             self.box_names(mesh);
@@ -55,6 +56,33 @@ impl<'a> Complaints<'a> {
                     format!("law `{}` needs `{}` ({})", physics.law.name(), schema.name, schema.meaning);
                 let help = Some("give it under `[physics]`, or in every region".into());
                 self.add(physics.place, &key, message, help);
+            }
+        }
+    }
+
+    /// What a periodic condition names is inside the body, under whichever heading it stands. Groups of other
+    /// names may have the same facets: the mesh tells.
+    fn periodic_sides(&mut self) {
+        let case = self.case;
+        for (boundary, condition) in
+            case.boundaries.iter().flat_map(|b| b.conditions.iter().map(move |c| (b, c)))
+        {
+            if matches!(condition.kind, ConditionValue::Periodic { .. }) {
+                continue;
+            }
+            let joins = |other: &&Boundary| {
+                other.heading != boundary.heading
+                    && other.conditions.iter().any(|c| match &c.kind {
+                        ConditionValue::Periodic { with } => {
+                            let mut sides = other.on.iter().chain([with]);
+                            sides.any(|side| boundary.on.iter().any(|name| name.text == side.text))
+                        }
+                        _ => false,
+                    })
+            };
+            if let Some(other) = case.boundaries.iter().find(joins) {
+                let (message, help) = condition.on_periodic_side(&boundary.heading, &other.heading);
+                self.add(condition.place, &condition.key, message, Some(help));
             }
         }
     }
@@ -290,6 +318,25 @@ impl<'a> Complaints<'a> {
             let help = Some(format!("raise entry {} of `mesh.box.cells`", a / 2 + 1));
             self.add(with.place, key, message, help);
         }
+    }
+}
+
+impl Condition {
+    /// The refusal of a condition on what another heading makes periodic, and what to do.
+    pub fn on_periodic_side(&self, heading: &str, periodic: &str) -> (String, String) {
+        let name = self.key.rsplit('.').next().unwrap_or(&self.key);
+        let message = format!(
+            "`{name}` of `[boundary.{}]` is on facets that `[boundary.{}]` makes periodic: they are inside the body",
+            quote_key(heading),
+            quote_key(periodic)
+        );
+        let help = match &self.kind {
+            ConditionValue::Essential(_) => {
+                "a periodic side takes no other condition: remove one of the two, or give the value at a vertex (`at`)"
+            }
+            _ => "a periodic side takes no other condition: remove one of the two",
+        };
+        (message, help.to_owned())
     }
 }
 

@@ -35,6 +35,7 @@ pub use schema::{
     Bound, CoefficientSchema, ConditionKind, Form, KRYLOV, LAWS, Law, LawSchema, METHOD_KEYS, MethodKey,
     PRECONDITIONERS, Standard, WHOLE_METHODS,
 };
+pub use walker::quote_key;
 
 impl Case {
     /// Reads a case file, and checks that the files it names exist.

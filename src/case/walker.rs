@@ -102,7 +102,7 @@ impl Node {
 }
 
 /// A key as it is written: bare if it may be.
-pub(super) fn quote_key(key: &str) -> String {
+pub fn quote_key(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !key.is_empty() && key.chars().all(bare) { key.into() } else { quote(key) }
 }

@@ -146,7 +146,7 @@ impl Mesh {
     }
 
     /// The node nearest to each point. Collective; all ranks pass the same points.
-    fn nearest_nodes(&self, points: &[[f64; 3]]) -> Vec<[f64; 3]> {
+    pub fn nearest_nodes(&self, points: &[[f64; 3]]) -> Vec<[f64; 3]> {
         if points.is_empty() {
             return Vec::new();
         }
@@ -172,9 +172,8 @@ impl Mesh {
         coordinates.as_chunks::<3>().0.to_vec()
     }
 
-    /// The tags (dimension 0) of the mesh vertex at a point, on every local cell that has it; whether any
-    /// rank has one; and the nearest vertex. Collective.
-    pub fn vertex_at(&self, point: [f64; 3]) -> (Vec<super::EntityTag>, bool, [f64; 3]) {
+    /// The tags (dimension 0) of the mesh vertex at a point, on every local cell that has it. Collective.
+    pub fn vertex_tags(&self, point: [f64; 3]) -> Vec<super::EntityTag> {
         let (low, high) = self.bounds();
         let size = (0..3).map(|d| high[d] - low[d]).fold(0.0, f64::max);
         let mut tags = Vec::new();
@@ -198,19 +197,6 @@ impl Mesh {
                 }
             }
         }
-        let mut nearest = (f64::INFINITY, [0.0; 3]);
-        for x in &self.nodes {
-            let distance = (0..3).map(|d| (x[d] - point[d]).powi(2)).sum::<f64>();
-            if distance < nearest.0 {
-                nearest = (distance, *x);
-            }
-        }
-        let least = self.comm.min(nearest.0);
-        let rank = self.comm.rank() as u32;
-        let holder = self.comm.min(if nearest.0 == least { rank } else { u32::MAX });
-        let mut x = if holder == rank { nearest.1 } else { [0.0; 3] };
-        self.comm.sum_slice(&mut x);
-        let found = self.comm.any(!tags.is_empty());
-        (tags, found, x)
+        tags
     }
 }

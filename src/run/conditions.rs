@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::assembly::{Essential, FacetLoad, Natural, Prescribed};
-use crate::case::{self, Boundary, Case, ConditionValue, Integral, Name, Part, nearest};
+use crate::case::{self, Boundary, Case, ConditionValue, Integral, Name, Part, nearest, quote_key};
 use crate::mesh::{EntityTag, Group, Mesh};
 use crate::output::run_json::BoundaryReport;
 
@@ -114,8 +114,11 @@ fn groups_of(groups: &[Group], dim: usize, boundary: &Boundary) -> Vec<u16> {
     found.filter(|&g| groups[g as usize].dim < dim).collect()
 }
 
-/// The tags of a boundary heading, of every dimension it names.
+/// The tags of a boundary heading: of every dimension it names, or of the vertex it stands at. Collective.
 pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
+    if let Some(at) = &boundary.at {
+        return mesh.vertex_tags(padded(at));
+    }
     let mut tags: Vec<EntityTag> = groups_of(&mesh.groups, mesh.dim, boundary)
         .iter()
         .flat_map(|&g| mesh.tags_of(g).iter().copied())
@@ -123,6 +126,10 @@ pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
     tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags
+}
+
+fn padded(at: &[f64]) -> [f64; 3] {
+    [0, 1, 2].map(|k| at.get(k).copied().unwrap_or(0.0))
 }
 
 /// The local corner nodes of a facet, ascending; it has four at most, and what is not there comes last.
@@ -204,16 +211,45 @@ pub struct Conditions {
     pub report: Vec<BoundaryReport>,
     /// Whether any Robin condition fixes the level of the solution.
     pub robin: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 fn bad(case: &Case, place: case::Place, key: &str, message: String, help: Option<String>) -> RunError {
     RunError::at(case.error(place, key, message, help), &case.text)
 }
 
+/// Refuses conditions on facets of `tags` that a heading of the case makes periodic. Collective.
+fn check_periodic(case: &Case, mesh: &Mesh, boundary: &Boundary, tags: &[EntityTag]) -> Result<(), RunError> {
+    let other = |c: &&case::Condition| !matches!(c.kind, ConditionValue::Periodic { .. });
+    // A vertex is no facet, not in 1D either: it fixes the level of a periodic body.
+    let Some(condition) = boundary.conditions.iter().find(other).filter(|_| boundary.at.is_none()) else {
+        return Ok(());
+    };
+    for joins in &case.boundaries {
+        for periodic in &joins.conditions {
+            let ConditionValue::Periodic { with } = &periodic.kind else { continue };
+            let sides = joins.on.iter().chain([with]);
+            let named = |name: &Name| groups_named(&mesh.groups, Some(mesh.dim - 1), &name.text);
+            let groups: Vec<u16> = sides.filter_map(|name| named(name).first().copied()).collect();
+            let joined = |tag: &EntityTag| {
+                let is_of =
+                    |&group: &u16| mesh.tags_of(group).binary_search(&EntityTag { group, ..*tag }).is_ok();
+                usize::from(tag.dim) + 1 == mesh.dim && groups.iter().any(is_of)
+            };
+            if mesh.comm.any(tags.iter().any(joined)) {
+                let (message, help) = condition.on_periodic_side(&boundary.heading, &joins.heading);
+                return Err(bad(case, condition.place, &condition.key, message, Some(help)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Resolves the boundary conditions of a case. Collective.
 ///
 /// # Errors
-/// A condition that matches nothing, a load on a facet inside the body, a load that needs facets on
+/// A condition that matches nothing, a load on a facet inside the body, a condition on periodic facets, a load that needs facets on
 /// something else: the same on every rank.
 pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
     let comm = &mesh.comm;
@@ -223,34 +259,28 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
         forces: Vec::new(),
         report: Vec::new(),
         robin: false,
+        warnings: Vec::new(),
     };
+    // The headings of essential conditions, and those of loads.
+    let (mut fixing, mut loading) = (Vec::new(), Vec::new());
     for boundary in &case.boundaries {
         let heading = format!("boundary.{}", boundary.heading);
-        let (tags, found) = match &boundary.at {
-            Some(at) => {
-                let mut point = [0.0; 3];
-                point[..at.len()].copy_from_slice(at);
-                let (tags, found, nearest) = mesh.vertex_at(point);
-                if !found {
-                    let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
-                    let message = format!("the mesh has no vertex at ({})", show(at));
-                    let help = Some(format!("the nearest one is at ({})", show(&nearest[..mesh.dim])));
-                    return Err(bad(case, boundary.place, &format!("{heading}.at"), message, help));
-                }
-                (tags, true)
-            }
-            None => {
-                let tags = tags_of(mesh, boundary);
-                let found = comm.any(!tags.is_empty());
-                (tags, found)
-            }
-        };
+        let tags = tags_of(mesh, boundary);
+        let found = comm.any(!tags.is_empty());
+        if let (false, Some(at)) = (found, &boundary.at) {
+            let nearest = mesh.nearest_nodes(&[padded(at)])[0];
+            let show = |x: &[f64]| x.iter().map(|x| format!("{x}")).collect::<Vec<_>>().join(", ");
+            let message = format!("the mesh has no vertex at ({})", show(at));
+            let help = Some(format!("the nearest one is at ({})", show(&nearest[..mesh.dim])));
+            return Err(bad(case, boundary.place, &format!("{heading}.at"), message, help));
+        }
         if !found {
             let message =
                 format!("the boundary condition \"{}\" matches no part of the mesh", boundary.heading);
             let help = Some("its groups are named in the mesh but no cell has their facets".to_string());
             return Err(bad(case, boundary.place, &heading, message, help));
         }
+        check_periodic(case, mesh, boundary, &tags)?;
         let facets = distinct_facets(mesh, &tags);
         let n_facets = comm.sum(facets.len() as u64);
         let inner = facets.iter().find(|f| f.1).map(|f| f.0);
@@ -281,6 +311,7 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                             Prescribed::Normal(expr.clone())
                         }
                     };
+                    fixing.push(boundary);
                     out.essential.push(Essential { key: key.clone(), entities: tags.clone(), prescribed });
                     continue;
                 }
@@ -315,10 +346,80 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
                 return Err(bad(case, condition.place, key, message, help));
             }
             let facets = tags.iter().filter(|t| usize::from(t.dim) + 1 == mesh.dim).copied().collect();
+            loading.push(boundary);
             out.loads.push(FacetLoad { key: key.clone(), facets, natural });
         }
     }
+    let n_components = case.physics.law.n_components(mesh.dim);
+    out.warnings = without_effect(mesh, (&out.essential, &fixing), (&out.loads, &loading), n_components);
     Ok(out)
+}
+
+/// Whether a load is zero everywhere.
+fn is_zero(natural: &Natural) -> bool {
+    let zero = |expr: &crate::law::expr::Expr| expr.as_constant() == Some(0.0);
+    match natural {
+        Natural::Flux(exprs) => exprs.iter().all(zero),
+        Natural::Pressure(expr) => zero(expr),
+        Natural::Robin { coefficient, .. } => zero(coefficient),
+    }
+}
+
+/// Warns of loads on facets where headings other than theirs fix the whole field: each essential condition and each
+/// load comes with its heading. Collective.
+fn without_effect(
+    mesh: &Mesh,
+    (essential, fixing): (&[Essential], &[&Boundary]),
+    (loads, loading): (&[FacetLoad], &[&Boundary]),
+    n_components: usize,
+) -> Vec<String> {
+    if essential.is_empty() || loads.is_empty() {
+        return Vec::new();
+    }
+    let bits = |essential: &Essential| match &essential.prescribed {
+        Prescribed::Components(exprs) => {
+            exprs.iter().enumerate().fold(0u8, |bits, (c, e)| bits | u8::from(e.is_some()) << c)
+        }
+        // Along the one axis there is.
+        Prescribed::Normal(_) => u8::from(mesh.dim == 1),
+    };
+    let all = (1u8 << n_components) - 1;
+    let place = |tag: &EntityTag| (tag.block, tag.cell, tag.dim, tag.local);
+    // Per load and essential condition: whether it takes part in fixing a facet wholly.
+    let mut takes_part = vec![0u32; loads.len() * essential.len()];
+    for (load, takes_part) in loads.iter().zip(takes_part.chunks_exact_mut(essential.len())) {
+        if is_zero(&load.natural) {
+            continue;
+        }
+        for facet in &load.facets {
+            let is_on = |e: &Essential| e.entities.binary_search_by_key(&place(facet), place).is_ok();
+            let on: Vec<bool> = essential.iter().map(is_on).collect();
+            let fixed = essential.iter().zip(&on).filter(|(_, on)| **on).fold(0, |all, (e, _)| all | bits(e));
+            if fixed == all {
+                takes_part.iter_mut().zip(&on).for_each(|(takes, on)| *takes |= u32::from(*on));
+            }
+        }
+    }
+    mesh.comm.max_slice(&mut takes_part);
+    let mut warnings = Vec::new();
+    for ((load, own), takes_part) in loads.iter().zip(loading).zip(takes_part.chunks_exact(essential.len())) {
+        let mut others: Vec<String> = Vec::new();
+        for (heading, _) in fixing.iter().zip(takes_part).filter(|(_, takes)| **takes != 0) {
+            let name = format!("`[boundary.{}]`", quote_key(&heading.heading));
+            if heading.heading != own.heading && !others.contains(&name) {
+                others.push(name);
+            }
+        }
+        let key = load.key.rsplit('.').next().unwrap_or(&load.key);
+        let (own, fix) = (quote_key(&own.heading), if others.len() == 1 { "fixes" } else { "fix" });
+        if !others.is_empty() {
+            warnings.push(format!(
+                "`{key}` of `[boundary.{own}]` has no effect where {} {fix} the whole field",
+                others.join(", ")
+            ));
+        }
+    }
+    warnings
 }
 
 #[cfg(test)]

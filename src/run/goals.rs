@@ -11,6 +11,7 @@ use crate::adapt::goal::{self, Aim, GoalEstimate, Linear};
 use crate::assembly::{AssemblyError, Goal, Located, Over, Problem};
 use crate::case::{Adapt, FieldRef, Part, Place, Quantity as Named};
 use crate::law::Quantity;
+use crate::mesh::EntityTag;
 use crate::mesh::locate::Location;
 
 /// Why a goal has no estimate.
@@ -61,19 +62,14 @@ impl Stage<'_, '_> {
             let integral = integral.expect("the case's check found the goal");
             domain = Domain::of(case, mesh, integral);
             if integral.of.quantity == Named::Reaction {
-                let Part::Component(axis) = integral.of.part else {
-                    if problem.components() > 1 {
-                        return Err(self.not_one(&integral.of, name.place));
-                    }
-                    return self.aimed(
-                        &Aim::Reaction(&domain.tags, 0),
-                        problem,
-                        materials,
-                        conditions,
-                        state,
-                    );
+                let axis = match integral.of.part {
+                    Part::Component(axis) => axis,
+                    _ if problem.components() == 1 => 0,
+                    _ => return Err(self.not_one(&integral.of, name.place)),
                 };
-                Aim::Reaction(&domain.tags, axis)
+                let entities = integral.over.is_some().then_some(&domain.tags[..]);
+                self.check_reacts(entities, axis, state, name.place)?;
+                Aim::Reaction(entities, axis)
             } else if domain.on_boundary {
                 facets = domain.facets(mesh);
                 let (q, value, located) = match integral.of.part {
@@ -133,6 +129,28 @@ impl Stage<'_, '_> {
             Failed::Assembly(error) => self.locate(error),
             Failed::Run(error) => error,
         })
+    }
+
+    /// Refuses the reaction where nothing is prescribed along its axis: it is zero and has no error. Collective.
+    fn check_reacts(
+        &self,
+        entities: Option<&[EntityTag]>,
+        axis: usize,
+        state: &State,
+        place: Place,
+    ) -> Result<(), RunError> {
+        let on = entities.map(|entities| self.space.owned_on(entities));
+        let reacts = |node: usize| {
+            on.as_ref().is_none_or(|on| on[node])
+                && state.constraints.directions(node).any(|direction| direction[axis] != 0.0)
+        };
+        if self.comm.any((0..self.space.map.n_owned()).any(reacts)) {
+            return Ok(());
+        }
+        let message =
+            "the reaction cannot be a goal where nothing prescribes the field: it is zero".to_owned();
+        let help = Some("take it over a boundary with a prescribed value, or name another goal".to_owned());
+        Err(RunError::at(self.case.error(place, "adapt.goal", message, help), &self.case.text))
     }
 
     /// The quantity and the one value of it that a field names.

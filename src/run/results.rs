@@ -239,18 +239,9 @@ impl<'a> Solved<'a> {
                     return Err(fail(self));
                 }
                 let mut sum = vec![0.0; c];
-                let n_owned = d.space.map.n_owned();
-                let mut seen = vec![integral.over.is_none(); n_owned];
-                for tag in tags {
-                    let (b, cell) = (tag.block as usize, tag.cell as usize);
-                    let nodes = d.space.nodes(b, cell);
-                    for &k in d.space.elements[b].closure_nodes(tag.dim as usize, tag.local as usize) {
-                        if let Some(seen) = seen.get_mut(nodes[k as usize] as usize) {
-                            *seen = true;
-                        }
-                    }
-                }
-                for (node, _) in seen.iter().enumerate().filter(|(_, s)| **s) {
+                let on = integral.over.as_ref().map(|_| d.space.owned_on(tags));
+                let counts = |node: &usize| on.as_ref().is_none_or(|on| on[*node]);
+                for node in (0..d.space.map.n_owned()).filter(counts) {
                     (0..c).for_each(|k| sum[k] += self.reactions[node * c + k]);
                 }
                 mesh.comm.sum_slice(&mut sum);
@@ -295,7 +286,7 @@ impl<'a> Solved<'a> {
 
 /// Where an integral is taken: facets of a heading or a group of facets, cells of a group, or everything.
 pub(super) struct Domain {
-    /// Entities of the boundary.
+    /// Entities of the boundary, on owned and ghost cells.
     pub tags: Vec<EntityTag>,
     /// Per set of groups: whether its cells count; `None` where all do.
     pub sets: Option<Vec<bool>>,
@@ -312,7 +303,7 @@ pub(super) fn cell_groups(case: &Case, groups: &[Group], dim: usize, name: &str)
 }
 
 impl Domain {
-    /// That of an integral of the case.
+    /// That of an integral of the case. Collective.
     pub(super) fn of(case: &Case, mesh: &Mesh, integral: &Integral) -> Domain {
         let mut domain = Domain { tags: Vec::new(), sets: None, on_boundary: false };
         let Some(over) = &integral.over else { return domain };

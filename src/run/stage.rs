@@ -160,6 +160,10 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
     let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
     run.report.boundary.clone_from(&conditions.report);
+    // On every mesh of an adaptive run they are the same.
+    let new = conditions.warnings.iter().filter(|warning| !run.report.warnings.contains(warning));
+    let new: Vec<String> = new.cloned().collect();
+    run.report.warnings.extend(new);
     let elasticity = Elasticity {
         plane: match case.physics.plane {
             crate::case::Plane::Strain => Plane::Strain,

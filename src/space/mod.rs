@@ -11,7 +11,7 @@ use cluster::{Halo, IndexMap};
 
 use crate::element::{Hang, HangingElement, Interpolation, Lagrange, Nodes};
 use crate::mesh::lattice::{self, Corners};
-use crate::mesh::{Block, Mesh, Table, geometry};
+use crate::mesh::{Block, EntityTag, Mesh, Table, geometry};
 
 pub use bandwidth::{Order, bandwidth};
 
@@ -103,6 +103,21 @@ impl Space {
     pub fn nodes(&self, block: usize, cell: usize) -> &[u32] {
         let n = self.elements[block].n_nodes();
         &self.cell_to_node[block][cell * n..][..n]
+    }
+
+    /// Which owned nodes lie on entities of owned and ghost cells.
+    pub fn owned_on(&self, entities: &[EntityTag]) -> Vec<bool> {
+        let mut on = vec![false; self.map.n_owned()];
+        for tag in entities {
+            let block = tag.block as usize;
+            let nodes = self.nodes(block, tag.cell as usize);
+            for &k in self.elements[block].closure_nodes(tag.dim as usize, tag.local as usize) {
+                if let Some(on) = on.get_mut(nodes[k as usize] as usize) {
+                    *on = true;
+                }
+            }
+        }
+        on
     }
 
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several

@@ -63,7 +63,7 @@ fn effectivities<L: Law<2, 1>>(comm: &Comm, law: L, shape: Shape, b: Option<&[Ex
                 let aims = [
                     (of(Over::Point(place)), u.eval_point(POINT, 0.0)),
                     (of(Over::Cells(&everywhere)), whole),
-                    (Aim::Reaction(&side, 0), -through - corner),
+                    (Aim::Reaction(Some(&side), 0), -through - corner),
                 ];
                 for (name, (aim, exact)) in ["point", "integral", "reaction"].iter().zip(aims) {
                     let e = estimate(comm, s, &aim, setting.symmetric);

@@ -211,6 +211,38 @@ fn goals_are_met() {
     assert!((0.5..2.0).contains(&index), "effectivity {index}");
 }
 
+/// The whole reaction, where steep layers meet the walls: `-u'' + k^2 u = 1` has `u' = tanh(k/2)/k` at both.
+#[test]
+fn whole_reactions_are_goals() {
+    let text = "[mesh]\nbox = { size = [1, 0.5], cells = [4, 3] }\n[physics]\nlaw = \"poisson\"\nsource = 1\n\
+                reaction = 400\n[boundary.walls]\non = [\"x-min\", \"x-max\"]\nvalue = 0\n\
+                [[integral]]\nname = \"all\"\nof = \"reaction\"\n\
+                [[integral]]\nname = \"walls\"\nover = \"walls\"\nof = \"reaction\"\n\
+                [adapt]\nestimator = \"goal\"\nmax_steps = 5\n";
+    let exact = -10f64.tanh() / 20.0;
+    let mut sequential = Vec::new();
+    for (goal, ranks) in [("all", 1), ("all", 2), ("all", 3), ("walls", 1)] {
+        let ran = Case::new(&format!("{text}goal = \"{goal}\"\n")).ranks(ranks).solve();
+        assert_eq!(ran.report()["adapt"]["stop_reason"], "max_steps", "{goal}");
+        let steps = steps(&ran);
+        let found: Vec<[f64; 2]> =
+            steps.iter().map(|step| ["goal", "goal_error"].map(|key| number(step, key))).collect();
+        let [value, error] = *found.last().expect("a step");
+        let (index, first) = (error / (exact - value), (exact - found[0][0]).abs());
+        println!("{goal} on {ranks}: {value:.6} after {:.6}, effectivity {index:.3}", found[0][0]);
+        assert!((value - ran.integral("all")[0]).abs() < 1e-9, "{value}");
+        assert!((exact - value).abs() < 0.1 * first && (0.7..1.4).contains(&index), "{value} {index}");
+        if sequential.is_empty() {
+            sequential = found;
+        } else {
+            let pairs = sequential.as_flattened().iter().zip(found.as_flattened());
+            pairs.for_each(|(a, b)| {
+                assert!((a - b).abs() < 1e-7, "{goal} on {ranks}: {found:?} {sequential:?}")
+            });
+        }
+    }
+}
+
 /// A case on the box less a corner, refined by `refine`.
 fn without_a_corner(shape: &str, degree: usize, physics: &str, exact: &str, refine: &str) -> Case {
     let key = if physics.contains("elasticity") { "displacement" } else { "value" };

@@ -224,3 +224,31 @@ fn heat_balances() {
         close("out", &ran.integral("out"), &[1.5], 0.02);
     }
 }
+
+/// Reactions over single vertices, on any number of ranks: all that a source makes, and a quarter of the weight of a
+/// body on four feet.
+#[test]
+fn reactions_at_vertices() {
+    let pin =
+        "[boundary.c]\nat = [0, 0]\nvalue = 0\n[[integral]]\nname = \"c\"\nover = \"c\"\nof = \"reaction\"\n";
+    let (mut feet, mut over) = (String::new(), String::new());
+    for (name, at) in [("a", "0, 0, 0"), ("b", "2, 0, 0"), ("c", "0, 2, 0"), ("d", "2, 2, 0")] {
+        feet += &format!("[boundary.{name}]\nat = [{at}]\ndisplacement = [0, 0, 0]\n");
+        over += &format!("[[integral]]\nname = \"{name}\"\nover = \"{name}\"\nof = \"reaction.z\"\n");
+    }
+    for ranks in 1..=3 {
+        for degree in [1, 2] {
+            let solved = |mesh: &str, rest: &str| {
+                Case::new(&format!("{}{rest}", head(&format!("box = {mesh}"), degree))).ranks(ranks).solve()
+            };
+            let source = format!("[physics]\nlaw = \"poisson\"\nsource = 1\n{pin}");
+            let ran = solved("{ size = [1, 1], cells = [4, 4] }", &source);
+            close("pin", &ran.integral("c"), &[-1.0], 1e-9);
+            let weight = format!("{ELASTIC}body_force = [0, 0, -1]\n{feet}{over}");
+            let ran = solved("{ size = [2, 2, 1], cells = [4, 4, 2] }", &weight);
+            for foot in ["a", "b", "c", "d"] {
+                close(foot, &ran.integral(foot), &[1.0], 1e-8);
+            }
+        }
+    }
+}

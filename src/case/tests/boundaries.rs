@@ -148,6 +148,20 @@ fn boundaries() {
         "raise entry 1 of `mesh.box.cells`",
     );
     check(
+        &side("periodic = { with = \"x-max\" }\n[boundary.x-max]\ninflow = 3"),
+        8,
+        "3",
+        "`inflow` of `[boundary.x-max]` is on facets that `[boundary.x-min]` makes periodic: they are inside the body",
+        "a periodic side takes no other condition: remove one of the two",
+    );
+    check(
+        &side("periodic = { with = \"x-max\" }\n[boundary.\"a b\"]\non = [\"y-min\", \"x-min\"]\nvalue = 3"),
+        9,
+        "3",
+        "`value` of `[boundary.\"a b\"]` is on facets that `[boundary.x-min]` makes periodic: they are inside the body",
+        "a periodic side takes no other condition: remove one of the two, or give the value at a vertex (`at`)",
+    );
+    check(
         &poisson("[boundary]\nvalue = 0"),
         6,
         "value",
