@@ -144,6 +144,7 @@ fn conditions_on_periodic_facets() {
         Bad::new(&text, &[&says, "a periodic side takes no other condition: remove one of the two"])
             .key(key.leak())
             .line_of(condition)
+            .unreported()
             .refused();
     }
     // A group that only the mesh shows to have a facet of the partner, on one rank of four.

@@ -215,7 +215,7 @@ fn space() {
         6,
         "velocity",
         "there is no key `velocity` in `[space.degree]`",
-        "the keys are `u`",
+        "the keys are `value`, `u`",
     );
 }
 
