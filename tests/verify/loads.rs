@@ -245,7 +245,7 @@ fn reactions_at_vertices() {
             let ran = solved("{ size = [1, 1], cells = [4, 4] }", &source);
             close("pin", &ran.integral("c"), &[-1.0], 1e-9);
             let weight = format!("{ELASTIC}body_force = [0, 0, -1]\n{feet}{over}");
-            let ran = solved("{ size = [2, 2, 1], cells = [4, 4, 2] }", &weight);
+            let ran = solved("{ size = [2, 2, 1], cells = [4, 4, 2], shape = \"hexahedron\" }", &weight);
             for foot in ["a", "b", "c", "d"] {
                 close(foot, &ran.integral(foot), &[1.0], 1e-8);
             }
