@@ -120,7 +120,7 @@ pub(super) fn run(
     let alone = method.is_ours() && method.is_cg() && user.is_empty();
     let with_petsc = !alone || session::options_given();
     if with_petsc {
-        session::need()?;
+        session::need(system.comm)?;
     }
     if !user.is_empty() {
         ::petsc::options_insert(user)?;

@@ -34,7 +34,7 @@ pub use method::Method;
 pub use operator::Operator;
 pub use petsc::Watch;
 pub use report::{Error, History, Report};
-pub use session::{Session, log_petsc, petsc_events, start, unused_options};
+pub use session::{Session, log_petsc, petsc_events, ready, start, unused_options};
 pub use transfer::{Modes, to_vertices};
 use vectors::{Sums, orthonormal, remove};
 

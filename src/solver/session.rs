@@ -69,15 +69,30 @@ pub(super) fn options_given() -> bool {
     petsc::is_running() || current().is_some_and(|state| state.options)
 }
 
-/// Starts PETSc if it does not run. Collective.
+/// Starts PETSc now, where some ranks are to solve without the others later: all ranks of the session start it together.
+/// Collective.
 ///
 /// # Errors
 /// When there is no session, or PETSc cannot be loaded or started.
-pub(super) fn need() -> Result<(), Error> {
+pub fn ready() -> Result<(), Error> {
+    let state = current().ok_or(petsc::Error::State("PETSc is not running"))?;
+    need(&state.comm)
+}
+
+/// Starts PETSc for a solve of the ranks of `comm` if it does not run. Collective.
+///
+/// # Errors
+/// When there is no session, these are not all of its ranks, or PETSc cannot be loaded or started.
+pub(super) fn need(comm: &Comm) -> Result<(), Error> {
     if petsc::is_running() {
         return Ok(());
     }
     let state = current().ok_or(petsc::Error::State("PETSc is not running"))?;
+    if comm.size() != state.comm.size() {
+        // The others would not come.
+        let why = "some ranks solve with PETSc before all have started it: call `ready` on all of them first";
+        return Err(petsc::Error::State(why).into());
+    }
     let loaded = match petsc::load() {
         Err(petsc::Error::Library(why)) => Err(why),
         _ => Ok(()),

@@ -334,6 +334,8 @@ fn class_of(spec: &Spec, first: &Timed, second: &Timed, each: &Timed, rich: Opti
 /// A folder that cannot be written to, or a problem that cannot be solved here.
 pub fn measure(comm: &Comm, folder: &Path, effort: Effort, start: f64) -> Result<Costs, RunError> {
     let start = comm.max(start);
+    // Ranks solve by themselves below.
+    crate::solver::ready()?;
     let process = comm.max(resident_memory::trimmed()) as f64;
     let bench = Bench { world: comm, alone: comm.split(comm.rank() as i32, 0), folder, effort };
     let mut classes = Vec::new();
