@@ -15,6 +15,7 @@ mod index_map;
 pub mod model;
 pub mod monitor;
 mod names;
+pub mod pages;
 pub mod place;
 mod probe;
 pub mod profile;

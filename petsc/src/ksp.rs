@@ -9,7 +9,7 @@ use mpi::ffi::MPI_Comm;
 
 use crate::error::{c_string, callback, check, text};
 use crate::mat::Handle;
-use crate::session::running;
+use crate::session::is_running;
 use crate::{Error, Mat, Pc, PetscInt, Reason, Result, Side, Vec, sys, to_petsc_int};
 
 /// The norm that the iteration watches.
@@ -63,7 +63,7 @@ pub struct Ksp {
 
 impl Drop for Ksp {
     fn drop(&mut self) {
-        if running() {
+        if is_running() {
             // SAFETY: owned and destroyed once, before the matrices, the monitor and the shell that it points to.
             let _ = check(unsafe { sys::KSPDestroy(&mut self.raw) });
         }
@@ -130,7 +130,7 @@ fn iterate(ksp: sys::KSP) -> Result<std::vec::Vec<f64>> {
 impl Ksp {
     /// A solver with PETSc's defaults, that reports a failure to converge as an outcome. Collective.
     pub fn new(comm: MPI_Comm) -> Result<Ksp> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let mut raw: sys::KSP = null_mut();

@@ -40,7 +40,7 @@ impl LogStage {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if crate::session::running() {
+        if crate::session::is_running() {
             // SAFETY: balances the push that made this value; a failure would only blur the log.
             let _ = check(unsafe { sys::PetscLogStagePop() });
         }

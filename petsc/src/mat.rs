@@ -7,7 +7,7 @@ use std::rc::Rc;
 use mpi::ffi::MPI_Comm;
 
 use crate::error::{agree, c_string, check, comm_size, text};
-use crate::session::running;
+use crate::session::is_running;
 use crate::{Error, NullSpace, PetscInt, Result, Vec, sys, to_petsc_int};
 
 /// Rows in compressed form: the entries of row `i` are `ptr[i]..ptr[i + 1]` of `col` and `val`, their columns
@@ -92,7 +92,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if running() {
+        if is_running() {
             // SAFETY: owned and destroyed once, before the storage that it points into. An error has
             // nowhere to go from here.
             let _ = check(unsafe { sys::MatDestroy(&mut self.raw) });
@@ -131,7 +131,7 @@ impl Mat {
         mut diag: Csr,
         mut off: Csr,
     ) -> Result<Mat> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let one_rank = comm_size(comm) == 1;
@@ -204,7 +204,7 @@ impl Mat {
     ///
     /// Collective. Errors as [`Mat::from_split_csr`].
     pub fn copy_from_csr(comm: MPI_Comm, n_local: usize, n_global: u64, rows: &Csr) -> Result<Mat> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let local = to_petsc_int(n_local, "the number of rows on a rank");

@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use mpi::ffi::MPI_Comm;
 
 use crate::error::check;
-use crate::session::running;
+use crate::session::is_running;
 use crate::{Error, Result, Vec, sys, to_petsc_int};
 
 /// The span of a few orthonormal vectors, and of the constant if asked.
@@ -18,7 +18,7 @@ pub struct NullSpace {
 
 impl Drop for NullSpace {
     fn drop(&mut self) {
-        if running() {
+        if is_running() {
             // SAFETY: owned, destroyed once; matrices that use it hold references of their own.
             let _ = check(unsafe { sys::MatNullSpaceDestroy(&mut self.raw) });
         }
@@ -35,7 +35,7 @@ impl NullSpace {
     /// # Errors
     /// [`Error::Invalid`] if the basis is not orthonormal to 1e-8.
     pub fn new(comm: MPI_Comm, has_constant: bool, basis: &[Vec]) -> Result<NullSpace> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         // PETSc checks this in debug builds only, and a skewed basis makes projections wrong in silence.

@@ -9,7 +9,7 @@ use mpi::ffi::{MPI_Comm, RSMPI_COMM_SELF};
 
 use crate::error::{agree, callback, check};
 use crate::mat::{Handle, Storage};
-use crate::session::running;
+use crate::session::is_running;
 use crate::vec::{with_read, with_write};
 use crate::{Csr, Error, Mat, PetscInt, Result, sys, to_petsc_int};
 
@@ -52,7 +52,7 @@ impl Mat {
         n_global: u64,
         apply: impl FnMut(&[f64], &mut [f64]) -> Result<()> + 'static,
     ) -> Result<Mat> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let local = to_petsc_int(n_local, "the number of rows on a rank")?;
@@ -99,7 +99,7 @@ impl Mat {
         mut local: Csr,
         local_to_global: &[PetscInt],
     ) -> Result<Mat> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let n = local_to_global.len();

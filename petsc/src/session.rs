@@ -12,9 +12,9 @@ use crate::{Error, PetscInt, Result, sys};
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Whether objects can be created and destroyed. A handle that outlives the session is not destroyed: PETSc
-/// gave its memory back already.
-pub(crate) fn running() -> bool {
+/// Whether a session lives in this process: objects can be created and destroyed. A handle that outlives the session is
+/// not destroyed: PETSc gave its memory back already.
+pub fn is_running() -> bool {
     RUNNING.load(Ordering::Relaxed)
 }
 
@@ -98,13 +98,8 @@ impl Drop for Session {
     }
 }
 
-/// Whether a session lives in this process.
-pub fn is_running() -> bool {
-    running()
-}
-
 fn must_run() -> Result<()> {
-    if running() { Ok(()) } else { Err(Error::State("PETSc is not running")) }
+    if is_running() { Ok(()) } else { Err(Error::State("PETSc is not running")) }
 }
 
 /// Adds options written as on a command line (`"-ksp_monitor -pc_type jacobi"`); later ones win.

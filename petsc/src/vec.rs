@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use mpi::ffi::MPI_Comm;
 
 use crate::error::{check, comm_size};
-use crate::session::running;
+use crate::session::is_running;
 use crate::{Error, Result, sys, to_petsc_int};
 
 /// A distributed vector: each rank owns a contiguous range of the entries.
@@ -16,7 +16,7 @@ pub struct Vec {
 
 impl Drop for Vec {
     fn drop(&mut self) {
-        if running() {
+        if is_running() {
             // SAFETY: the handle is owned and destroyed once. An error has nowhere to go from here.
             let _ = check(unsafe { sys::VecDestroy(&mut self.raw) });
         }
@@ -28,7 +28,7 @@ impl Vec {
     ///
     /// Collective.
     pub fn new(comm: MPI_Comm, n_local: usize, n_global: u64) -> Result<Vec> {
-        if !running() {
+        if !is_running() {
             return Err(Error::State("PETSc is not running"));
         }
         let local = to_petsc_int(n_local, "the local length of a vector")?;

@@ -68,12 +68,20 @@ impl Case {
 
     /// The output directory of a case that may have errors: what its text says where that can be read, else the default.
     pub fn output_of(path: &Path, text: &str, sets: &[String]) -> PathBuf {
-        let directory = path.parent().unwrap_or(Path::new(""));
         let reader = Reader::new(path.to_path_buf(), text.to_string(), sets.to_vec());
         let tree = reader.tree();
-        let name = path.file_stem().map_or("case".into(), |s| s.to_string_lossy());
+        let directory = path.parent().unwrap_or(Path::new(""));
         let (_, output) = parse_numerics::case(&Section::root(&reader, &tree), directory);
-        output.unwrap_or_else(|| directory.join(format!("{name}.out")))
+        output.unwrap_or_else(|| Self::default_output(path))
+    }
+
+    fn default_output(path: &Path) -> PathBuf {
+        path.parent().unwrap_or(Path::new("")).join(format!("{}.out", Self::name_of(path)))
+    }
+
+    /// The name of a case in this file.
+    pub fn name_of(path: &Path) -> String {
+        path.file_stem().map_or("case".into(), |s| s.to_string_lossy().into_owned())
     }
 
     /// Reads the text of a case; `path` gives its name and is what relative paths are relative to.
@@ -110,7 +118,6 @@ impl Case {
         for key in law_keys {
             root.get(key);
         }
-        let name = path.file_stem().map_or("case".into(), |s| s.to_string_lossy().into_owned());
         let mut case = None;
         if let Some(physics) = physics {
             let law = physics.law;
@@ -127,9 +134,9 @@ impl Case {
                 parse_results::check_goal(&reader, adapt, &names);
             }
             let parameters = reader.scope.parameters.clone();
-            let output_dir = output_dir.unwrap_or_else(|| directory.join(format!("{name}.out")));
+            let output_dir = output_dir.unwrap_or_else(|| Self::default_output(path));
             case = mesh.map(|mesh| Self {
-                name,
+                name: Self::name_of(path),
                 file: path.to_path_buf(),
                 text: text.to_string(),
                 sets: sets.to_vec(),

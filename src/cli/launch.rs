@@ -129,14 +129,10 @@ pub fn mpirun(ranks: usize, threads: usize) -> std::io::Result<i32> {
     if unsafe { libc::geteuid() } == 0 {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     }
-    for (name, value) in ENVIRONMENT.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
-        command.env(name, value);
-    }
+    let no_cards = (!other_hosts()).then_some(cluster::NO_CARDS);
+    let wanted = ENVIRONMENT.into_iter().chain(no_cards);
+    command.envs(wanted.filter(|(name, _)| std::env::var_os(name).is_none()));
     command.envs(own_directory());
-    let (name, value) = cluster::NO_CARDS;
-    if std::env::var_os(name).is_none() && !other_hosts() {
-        command.env(name, value);
-    }
     // The ranks' own message is what matters; mpirun's banner about the exit code is noise.
     command.arg("--quiet").arg(program).args(std::env::args_os().skip(1));
     let this_process = std::process::id();

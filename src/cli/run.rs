@@ -118,8 +118,8 @@ fn leave_report(args: &RunArgs, error: &RunError) {
     if !report.is_file() {
         return;
     }
-    let name = path.file_stem().map_or("case".into(), |stem| stem.to_string_lossy());
-    let mut failed = RunReport::started(&name, args.ranks.unwrap_or(1), args.threads.unwrap_or(1));
+    let (ranks, threads) = (args.ranks.unwrap_or(1), args.threads.unwrap_or(1));
+    let mut failed = RunReport::started(&Case::name_of(path), ranks, threads);
     failed.status = Status::Failed;
     failed.error = Some(error.report());
     if let Err(error) = failed.write_atomic(&report) {

@@ -13,10 +13,10 @@ use super::Error;
 /// The solvers' libraries, for as long as this lives. Ends PETSc on drop if it was started. Not `Send`.
 ///
 /// Collective: dropped on every rank, after all matrices and before MPI ends.
-pub struct Session(
-    // Kept alive for `CURRENT`.
-    #[allow(dead_code)] Rc<State>,
-);
+pub struct Session {
+    /// Kept alive for `CURRENT`.
+    _state: Rc<State>,
+}
 
 struct State {
     comm: Comm,
@@ -49,7 +49,7 @@ pub fn start(comm: &Comm) -> Result<Session, Error> {
     let state =
         Rc::new(State { comm: comm.clone(), options, logs: Cell::new(false), petsc: OnceCell::new() });
     CURRENT.set(Rc::downgrade(&state));
-    Ok(Session(state))
+    Ok(Session { _state: state })
 }
 
 /// Whether PETSc would find options of its own here. It reads files on the first rank.

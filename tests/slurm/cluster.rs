@@ -133,8 +133,7 @@ impl Cluster {
 
         // Nodes of one machine, and all jobs, share this directory of Open MPI's: with something in it, it stays when a
         // job ends while another starts.
-        // SAFETY: reads the process's user.
-        let user_number = unsafe { libc::geteuid() };
+        let user_number = said("id", "-u");
         for node in [short].into_iter().chain(NODES) {
             let kept = self.directory.join(format!("tmp/ompi.{node}.{user_number}/kept"));
             std::fs::create_dir_all(kept).expect("a directory");

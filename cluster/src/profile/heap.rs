@@ -1,4 +1,4 @@
-//! An allocator that counts what is asked for, how often, and how much is held.
+//! An allocator that counts what is asked for, how often, and how much is held, and has large arrays on huge pages.
 //!
 //! Start at [`Counting`], which a program makes its global allocator; without it everything here reads zero. Each
 //! thread counts for itself and tells the process once it has taken or given back [`CHUNK`] bytes, so that a request
@@ -8,10 +8,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use crate::pages::large;
+
 /// Bytes that a thread may take or give back before it tells the process.
 pub const CHUNK: i64 = 64 << 10;
 
-/// Passes every request on to the system's allocator and counts it.
+/// Passes every request on to the system's allocator and counts it; under what is [`large`] it asks for huge pages.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;
 
@@ -88,14 +90,16 @@ fn tell(mine: &Mine) {
     BYTES.fetch_add(bytes - mine.told_bytes.replace(bytes), Relaxed);
 }
 
-// SAFETY: every call is handed to the system's allocator as it came; counting does not allocate.
+// SAFETY: every call is handed to the system's allocator as it came; neither counting nor advice allocates.
 unsafe impl GlobalAlloc for Counting {
     // SAFETY: as the trait demands of the caller.
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         taken(layout.size());
         // SAFETY: the caller's layout.
-        unsafe { System.alloc(layout) }
+        let pointer = unsafe { System.alloc(layout) };
+        large(pointer, layout.size());
+        pointer
     }
     // SAFETY: as the trait demands of the caller.
     #[inline]
@@ -109,7 +113,9 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         taken(layout.size());
         // SAFETY: the caller's layout.
-        unsafe { System.alloc_zeroed(layout) }
+        let pointer = unsafe { System.alloc_zeroed(layout) };
+        large(pointer, layout.size());
+        pointer
     }
     // SAFETY: as the trait demands of the caller.
     #[inline]
@@ -117,7 +123,9 @@ unsafe impl GlobalAlloc for Counting {
         taken(size);
         given_back(layout.size());
         // SAFETY: the caller's pointer, layout and size.
-        unsafe { System.realloc(pointer, layout, size) }
+        let pointer = unsafe { System.realloc(pointer, layout, size) };
+        large(pointer, size);
+        pointer
     }
 }
 

@@ -2,7 +2,7 @@
 //! calls. They stand in a module of their own because PETSc's `Vec` shadows Rust's.
 //!
 //! Nothing here is checked: use the types in the crate's root. Where the library is loaded at run time, these are
-//! functions that call it; [`functions`] has their addresses.
+//! functions that call it; `functions` has their addresses.
 
 #![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, dead_code)]
 #![allow(clippy::all, unsafe_op_in_unsafe_fn)]
