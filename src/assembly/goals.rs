@@ -26,8 +26,8 @@ pub enum Over<'a> {
     Point(Option<Place>),
     /// The integral over owned cells for which this holds.
     Cells(Keep<'a>),
-    /// The integral over facets of owned cells.
-    Facets(&'a [EntityTag], Located),
+    /// The integral over facets of owned cells, and, with the opposite sign, over further ones.
+    Facets(&'a [EntityTag], Located, &'a [EntityTag]),
 }
 
 /// One number that the solution determines: a value of a quantity, somewhere.
@@ -234,11 +234,11 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
             Ok(value)
         }
         Over::Cells(keep) => cells::<L, D, C>(&look, &one, keep, out),
-        Over::Facets(facets, what) => {
+        Over::Facets(facets, what, against) => {
             let mut work = Work::default();
             let mut element = Vec::new();
             let mut total = 0.0;
-            for facet in facets {
+            for (facet, sign) in facets.iter().map(|f| (f, 1.0)).chain(against.iter().map(|f| (f, -1.0))) {
                 let (b, cell) = (facet.block as usize, facet.cell as usize);
                 let rule = &rules[b][facet.local as usize];
                 let nodes = d.space.nodes(b, cell);
@@ -248,12 +248,13 @@ pub(super) fn derivative<L: Law<D, C>, const D: usize, const C: usize>(
                     let normal = rule.normal(q, x);
                     match what {
                         Located::Values => {
-                            (rule.weights[q] * normal.iter().map(|n| n * n).sum::<f64>().sqrt(), one)
+                            let area = normal.iter().map(|n| n * n).sum::<f64>().sqrt();
+                            (sign * rule.weights[q] * area, one)
                         }
                         Located::Normal => {
                             let mut pick = [0.0; MOST];
                             pick[..D].copy_from_slice(&normal[..D]);
-                            (rule.weights[q], pick)
+                            (sign * rule.weights[q], pick)
                         }
                     }
                 };

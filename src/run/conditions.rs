@@ -1,6 +1,7 @@
 //! The case's boundary conditions on a mesh: names to facets, essential conditions, loads.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -119,10 +120,12 @@ pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
     if let Some(at) = &boundary.at {
         return mesh.vertex_tags(padded(at));
     }
-    let mut tags: Vec<EntityTag> = groups_of(&mesh.groups, mesh.dim, boundary)
-        .iter()
-        .flat_map(|&g| mesh.tags_of(g).iter().copied())
-        .collect();
+    tags_of_groups(mesh, &groups_of(&mesh.groups, mesh.dim, boundary))
+}
+
+/// The tags of groups, those of one entity of one cell once.
+pub fn tags_of_groups(mesh: &Mesh, groups: &[u16]) -> Vec<EntityTag> {
+    let mut tags: Vec<EntityTag> = groups.iter().flat_map(|&g| mesh.tags_of(g).iter().copied()).collect();
     tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags
@@ -145,20 +148,48 @@ fn facet_vertices(mesh: &Mesh, tag: &EntityTag) -> [u32; 4] {
     of
 }
 
-/// Each facet once over all ranks, as (tag, whether it has a cell on either side): the one on an owned
-/// cell, and of two cells the one with the lesser number; of a facet in parts, the parts and not the whole.
+/// A facet on one of its cells.
+pub struct Facet {
+    /// On an owned cell.
+    pub tag: EntityTag,
+    /// Whether it has a cell on either side.
+    pub inner: bool,
+    /// How the regions of its cell stand to those on the other side: `Less` on the outer boundary.
+    pub regions: Ordering,
+}
+
+/// Per set of groups: its place in the order of the regions' tags, compared one after another; sets without a region
+/// come last. Places are this rank's, their order is that of all.
+fn order_of_regions(mesh: &Mesh) -> Vec<usize> {
+    let regions = |set: &Vec<u16>| {
+        let groups = set.iter().map(|&g| &mesh.groups[g as usize]);
+        let mut tags: Vec<i32> = groups.filter(|g| g.dim == mesh.dim).map(|g| g.tag).collect();
+        tags.sort_unstable();
+        (tags.is_empty(), tags)
+    };
+    let of_sets: Vec<_> = mesh.sets.iter().map(regions).collect();
+    let mut distinct: Vec<_> = of_sets.iter().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    of_sets.iter().map(|regions| distinct.partition_point(|other| *other < regions)).collect()
+}
+
+/// Each facet once over all ranks: the one on an owned cell, and of two cells the one whose regions have the lesser
+/// tags, then the one with the lesser number; of a facet in parts, the parts and not the whole.
 ///
 /// Both cells of an inner facet are known here, one of them perhaps as a ghost.
-pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)> {
+pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<Facet> {
     let facet_dim = mesh.dim as u8 - 1;
-    // By vertices, then by the cell's number.
-    type Side = ([u32; 4], (u64, u16, u32), EntityTag);
+    let order = order_of_regions(mesh);
+    let regions = |t: &EntityTag| order[mesh.blocks[t.block as usize].sets[t.cell as usize] as usize];
+    // By vertices, then by the cell's regions and number.
+    type Side = ([u32; 4], (usize, u64, u16, u32), EntityTag);
     let mut facets: Vec<Side> = tags
         .iter()
         .filter(|t| t.dim == facet_dim)
         .map(|t| {
             let id = mesh.blocks[t.block as usize].ids[t.cell as usize];
-            (facet_vertices(mesh, t), (id, t.block, t.cell), *t)
+            (facet_vertices(mesh, t), (regions(t), id, t.block, t.cell), *t)
         })
         .collect();
     facets.par_sort_unstable();
@@ -187,14 +218,26 @@ pub fn distinct_facets(mesh: &Mesh, tags: &[EntityTag]) -> Vec<(EntityTag, bool)
             }
         }
     }
+    // The regions of the wholes, by what their parts share with them.
+    let mut of_wholes = HashMap::new();
+    for (corners, _, tag) in facets.iter().filter(|_| !in_parts.is_empty()) {
+        let (key, part) = named(tag);
+        for &node in corners.iter().filter(|&&node| !part && in_parts.contains(&(key, node))) {
+            of_wholes.insert((key, node), regions(tag));
+        }
+    }
     let mut distinct = Vec::new();
     for run in facets.chunk_by(|a, b| a.0 == b.0) {
         let tag = run[0].2;
         let (key, part) = if in_parts.is_empty() { ([0; 4], false) } else { named(&tag) };
-        let whole_of_parts = !part && run[0].0.iter().any(|&node| in_parts.contains(&(key, node)));
-        if owned(&tag) && !whole_of_parts {
-            distinct.push((tag, part || run.len() > 1));
+        let whole = run[0].0.iter().find_map(|&node| of_wholes.get(&(key, node)));
+        if !owned(&tag) || (!part && whole.is_some()) {
+            continue;
         }
+        let other = run.get(1).map(|other| regions(&other.2)).or(whole.copied());
+        let inner = part || run.len() > 1;
+        let regions = other.map_or(Ordering::Less, |other| regions(&tag).cmp(&other));
+        distinct.push(Facet { tag, inner, regions });
     }
     distinct
 }
@@ -283,7 +326,7 @@ pub fn resolve(case: &Case, mesh: &Mesh) -> Result<Conditions, RunError> {
         check_periodic(case, mesh, boundary, &tags)?;
         let facets = distinct_facets(mesh, &tags);
         let n_facets = comm.sum(facets.len() as u64);
-        let inner = facets.iter().find(|f| f.1).map(|f| f.0);
+        let inner = facets.iter().find(|f| f.inner).map(|f| f.tag);
         let has_inner = comm.any(inner.is_some());
         let lower = comm.any(tags.iter().any(|t| usize::from(t.dim) + 1 < mesh.dim));
         out.report.push(BoundaryReport {
@@ -461,7 +504,7 @@ mod tests {
                         let hang = block.hang(t.cell as usize);
                         hang.is_some_and(|(hang, _)| hang.has_facet(shape, t.local as usize))
                     });
-                    let sum: f64 = distinct_facets(&mesh, &tags).iter().map(|f| measure(&mesh, &f.0)).sum();
+                    let sum: f64 = distinct_facets(&mesh, &tags).iter().map(|f| measure(&mesh, &f.tag)).sum();
                     let expected = side * groups.len() as f64;
                     let sum = comm.sum(sum);
                     assert!((sum - expected).abs() < 1e-12 * expected, "{shape} {groups:?}: {sum}");

@@ -71,7 +71,13 @@ impl Stage<'_, '_> {
                 self.check_reacts(entities, axis, state, name.place)?;
                 Aim::Reaction(entities, axis)
             } else if domain.on_boundary {
-                facets = domain.facets(mesh);
+                facets = match integral.of.part {
+                    Part::Normal => domain.sides(mesh),
+                    _ => [domain.facets(mesh), Vec::new()],
+                };
+                if !self.comm.any(facets.iter().any(|facets| !facets.is_empty())) {
+                    return Err(self.not_one(&integral.of, name.place));
+                }
                 let (q, value, located) = match integral.of.part {
                     Part::Normal => {
                         let q = quantity(integral.of.quantity);
@@ -82,7 +88,7 @@ impl Stage<'_, '_> {
                         (q, value, Located::Values)
                     }
                 };
-                Aim::Of(Goal { quantity: q, value, over: Over::Facets(&facets, located) })
+                Aim::Of(Goal { quantity: q, value, over: Over::Facets(&facets[0], located, &facets[1]) })
             } else {
                 let (q, value) = self.one_value(problem, &integral.of, name.place)?;
                 keep = |b: usize, cell: usize| {

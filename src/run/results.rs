@@ -1,6 +1,8 @@
 //! What a run reports of its solution: probes, integrals, reactions. The file for ParaView is written in
 //! [`super::solution_file`]. Start at [`Solved`].
 
+use std::cmp::Ordering;
+
 use super::conditions;
 use super::error::RunError;
 use super::mesh::groups_named;
@@ -268,7 +270,11 @@ impl<'a> Solved<'a> {
             if on_boundary && mesh.comm.sum(facets.len() as u64) == 0 {
                 return Err(fail(self));
             }
-            let all = if on_boundary {
+            let all = if on_boundary && what == Located::Normal {
+                let sides = domain.sides(mesh);
+                let [along, against] = sides.map(|s| self.problem.integrate_facets(q, what, &s, self.u));
+                along.and_then(|along| Ok(vec![along[0] - against?[0]]))
+            } else if on_boundary {
                 self.problem.integrate_facets(q, what, &facets, self.u)
             } else {
                 let keep = |b: usize, cell: usize| {
@@ -282,6 +288,25 @@ impl<'a> Solved<'a> {
         }
         Ok(out)
     }
+}
+
+/// Refuses what goes along a normal over facets that have one region on both sides. Collective.
+pub(super) fn check_normals(case: &Case, mesh: &Mesh) -> Result<(), RunError> {
+    for integral in case.integrals.iter().filter(|integral| integral.of.part == Part::Normal) {
+        let tags = Domain::of(case, mesh, integral).tags;
+        let facets = conditions::distinct_facets(mesh, &tags);
+        if mesh.comm.any(facets.iter().any(|f| f.regions == Ordering::Equal)) {
+            let of = integral.of.name();
+            let message =
+                format!("`{of}` over facets inside one region has no sign: a normal points either way");
+            let help =
+                "give the cells of the two sides groups of their own, or name a component, as in `flux.x`"
+                    .into();
+            let error = case.error(integral.place, "integral.of", message, Some(help));
+            return Err(RunError::at(error, &case.text));
+        }
+    }
+    Ok(())
 }
 
 /// Where an integral is taken: facets of a heading or a group of facets, cells of a group, or everything.
@@ -312,9 +337,7 @@ impl Domain {
             domain.tags = conditions::tags_of(mesh, boundary);
             domain.on_boundary = true;
         } else if cells.is_empty() {
-            for g in groups_named(&mesh.groups, None, &over.text) {
-                domain.tags.extend_from_slice(mesh.tags_of(g));
-            }
+            domain.tags = conditions::tags_of_groups(mesh, &groups_named(&mesh.groups, None, &over.text));
             domain.on_boundary = true;
         } else {
             domain.sets = Some(mesh.sets.iter().map(|s| s.iter().any(|g| cells.contains(g))).collect());
@@ -324,7 +347,16 @@ impl Domain {
 
     /// Its facets, each once over all ranks.
     pub(super) fn facets(&self, mesh: &Mesh) -> Vec<EntityTag> {
-        conditions::distinct_facets(mesh, &self.tags).into_iter().map(|f| f.0).collect()
+        conditions::distinct_facets(mesh, &self.tags).into_iter().map(|f| f.tag).collect()
+    }
+
+    /// The same by the way their own normals point: along that of the integral, and against it. Between two regions
+    /// that of the integral is the one out of the region with the lesser tag.
+    pub(super) fn sides(&self, mesh: &Mesh) -> [Vec<EntityTag>; 2] {
+        let facets = conditions::distinct_facets(mesh, &self.tags);
+        let (against, along): (Vec<_>, Vec<_>) =
+            facets.into_iter().partition(|f| f.regions == Ordering::Greater);
+        [along, against].map(|facets| facets.into_iter().map(|f| f.tag).collect())
     }
 }
 

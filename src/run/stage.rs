@@ -158,7 +158,10 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
     run.report.event(order_event(case));
     tracing::info!(dofs = run.report.dofs, owned = space.map.n_owned() * c, "space");
     let materials = run.phases.time("space", || materials::build(case, mesh))?;
-    let conditions = run.phases.time("space", || conditions::resolve(case, mesh))?;
+    let conditions = run.phases.time("space", || {
+        results::check_normals(case, mesh)?;
+        conditions::resolve(case, mesh)
+    })?;
     run.report.boundary.clone_from(&conditions.report);
     // On every mesh of an adaptive run they are the same.
     let new = conditions.warnings.iter().filter(|warning| !run.report.warnings.contains(warning));

@@ -115,6 +115,18 @@ fn loads_inside_the_body() {
 }
 
 #[test]
+fn a_normal_within_one_region() {
+    let text = on_mesh(
+        "[boundary.left]\nvalue = 0\n[[integral]]\nname = \"across\"\nover = \"middle\"\nof = \"flux.n\"\n",
+    );
+    Bad::new(&text, &["`flux.n`", "inside one region has no sign", "as in `flux.x`"])
+        .with("mesh.msh", Msh::square(4).text())
+        .key("integral.of")
+        .line_of("flux.n")
+        .refused();
+}
+
+#[test]
 fn coefficient_that_is_missing_somewhere() {
     let text = "[mesh]\nfile = \"mesh.msh\"\n[physics]\nlaw = \"elasticity\"\n[region.body]\nyoung = 1\npoisson_ratio = 0.3\n\
                 [boundary.left]\ndisplacement = [0, 0]\n[boundary.far]\ndisplacement = [0, 0]\n";

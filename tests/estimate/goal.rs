@@ -138,9 +138,9 @@ fn differences<L: Law<D, C>, const D: usize, const C: usize>(
     solve::<L, D, C, _>(comm, &mesh, setting, |s| {
         for &(quantity, value) in quantities {
             let mut overs =
-                vec![Over::Point(place), Over::Cells(&left), Over::Facets(&side, Located::Values)];
+                vec![Over::Point(place), Over::Cells(&left), Over::Facets(&side, Located::Values, &[])];
             if quantity == Quantity::Flux {
-                overs.push(Over::Facets(&side, Located::Normal));
+                overs.push(Over::Facets(&side, Located::Normal, &[]));
             }
             for over in overs {
                 let goal = Goal { quantity, value, over };

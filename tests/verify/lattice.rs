@@ -1,7 +1,7 @@
 //! Meshes for tests, as text in Gmsh's format 2.2: a lattice of cells over the unit box, moved by any map.
 //!
 //! Sides are the groups x-min to z-max, and the halves of the box the regions `left` and `right`, where the
-//! box stands before the map. Start at [`mapped`].
+//! box stands before the map; `middle` are the facets between them. Start at [`mapped`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -70,10 +70,11 @@ pub fn mapped(shape: &str, n: [usize; 3], map: impl Fn([f64; 3]) -> [f64; 3]) ->
     let nodes: [usize; 3] = std::array::from_fn(|d| if d < dim { n[d] + 1 } else { 1 });
     let number = |at: [usize; 3]| 1 + at[0] + nodes[0] * (at[1] + nodes[1] * at[2]);
     let mut text = String::from("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$PhysicalNames\n");
-    let _ = writeln!(text, "{}", 2 * dim + 2);
+    let _ = writeln!(text, "{}", 2 * dim + 3);
     for (k, side) in ["x-min", "x-max", "y-min", "y-max", "z-min", "z-max"][..2 * dim].iter().enumerate() {
         let _ = writeln!(text, "{} {} \"{side}\"", dim - 1, k + 1);
     }
+    let _ = writeln!(text, "{} 9 \"middle\"", dim - 1);
     let _ = writeln!(text, "{dim} 7 \"left\"\n{dim} 8 \"right\"\n$EndPhysicalNames\n$Nodes");
     let _ = writeln!(text, "{}", nodes.iter().product::<usize>());
     for_each(nodes, |at| {
@@ -91,6 +92,9 @@ pub fn mapped(shape: &str, n: [usize; 3], map: impl Fn([f64; 3]) -> [f64; 3]) ->
             elements.push((recipe.kind, region, places.clone()));
             for facet in recipe.facets {
                 let places: Vec<[usize; 3]> = facet.iter().map(|&v| places[v]).collect();
+                if region == 7 && places.iter().all(|p| 2 * p[0] == cells[0]) {
+                    elements.push((recipe.facet_kind, 9, places.clone()));
+                }
                 for d in 0..dim {
                     for (side, end) in [0, cells[d]].into_iter().enumerate() {
                         if places.iter().all(|p| p[d] == end) {

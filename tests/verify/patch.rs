@@ -164,6 +164,7 @@ fn two_regions() {
                  [boundary.x-max]\ninflow = 3\n[exact]\nvalue = \"{u}\"\n\
                  [[integral]]\nname = \"out\"\nover = \"x-min\"\nof = \"flux.n\"\n\
                  [[integral]]\nname = \"reaction\"\nover = \"low\"\nof = \"reaction\"\n\
+                 [[integral]]\nname = \"across\"\nover = \"middle\"\nof = \"flux.n\"\n\
                  [[integral]]\nname = \"left flux\"\nover = \"left\"\nof = \"flux.x\"\n\
                  [[probe]]\nname = \"left of it\"\nat = {:?}\nfield = \"grad.x\"\n\
                  [[probe]]\nname = \"right of it\"\nat = {:?}\nfield = \"grad.x\"\n",
@@ -177,12 +178,39 @@ fn two_regions() {
             for (found, value) in [
                 (ran.integral("out")[0], 3.0),
                 (ran.integral("reaction")[0], -3.0),
+                (ran.integral("across")[0], -3.0),
                 (ran.integral("left flux")[0], -1.5),
                 (ran.probe("left of it")[0], 3.0),
                 (ran.probe("right of it")[0], 1.0),
             ] {
                 assert!((found - value).abs() < 1e-11, "{shape} {p}: {found} is not {value}\n{}", ran.text);
             }
+        }
+    }
+}
+
+/// Along the normal out of the region with the lesser tag, whatever cells are numbered like: on several ranks, and on
+/// cells cut on one side of the interface or on both.
+#[test]
+fn flux_between_regions() {
+    for (shape, ranks) in [("triangle", 1), ("triangle", 3), ("quadrilateral", 3), ("hexahedron", 2)] {
+        let mesh = lattice::crooked(shape, 4);
+        // The left half is the region 7; where it is 17, the normal is that out of the right half.
+        let renamed = mesh.replace(" 2 7 7 ", " 2 17 17 ").replace(" 7 \"left\"", " 17 \"left\"");
+        for (text, sign) in [(&mesh, 1.0), (&renamed, -1.0)] {
+            // A linear solution but for a bump beyond the interface, which is where cells are cut.
+            let u = "1 + 3*x + if(x > 0.5, (x - 0.5)^4, 0)";
+            let case = format!(
+                "{}[physics]\nlaw = \"poisson\"\nsource = \"if(x > 0.5, -12*(x - 0.5)^2, 0)\"\n\
+                 [boundary.ends]\non = [\"x-min\", \"x-max\"]\nvalue = \"{u}\"\n[exact]\nvalue = \"{u}\"\n\
+                 [adapt]\nmax_steps = 3\nmarking = {{ fraction = 0.2 }}\n\
+                 [[integral]]\nname = \"across\"\nover = \"middle\"\nof = \"flux.n\"\n",
+                head("file = \"crooked.msh\"", 2),
+            );
+            let ran = Case::new(&case).file("crooked.msh", text).ranks(ranks).solve();
+            let (found, cells) = (ran.integral("across")[0], ran.number("/cells"));
+            assert!((found + 3.0 * sign).abs() < 2e-2, "{shape} on {ranks} ranks: {found}\n{}", ran.text);
+            assert!(cells > 1.2 * ran.number("/adapt/steps/0/cells"), "{cells} cells");
         }
     }
 }
