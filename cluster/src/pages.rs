@@ -10,16 +10,20 @@
 
 use std::ffi::c_void;
 
-/// Requests from this size on are mapped by themselves, and given back to the system when they are freed: 4 MiB.
-pub const LARGE: usize = 4 << 20;
+/// Requests from this size on are mapped by themselves, and given back to the system when they are freed: 2 MiB.
+pub const MAPPED: usize = 2 << 20;
 
 /// Bytes of smaller requests, freed, that each of the allocator's arenas keeps: 64 MiB.
 pub const KEPT: usize = 64 << 20;
 
-/// A huge page.
-const HUGE: usize = 2 << 20;
+/// Huge pages are asked for under requests from this size on: 1 MiB. What is smaller than a huge page shares one with its
+/// neighbours, which were asked for before it.
+pub const LARGE: usize = 1 << 20;
 
-/// Has the allocator keep [`KEPT`] bytes of what is freed, and map requests from [`LARGE`] on by themselves.
+/// What addresses are rounded to that advice is given for: no page is smaller, and a larger one only refuses.
+const PAGE: usize = 4096;
+
+/// Has the allocator keep [`KEPT`] bytes of what is freed, and map requests from [`MAPPED`] on by themselves.
 ///
 /// Not collective. Without effect where the allocator is not glibc's, or its settings are in the environment.
 pub fn keep_freed() {
@@ -31,7 +35,7 @@ pub fn keep_freed() {
         }
         // SAFETY: sets two numbers of the allocator, which is locked meanwhile; what it refuses stays as it is.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED as libc::c_int);
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT as libc::c_int);
         }
     }
@@ -39,8 +43,8 @@ pub fn keep_freed() {
 
 /// Asks for huge pages under new memory of at least [`LARGE`] bytes. Smaller memory is left as it is.
 ///
-/// Only whole huge pages inside it are asked for, so that at most the last one is larger than what is used of it. A
-/// kernel that has none says so, and nothing changes.
+/// Advice is for whole pages: the first one, which begins with the allocator's own words, and with it the first huge page,
+/// counts. A kernel that has no huge pages says so, and nothing changes.
 #[inline]
 pub fn large(pointer: *mut u8, size: usize) {
     if size >= LARGE && !pointer.is_null() {
@@ -52,11 +56,11 @@ pub fn large(pointer: *mut u8, size: usize) {
 fn ask(pointer: *mut u8, size: usize) {
     #[cfg(target_os = "linux")]
     {
-        let begin = (pointer as usize).next_multiple_of(HUGE);
-        let end = (pointer as usize + size) / HUGE * HUGE;
-        let skip = begin - pointer as usize;
-        // SAFETY: whole pages inside memory that the caller has just been given; the advice changes no byte of it.
-        unsafe { libc::madvise(pointer.add(skip).cast::<c_void>(), end - begin, libc::MADV_HUGEPAGE) };
+        let before = pointer as usize % PAGE;
+        let len = (before + size).next_multiple_of(PAGE);
+        // SAFETY: the pages that hold memory which the caller has just been given; the advice changes no byte of them, not
+        // of what else the first and the last one hold either.
+        unsafe { libc::madvise(pointer.wrapping_sub(before).cast::<c_void>(), len, libc::MADV_HUGEPAGE) };
     }
 }
 
@@ -89,8 +93,8 @@ mod tests {
             return;
         }
         keep_freed();
-        let mut memory = vec![0u8; 4 * LARGE];
-        let middle = memory.as_ptr() as usize + 2 * LARGE;
+        let mut memory = vec![0u8; 4 * MAPPED];
+        let middle = memory.as_ptr() as usize + 2 * MAPPED;
         large(memory.as_mut_ptr(), LARGE - 1);
         assert!(!flags_at(middle).contains(" hg "), "{}", flags_at(middle));
         let n = memory.len();
