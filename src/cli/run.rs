@@ -194,6 +194,7 @@ fn solve(comm: &Comm, args: &RunArgs) -> Result<i32, RunError> {
         petsc,
         quiet: args.quiet,
         profile: details,
+        no_nodes: true,
         machine: Some(machine),
         events,
         restart: args.restart.as_ref().map(|file| match file.to_str() {

@@ -76,8 +76,7 @@ impl Stage<'_, '_> {
         self.run.phases.add("output", begin.elapsed().as_secs_f64());
         self.run.phases.count("output");
         u.truncate(n_owned * c);
-        let mut nodes = coordinates;
-        nodes.truncate(n_owned);
+        let nodes = if self.run.options.no_nodes { Vec::new() } else { coordinates[..n_owned].to_vec() };
         Ok(Solution { u, nodes, failure })
     }
 

@@ -3,6 +3,7 @@
 //! Imports its siblings. Start at [`on_mesh`], which binds the case to a mesh; [`Stage::solve`] and, of
 //! [`super::finish`], [`Stage::finish`] are what drivers call then.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use cluster::Comm;
@@ -50,14 +51,14 @@ pub(super) struct Solution {
 }
 
 /// A solved problem.
-pub(super) struct State {
+pub(super) struct State<'m> {
     /// The solution, ghosts included, Cartesian.
     pub(super) u: Vec<f64>,
     pub(super) constraints: Constraints,
     /// Without its columns, where the solve used them up.
     pub(super) pattern: Pattern,
     /// Of all local nodes.
-    pub(super) coordinates: Vec<[f64; 3]>,
+    pub(super) coordinates: Cow<'m, [[f64; 3]]>,
     /// Where the case's probes lie.
     pub(super) places: Vec<Location>,
     /// Whether nothing is free: no null space.
@@ -193,7 +194,7 @@ pub(super) fn on_mesh(run: &mut Run, mesh: &Mesh, then: &mut Then) -> Result<(),
     }
 }
 
-impl Stage<'_, '_> {
+impl<'r> Stage<'r, '_> {
     fn with<L: Physics<D, C>, const D: usize, const C: usize>(
         &mut self,
         law: L,
@@ -261,7 +262,7 @@ impl Stage<'_, '_> {
         conditions: &Conditions,
         start: Option<Vec<f64>>,
         still: &Still,
-    ) -> Result<State, RunError> {
+    ) -> Result<State<'r>, RunError> {
         let (comm, case, mesh, space) = (self.comm, self.case, self.mesh, self.space);
         let c = problem.components();
         self.run.keeper.begin_solve();

@@ -39,6 +39,8 @@ pub struct Options {
     /// Whether nothing is written: no directory, no `run.json`, no solution; for drivers in a program.
     /// Such a run writes no checkpoint and is not stopped by requests either.
     pub no_files: bool,
+    /// Whether [`Outcome::nodes`] is not needed and stays empty.
+    pub no_nodes: bool,
     /// From where the run goes on, instead of from its beginning.
     pub restart: Option<Restart>,
     /// The time after which the run is to have ended, with a checkpoint if it is not done; without, that of the

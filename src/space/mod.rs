@@ -5,6 +5,7 @@
 
 mod bandwidth;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use cluster::{Halo, IndexMap};
@@ -121,15 +122,16 @@ impl Space {
     }
 
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
-    /// places, one of them; of a node on what hangs, its place on the coarser neighbour's face.
-    pub fn coordinates(&self, mesh: &Mesh) -> Vec<[f64; 3]> {
+    /// places, one of them; of a node on what hangs, its place on the coarser neighbour's face. Where nodes are the
+    /// mesh's, so are these.
+    pub fn coordinates<'m>(&self, mesh: &'m Mesh) -> Cow<'m, [[f64; 3]]> {
         let _span = tracing::debug_span!("coordinates").entered();
         let shared = |(nodes, block): (&Table, &Block)| std::ptr::eq(&**nodes, &*block.cell_to_vertex);
         if mesh.nodes_are_vertices
             && mesh.nodes.len() == self.map.n_local()
             && self.cell_to_node.iter().zip(&mesh.blocks).all(shared)
         {
-            return mesh.nodes.clone();
+            return Cow::Borrowed(&mesh.nodes);
         }
         let mut points = vec![[0.0; 3]; self.map.n_local()];
         let mut done = vec![false; points.len()];
@@ -171,6 +173,6 @@ impl Space {
                 }
             }
         }
-        points
+        Cow::Owned(points)
     }
 }
