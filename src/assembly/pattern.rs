@@ -352,6 +352,31 @@ pub(super) fn find(columns: &[u32], begin: usize, end: usize, column: u32) -> us
     at - begin + rest.expect("the pattern couples all nodes of a cell")
 }
 
+/// [`find_all`] for the nodes of a small cell: in rows of up to 32 columns, each is looked for in all of them at once.
+#[inline(always)]
+pub(super) fn find_few<const N: usize>(
+    columns: &[u32],
+    begin: usize,
+    end: usize,
+    nodes: &[u32; N],
+) -> [u32; N] {
+    // The row's own entry stands before any of the next rows.
+    if end - begin <= 16 && begin + 16 <= columns.len() {
+        let window = load(columns, begin);
+        return nodes.map(|v| window.simd_eq(u32x16::splat(v)).to_bitmask().trailing_zeros());
+    }
+    if end - begin <= 32 && begin + 32 <= columns.len() {
+        let windows = [load(columns, begin), load(columns, begin + 16)];
+        return nodes.map(|v| {
+            let [low, high] = windows.map(|window| window.simd_eq(u32x16::splat(v)).to_bitmask());
+            (low | high << 16).trailing_zeros()
+        });
+    }
+    let mut places = [0; N];
+    find_all(columns, begin, end, nodes, &mut places);
+    places
+}
+
 /// The most windows of sixteen columns whose ends are compared at once.
 const ENDS: usize = 16;
 
@@ -427,6 +452,10 @@ mod tests {
                 all.extend((0..behind).map(|k| k * 3));
                 for (k, &v) in columns.iter().enumerate() {
                     assert_eq!(find(&all, 5, 5 + n, v), k);
+                }
+                for few in columns.as_chunks::<3>().0 {
+                    let places = find_few(&all, 5, 5 + n, few);
+                    assert_eq!(places.map(|p| all[5 + p as usize]), *few);
                 }
                 let mut places = vec![7; n];
                 find_all(&all, 5, 5 + n, &columns, &mut places);
