@@ -41,11 +41,20 @@ impl Connected {
     }
 
     /// Nodes are of one tree from here on.
+    #[inline]
     fn join(&mut self, nodes: &[u32]) {
         let known = self.0[nodes[0] as usize];
-        if nodes.iter().all(|&v| self.0[v as usize] == known) {
-            return;
+        if !nodes.iter().fold(true, |all, &v| all & (self.0[v as usize] == known)) {
+            self.unite(nodes);
         }
+    }
+
+    /// [`Connected::join`], for each of the cells whose nodes `table` lists.
+    fn join_all<const N: usize>(&mut self, table: &[u32]) {
+        table.as_chunks::<N>().0.iter().for_each(|nodes| self.join(nodes));
+    }
+
+    fn unite(&mut self, nodes: &[u32]) {
         let mut first = self.root(nodes[0]);
         for &v in &nodes[1..] {
             let other = self.root(v);
@@ -69,8 +78,14 @@ fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
     let forest = |k: usize| {
         let mut forest = Connected((0..space.map.n_local() as u32).collect());
         for (b, block) in mesh.blocks.iter().enumerate() {
-            for cell in k * block.n_cells / n..(k + 1) * block.n_cells / n {
-                forest.join(space.nodes(b, cell));
+            let width = space.elements[b].n_nodes();
+            let cells = k * block.n_cells / n..(k + 1) * block.n_cells / n;
+            let table = &space.cell_to_node[b][cells.start * width..cells.end * width];
+            // The number of nodes as a constant where large problems have it.
+            match width {
+                3 => forest.join_all::<3>(table),
+                4 => forest.join_all::<4>(table),
+                _ => table.chunks_exact(width).for_each(|nodes| forest.join(nodes)),
             }
         }
         forest
