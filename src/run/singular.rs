@@ -71,8 +71,8 @@ const MOST_FORESTS: usize = 4;
 /// Cells of a thread, at least.
 const LEAST_CELLS: usize = 50_000;
 
-/// The parts of this rank's mesh that cells connect: how many, and that of each local node.
-fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
+/// The parts of this rank's mesh that cells connect: the first local node of each, and the part of each local node.
+fn parts(mesh: &Mesh, space: &Space) -> (Vec<u32>, Vec<u32>) {
     let n_cells: usize = mesh.blocks.iter().map(|b| b.n_cells).sum();
     let n = (n_cells / LEAST_CELLS).min(rayon::current_num_threads()).clamp(1, MOST_FORESTS);
     let forest = |k: usize| {
@@ -100,27 +100,27 @@ fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
     // Roots are the least of their trees, whatever the order of joining.
     let mut parent = all.0;
     // Parents come before their children: theirs are numbers of parts already.
-    let mut n = 0;
+    let mut first = Vec::new();
     for v in 0..parent.len() {
         let up = parent[v] as usize;
         parent[v] = if up == v {
-            n += 1;
-            n - 1
+            first.push(v as u32);
+            first.len() as u32 - 1
         } else {
             parent[up]
         };
     }
-    (n as usize, parent)
+    (first, parent)
 }
 
 /// Finds the connected parts: local searches, then least labels pass between ranks until none changes.
 /// Collective.
 pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
-    let (n_parts, part) = parts(mesh, space);
+    let (first, part) = parts(mesh, space);
     let (n_owned, n_local) = (space.map.n_owned(), space.map.n_local());
-    // The least global number of a part's nodes.
-    let mut label = vec![u64::MAX; n_parts];
-    for (v, &p) in part.iter().enumerate() {
+    // The least global number of a part's nodes: owned ones are in global order, and come before ghosts.
+    let mut label: Vec<u64> = first.iter().map(|&v| space.map.local_to_global(v)).collect();
+    for (v, &p) in part.iter().enumerate().skip(n_owned) {
         label[p as usize] = label[p as usize].min(space.map.local_to_global(v as u32));
     }
     let mut labels = vec![0u64; if mesh.comm.size() > 1 { n_local } else { 0 }];
