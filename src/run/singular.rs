@@ -43,8 +43,16 @@ impl Connected {
     /// Nodes are of one tree from here on.
     #[inline]
     fn join(&mut self, nodes: &[u32]) {
-        let known = self.0[nodes[0] as usize];
-        if !nodes.iter().fold(true, |all, &v| all & (self.0[v as usize] == known)) {
+        let parent = &mut self.0[..];
+        let least = nodes.iter().fold(u32::MAX, |least, &v| least.min(parent[v as usize]));
+        // Most often each of them hangs from one root or was not seen before: no branch tells the two apart.
+        let plain = nodes.iter().fold(parent[least as usize] == least, |plain, &v| {
+            let up = parent[v as usize];
+            plain & ((up == least) | (up == v))
+        });
+        if plain {
+            nodes.iter().for_each(|&v| parent[v as usize] = least);
+        } else {
             self.unite(nodes);
         }
     }
@@ -211,6 +219,10 @@ pub fn free_motions(
     let mut gram = vec![0.0; bodies.n * m * m];
     for node in (0..space.map.n_owned()).filter(|&node| constraints.is_any_fixed(node)) {
         let body = bodies.of(node);
+        if !vector && gram[body] > 0.0 {
+            // One node holds a constant.
+            continue;
+        }
         for direction in constraints.directions(node) {
             // Six at most, the first for a scalar.
             let mut feel = [1.0; 6];
