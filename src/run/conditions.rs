@@ -123,8 +123,7 @@ pub fn tags_of(mesh: &Mesh, boundary: &Boundary) -> Vec<EntityTag> {
         .iter()
         .flat_map(|&g| mesh.tags_of(g).iter().copied())
         .collect();
-    // Those of each group are in order: this sort merges them.
-    tags.sort_by_key(|t| (t.block, t.cell, t.dim, t.local));
+    tags.sort_unstable_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags.dedup_by_key(|t| (t.block, t.cell, t.dim, t.local));
     tags
 }
