@@ -54,6 +54,19 @@ struct Task<'a, L> {
     /// Only cells with nodes that these prescribe.
     only: Option<&'a Constraints>,
     what: What,
+    /// Whether `u` vanishes at all nodes that `constraints` do not prescribe.
+    is_lift: bool,
+    /// The material of all cells, if it is one.
+    only_material: Option<usize>,
+}
+
+/// Cells of one block and material.
+#[derive(Clone, Copy)]
+struct Of {
+    block: usize,
+    material: usize,
+    /// Whether all their nodes have rows in the piece.
+    inside: bool,
 }
 
 /// What is added to the pieces.
@@ -127,13 +140,24 @@ impl<L> Task<'_, L> {
             let _span = tracing::debug_span!("block", level = b as u64).entered();
             for run in spans.touching(b, piece.rows()) {
                 work.cells.clear();
-                let touched = |&c: &u32| {
-                    let nodes = d.space.nodes(b, c as usize);
-                    piece.is_touched(nodes) && self.only.is_none_or(|only| only.touches(nodes))
-                };
                 let cells = Spans::cells(run, block.n_cells);
-                work.cells.extend((cells.start as u32..cells.end as u32).filter(touched));
-                // One material after another: most often there is one.
+                let cells = cells.start as u32..cells.end as u32;
+                let inside = spans.lies_in(b, run, &piece.rows());
+                if inside && self.only.is_none() {
+                    work.cells.extend(cells);
+                } else {
+                    work.cells.extend(cells.filter(|&c| {
+                        let nodes = d.space.nodes(b, c as usize);
+                        piece.is_touched(nodes) && self.only.is_none_or(|only| only.touches(nodes))
+                    }));
+                }
+                if let Some(material) = self.only_material {
+                    std::mem::swap(&mut work.cells, &mut work.same);
+                    work.cells.clear();
+                    let of = Of { block: b, material, inside };
+                    self.add_cells::<D, C>(&mut work, of, piece).map_err(|e| (b, run, e))?;
+                }
+                // One material after another.
                 while !work.cells.is_empty() {
                     let material = d.material(b, work.cells[0] as usize);
                     work.same.clear();
@@ -145,7 +169,8 @@ impl<L> Task<'_, L> {
                         }
                         other
                     });
-                    self.add_cells::<D, C>(&mut work, b, material, piece).map_err(|e| (b, run, e))?;
+                    let of = Of { block: b, material, inside };
+                    self.add_cells::<D, C>(&mut work, of, piece).map_err(|e| (b, run, e))?;
                 }
             }
         }
@@ -156,8 +181,7 @@ impl<L> Task<'_, L> {
     fn add_cells<const D: usize, const C: usize>(
         &self,
         work: &mut Work,
-        b: usize,
-        material: usize,
+        Of { block: b, material, inside }: Of,
         piece: &mut Piece,
     ) -> Result<(), AssemblyError>
     where
@@ -185,8 +209,9 @@ impl<L> Task<'_, L> {
                 evaluate::<D>(d, rules, material, &work.x, &mut work.at, &mut work.tangent, wanted)?;
             }
             for (g, group) in batch.chunks(WIDTH).enumerate() {
-                self.compute::<D, C>(work, b, g, group)?;
-                self.scatter::<C>(work, b, group, piece);
+                let prescribed = self.prescribed(b, group);
+                self.compute::<D, C>(work, b, g, group, prescribed)?;
+                self.scatter::<C>(work, b, group, prescribed, inside, piece);
             }
         }
         work.same = cells;
@@ -201,6 +226,7 @@ impl<L> Task<'_, L> {
         b: usize,
         g: usize,
         group: &[u32],
+        prescribed: u32,
     ) -> Result<(), AssemblyError>
     where
         L: Law<D, C>,
@@ -212,9 +238,11 @@ impl<L> Task<'_, L> {
         let x = &work.x[g * width..][..width];
         // The lifted state vanishes away from the boundary, where most cells are.
         let mut zero = true;
-        for &cell in group {
-            for &v in d.space.nodes(b, cell as usize) {
-                zero &= self.u[v as usize * C..][..C].iter().all(|&u| u == 0.0);
+        if prescribed != 0 || !self.is_lift {
+            for &cell in group {
+                for &v in d.space.nodes(b, cell as usize) {
+                    zero &= self.u[v as usize * C..][..C].iter().all(|&u| u == 0.0);
+                }
             }
         }
         if !zero {
@@ -328,34 +356,108 @@ impl<L> Task<'_, L> {
         piece.add::<C, 1>(nodes, cell_matrix, cell_residual, 0);
     }
 
-    /// Adds the rows of a group.
+    /// Which cells of a group have nodes with prescribed DOFs: a bit each.
     #[inline(always)]
-    fn scatter<const C: usize>(&self, work: &mut Work, b: usize, group: &[u32], piece: &mut Piece) {
+    fn prescribed(&self, b: usize, group: &[u32]) -> u32 {
+        let Some(constraints) = self.constraints else { return 0 };
+        let table = &self.d.space.cell_to_node[b];
+        match self.d.space.elements[b].n_nodes() {
+            3 => constraints.touched::<3>(table, group),
+            4 => constraints.touched::<4>(table, group),
+            _ => {
+                let touches = |cell: u32| constraints.touches(self.d.space.nodes(b, cell as usize));
+                group.iter().enumerate().fold(0, |all, (k, &cell)| all | u32::from(touches(cell)) << k)
+            }
+        }
+    }
+
+    /// Adds the rows of a group, of which the cells `prescribed` have prescribed DOFs.
+    #[inline(always)]
+    fn scatter<const C: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        group: &[u32],
+        prescribed: u32,
+        inside: bool,
+        piece: &mut Piece,
+    ) {
+        if inside && !self.d.space.may_hang(b) {
+            // The number of nodes as a constant where large problems have it.
+            match self.d.space.elements[b].n_nodes() {
+                3 => return self.scatter_inside::<C, 3>(work, b, group, prescribed, piece),
+                4 => return self.scatter_inside::<C, 4>(work, b, group, prescribed, piece),
+                _ => {}
+            }
+        }
         let may_hang = self.d.space.may_hang(b);
         for (lane, &cell) in group.iter().enumerate() {
             if may_hang && self.d.space.interpolation(b, cell as usize).is_some() {
                 self.scatter_hanging::<C>(work, b, lane, cell as usize, piece);
+            } else if prescribed >> lane & 1 != 0 {
+                self.scatter_prescribed::<C>(work, b, lane, cell as usize, piece);
+            } else {
+                let matrix: &[f64] = bytemuck::cast_slice(&work.group.matrix);
+                let residual: &[f64] = bytemuck::cast_slice(&work.group.residual);
+                piece.add::<C, WIDTH>(self.d.space.nodes(b, cell as usize), matrix, residual, lane);
+            }
+        }
+    }
+
+    /// [`Task::scatter`] for cells of `N` nodes that all have rows in the piece; none hangs.
+    #[inline(always)]
+    fn scatter_inside<const C: usize, const N: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        group: &[u32],
+        prescribed: u32,
+        piece: &mut Piece,
+    ) {
+        let (table, _) = self.d.space.cell_to_node[b].as_chunks::<N>();
+        for (lane, &cell) in group.iter().enumerate() {
+            if prescribed >> lane & 1 != 0 {
+                self.scatter_prescribed::<C>(work, b, lane, cell as usize, piece);
                 continue;
             }
             let matrix: &[f64] = bytemuck::cast_slice(&work.group.matrix);
             let residual: &[f64] = bytemuck::cast_slice(&work.group.residual);
-            let nodes = self.d.space.nodes(b, cell as usize);
-            match self.constraints {
-                Some(constraints) if constraints.touches(nodes) => {
-                    let of_lane = |all: &[f64], out: &mut Vec<f64>| {
-                        out.clear();
-                        out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
-                    };
-                    of_lane(matrix, &mut work.cell_matrix);
-                    of_lane(residual, &mut work.cell_residual);
-                    let with_matrix = self.what.has_matrix().then_some(&mut work.cell_matrix[..]);
-                    constraints.apply(nodes, with_matrix, &mut work.cell_residual);
-                    piece.add::<C, 1>(nodes, &work.cell_matrix, &work.cell_residual, 0);
-                }
-                _ => piece.add::<C, WIDTH>(nodes, matrix, residual, lane),
-            }
+            piece.add_inside::<C, WIDTH, N>(&table[cell as usize], matrix, residual, lane);
         }
     }
+
+    /// Adds the rows of a cell with prescribed DOFs.
+    #[inline(never)]
+    fn scatter_prescribed<const C: usize>(
+        &self,
+        work: &mut Work,
+        b: usize,
+        lane: usize,
+        cell: usize,
+        piece: &mut Piece,
+    ) {
+        let nodes = self.d.space.nodes(b, cell);
+        let of_lane = |all: &[f64], out: &mut Vec<f64>| {
+            out.clear();
+            out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
+        };
+        of_lane(bytemuck::cast_slice(&work.group.matrix), &mut work.cell_matrix);
+        of_lane(bytemuck::cast_slice(&work.group.residual), &mut work.cell_residual);
+        if let Some(constraints) = self.constraints {
+            let matrix = self.what.has_matrix().then_some(&mut work.cell_matrix[..]);
+            constraints.apply(nodes, matrix, &mut work.cell_residual);
+        }
+        piece.add::<C, 1>(nodes, &work.cell_matrix, &work.cell_residual, 0);
+    }
+}
+
+/// Whether `u` vanishes at all nodes that `constraints` do not prescribe.
+fn is_lift<const C: usize>(u: &[f64], constraints: Option<&Constraints>) -> bool {
+    let Some(constraints) = constraints else { return false };
+    let (u, _) = u.as_chunks::<C>();
+    let zero = |(u, &flags): (&[f64; C], &u8)| flags != 0 || u.iter().all(|&u| u == 0.0);
+    let chunks = u.par_chunks(1 << 14).zip(constraints.flags().par_chunks(1 << 14));
+    chunks.all(|(u, flags)| u.iter().zip(flags).fold(true, |all, at| all & zero(at)))
 }
 
 /// Adds `what` of every cell that touches an owned node to the pieces of the owned rows. With `constraints`, rows and columns of prescribed DOFs are
@@ -375,7 +477,11 @@ pub(super) fn visit<L: Law<D, C>, const D: usize, const C: usize>(
     only: Option<&Constraints>,
 ) -> Result<(), AssemblyError> {
     let _span = tracing::debug_span!("cells").entered();
-    let task = Task { law, d, u, constraints, only, what };
+    let is_lift = is_lift::<C>(u, constraints);
+    let mut materials = d.set_material.iter().map(|&material| usize::from(material));
+    let first = materials.next();
+    let only_material = first.filter(|&first| materials.all(|other| other == first));
+    let task = Task { law, d, u, constraints, only, what, is_lift, only_material };
     let errors: Vec<_> =
         pieces.par_iter_mut().filter_map(|piece| task.complete::<D, C>(&d.spans, piece).err()).collect();
     match errors.into_iter().min_by_key(|&(block, run, _)| (block, run)) {

@@ -361,6 +361,21 @@ impl Constraints {
         nodes.iter().fold(0, |any, &v| any | self.flags[v as usize]) != 0
     }
 
+    /// Which of a few cells, whose `N` nodes `table` lists, it [touches](Self::touches): a bit each.
+    #[inline(always)]
+    pub(super) fn touched<const N: usize>(&self, table: &[u32], cells: &[u32]) -> u32 {
+        let (table, _) = table.as_chunks::<N>();
+        let touches =
+            |cell: u32| table[cell as usize].iter().fold(0, |any, &v| any | self.flags[v as usize]) != 0;
+        cells.iter().enumerate().fold(0, |all, (k, &cell)| all | u32::from(touches(cell)) << k)
+    }
+
+    /// Per local node: not zero where a component is prescribed.
+    #[inline]
+    pub(super) fn flags(&self) -> &[u8] {
+        &self.flags
+    }
+
     /// The directions prescribed at a node, as unit vectors.
     pub fn directions(&self, node: usize) -> impl Iterator<Item = [f64; 3]> + '_ {
         (0..self.components).filter(move |&k| self.is_fixed(node, k)).map(move |k| self.axis(node, k))

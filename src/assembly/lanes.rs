@@ -24,11 +24,39 @@ pub(super) fn gather_coordinates<const D: usize>(
     cells: &[u32],
     out: &mut [Lanes],
 ) {
+    // The number of nodes as a constant where large problems have it.
+    match block.nodes_per_cell() {
+        3 => return gather_of::<D, 3>(&mesh.nodes, block.node_table(), cells, out),
+        4 => return gather_of::<D, 4>(&mesh.nodes, block.node_table(), cells, out),
+        _ => {}
+    }
     for (lane, cell) in lanes_of(cells) {
         for (x, &v) in out.chunks_exact_mut(D).zip(block.nodes(cell)) {
             let node = &mesh.nodes[v as usize];
             for k in 0..D {
                 x[k].as_mut_array()[lane] = node[k];
+            }
+        }
+    }
+}
+
+/// [`gather_coordinates`] of cells with `N` nodes, which `table` lists.
+#[inline(always)]
+fn gather_of<const D: usize, const N: usize>(
+    points: &[[f64; 3]],
+    table: &[u32],
+    cells: &[u32],
+    out: &mut [Lanes],
+) {
+    let (table, _) = table.as_chunks::<N>();
+    let (out, _) = out.as_chunks_mut::<D>();
+    let out: &mut [[Lanes; D]; N] = out.first_chunk_mut().expect("room for a cell's coordinates");
+    for (lane, cell) in lanes_of(cells) {
+        let nodes = &table[cell];
+        for i in 0..N {
+            let point = &points[nodes[i] as usize];
+            for k in 0..D {
+                out[i][k].as_mut_array()[lane] = point[k];
             }
         }
     }

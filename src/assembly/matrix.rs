@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::constraints::Constraints;
-use super::pattern::{Pattern, find, find_all};
+use super::pattern::{Pattern, find, find_all, find_few};
 
 /// Values over a [`Pattern`] with `block` components a node, in the layout of compressed rows: the
 /// components of a node's row one after another, each with all its columns.
@@ -207,6 +207,42 @@ impl Piece<'_> {
                     let k = find(&p.off_col, off_begin, off_end, column);
                     add_block::<C, STRIDE>(off, k, values, n, j, lane);
                 }
+            }
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// As [`Piece::add`], for a cell of `N` nodes, all of them with rows in this piece.
+    ///
+    /// Bound by the instructions of the search and of the additions, some ten of either an entry.
+    #[inline(always)]
+    pub fn add_inside<const C: usize, const STRIDE: usize, const N: usize>(
+        &mut self,
+        nodes: &[u32; N],
+        matrix: &[f64],
+        residual: &[f64],
+        lane: usize,
+    ) {
+        let (sums, _) = self.residual.as_chunks_mut::<C>();
+        for (i, &row) in nodes.iter().enumerate() {
+            let sums = &mut sums[row as usize - self.begin];
+            for a in 0..C {
+                sums[a] += residual[(i * C + a) * STRIDE + lane];
+            }
+        }
+        if !self.has_matrix || matrix.is_empty() {
+            return;
+        }
+        let p = self.pattern;
+        let first = p.diag_ptr[self.begin];
+        for (i, &row) in nodes.iter().enumerate() {
+            let (begin, end) = (p.diag_ptr[row as usize], p.diag_ptr[row as usize + 1]);
+            let places = find_few(&p.diag_col, begin, end, nodes);
+            let row = &mut self.diag[(begin - first) * C * C..(end - first) * C * C];
+            let values = &matrix[i * C * C * N * STRIDE..][..C * C * N * STRIDE];
+            for (j, &k) in places.iter().enumerate() {
+                add_block::<C, STRIDE>(row, k as usize, values, N, j, lane);
             }
         }
     }

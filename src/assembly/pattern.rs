@@ -33,6 +33,9 @@ pub struct Pattern {
 /// Rows a stretch: its list of cells stays in the second-level cache.
 const ROWS: usize = 1 << 13;
 
+/// Rows that are collected before they are put in order.
+const TOGETHER: usize = 16;
+
 /// Columns of consecutive rows.
 #[derive(Default)]
 struct Part {
@@ -167,24 +170,17 @@ impl Work {
     fn add_rows(&mut self, space: &Space, first_cell: &[u32], rows: Range<usize>, out: &mut Part) {
         let n_rows = space.map.n_owned() as u32;
         let widest = space.elements.iter().map(|e| e.n_nodes()).max().unwrap_or(0);
-        let seen = &mut self.seen[..];
-        for (k, row) in rows.enumerate() {
-            let row = row as u32;
-            let cells = &self.cells[self.begin[k] as usize..self.begin[k + 1] as usize];
-            // Room for every candidate: whether a node is new decides no branch.
-            if self.columns.len() <= cells.len() * widest {
-                self.columns.resize((cells.len() * widest + 1).max(16), 0);
-            }
-            let columns = &mut self.columns[..];
-            let n = match (&space.cell_to_node[..], widest) {
-                ([table], 3) => distinct(table.as_chunks::<3>().0, cells, row, seen, columns),
-                ([table], 4) => distinct(table.as_chunks::<4>().0, cells, row, seen, columns),
-                ([table], 6) => distinct(table.as_chunks::<6>().0, cells, row, seen, columns),
-                ([table], 8) => distinct(table.as_chunks::<8>().0, cells, row, seen, columns),
-                ([table], 9) => distinct(table.as_chunks::<9>().0, cells, row, seen, columns),
-                ([table], 10) => distinct(table.as_chunks::<10>().0, cells, row, seen, columns),
-                ([table], 27) => distinct(table.as_chunks::<27>().0, cells, row, seen, columns),
-                _ => {
+        // The number of nodes as a constant where large problems have it.
+        match (&space.cell_to_node[..], widest) {
+            ([table], 3) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<3>().0), out),
+            ([table], 4) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<4>().0), out),
+            ([table], 6) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<6>().0), out),
+            ([table], 8) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<8>().0), out),
+            ([table], 9) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<9>().0), out),
+            ([table], 10) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<10>().0), out),
+            ([table], 27) => self.add_rows_of(rows, n_rows, widest, distinct(table.as_chunks::<27>().0), out),
+            _ => {
+                let collect = |cells: &[u32], row: u32, seen: &mut [u32], columns: &mut [u32]| {
                     let (mut n, mut block) = (0, 0);
                     for &cell in cells {
                         while cell >= first_cell[block + 1] {
@@ -194,23 +190,60 @@ impl Work {
                         n = add_distinct(nodes, row, seen, columns, n);
                     }
                     n
-                }
-            };
-            if n <= 16 {
-                let (sorted, split) = sort_16(columns, n, n_rows);
-                // Sixteen at once, of which those that count stay: no call for each short row.
-                let end = out.diag.len() + split;
-                out.diag.extend_from_slice(&sorted);
-                out.diag.truncate(end);
-                out.off.extend_from_slice(&sorted[split..n]);
-                out.lengths.push((split as u32, (n - split) as u32));
-                continue;
+                };
+                self.add_rows_of(rows, n_rows, widest, collect, out);
             }
-            let columns = &mut columns[..n];
-            let split = sort(columns, n_rows);
-            out.diag.extend_from_slice(&columns[..split]);
-            out.off.extend_from_slice(&columns[split..]);
-            out.lengths.push((split as u32, (n - split) as u32));
+        }
+    }
+
+    /// [`Work::add_rows`], where `collect` puts the nodes of a row's cells, each once, into the columns it is given and
+    /// returns their number.
+    ///
+    /// Some rows are collected before the first of them is put in order: a vector of columns that have just been
+    /// written one by one would wait for all of them to reach the cache.
+    #[inline(always)]
+    fn add_rows_of(
+        &mut self,
+        rows: Range<usize>,
+        n_rows: u32,
+        widest: usize,
+        collect: impl Fn(&[u32], u32, &mut [u32], &mut [u32]) -> usize,
+        out: &mut Part,
+    ) {
+        let Work { seen, begin, cells, columns, .. } = self;
+        let mut lengths = [0; TOGETHER];
+        for first in (0..rows.len()).step_by(TOGETHER) {
+            let lengths = &mut lengths[..TOGETHER.min(rows.len() - first)];
+            let mut n = 0;
+            for (k, length) in (first..).zip(lengths.iter_mut()) {
+                let cells = &cells[begin[k] as usize..begin[k + 1] as usize];
+                // Room for every candidate: whether a node is new decides no branch.
+                let most = n + cells.len() * widest + 16;
+                if columns.len() < most {
+                    columns.resize(most, 0);
+                }
+                *length = collect(cells, (rows.start + k) as u32, seen, &mut columns[n..]);
+                n += *length;
+            }
+            let mut end = out.diag.len();
+            // Room for a window behind the last row.
+            out.diag.resize(end + n + 17, 0);
+            let mut at = 0;
+            for &n in &*lengths {
+                let split = if n <= 16 {
+                    put_16(load(columns, at), n, n_rows, &mut out.diag[end..], &mut out.off)
+                } else {
+                    let columns = &mut columns[at..at + n];
+                    let split = sort(columns, n_rows);
+                    out.diag[end..end + split].copy_from_slice(&columns[..split]);
+                    out.off.extend_from_slice(&columns[split..]);
+                    split
+                };
+                out.lengths.push((split as u32, (n - split) as u32));
+                end += split;
+                at += n;
+            }
+            out.diag.truncate(end);
         }
     }
 
@@ -257,16 +290,15 @@ impl Work {
     }
 }
 
-/// The nodes of `cells`, each once; with their number per cell a constant. Returns how many there are.
+/// What collects the nodes of cells, each once; with their number per cell a constant.
 #[inline(always)]
 fn distinct<const N: usize>(
     table: &[[u32; N]],
-    cells: &[u32],
-    row: u32,
-    seen: &mut [u32],
-    columns: &mut [u32],
-) -> usize {
-    cells.iter().fold(0, |n, &cell| add_distinct(&table[cell as usize], row, seen, columns, n))
+) -> impl Fn(&[u32], u32, &mut [u32], &mut [u32]) -> usize + '_ {
+    #[inline(always)]
+    move |cells, row, seen, columns| {
+        cells.iter().fold(0, |n, &cell| add_distinct(&table[cell as usize], row, seen, columns, n))
+    }
 }
 
 /// Puts the nodes that the row has not seen behind the first `n` columns.
@@ -281,18 +313,33 @@ fn add_distinct(nodes: &[u32], row: u32, seen: &mut [u32], columns: &mut [u32], 
     n
 }
 
-/// Sorts the first `n <= 16` columns, distinct; how many are below `n_rows`. Behind them anything may stand.
+/// Writes the first `n <= 16` columns of a window, distinct, in order: those below `n_rows` to `owned`, the others
+/// behind `ghosts`. How many are below. Behind those that count in `owned`, which has room for seventeen, anything
+/// may stand.
+///
+/// The place of a column is the number of lesser ones. Eight or sixteen are placed without a branch on their number.
 #[inline(always)]
-fn sort_16(columns: &[u32], n: usize, n_rows: u32) -> ([u32; 16], usize) {
-    let window = load(columns, 0);
-    let inside = (1u32 << n) - 1;
-    let below = |v: u32| (window.simd_lt(u32x16::splat(v)).to_bitmask() & inside).count_ones() as usize;
-    let mut sorted = [0; 16];
-    for &v in &columns[..n] {
-        // Distinct columns have less than 16 before them; the mask spares a check.
-        sorted[below(v) & 15] = v;
+fn put_16(window: u32x16, n: usize, n_rows: u32, owned: &mut [u32], ghosts: &mut Vec<u32>) -> usize {
+    const NUMBERS: u32x16 = u32x16::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    // What does not count comes last.
+    let window = window | NUMBERS.simd_ge(u32x16::splat(n as u32));
+    let below = |v: u32| window.simd_lt(u32x16::splat(v)).to_bitmask().count_ones() as usize;
+    let columns = window.to_array();
+    let split = below(n_rows);
+    if split < n {
+        let mut sorted = [0; 17];
+        columns.iter().for_each(|&v| sorted[below(v)] = v);
+        owned[..split].copy_from_slice(&sorted[..split]);
+        ghosts.extend_from_slice(&sorted[split..n]);
+        return split;
     }
-    (sorted, below(n_rows))
+    let owned: &mut [u32; 17] = owned.first_chunk_mut().expect("room for sixteen and one");
+    let (some, others) = columns.split_at(8);
+    some.iter().for_each(|&v| owned[below(v)] = v);
+    if n > 8 {
+        others.iter().for_each(|&v| owned[below(v)] = v);
+    }
+    split
 }
 
 /// Sorts distinct columns and returns how many are below `n_rows`.
@@ -350,6 +397,31 @@ pub(super) fn find(columns: &[u32], begin: usize, end: usize, column: u32) -> us
     // The last rows of all.
     let rest = columns[at..end].iter().position(|&v| v == column);
     at - begin + rest.expect("the pattern couples all nodes of a cell")
+}
+
+/// [`find_all`] for the nodes of a small cell: in rows of up to 32 columns, each is looked for in all of them at once.
+#[inline(always)]
+pub(super) fn find_few<const N: usize>(
+    columns: &[u32],
+    begin: usize,
+    end: usize,
+    nodes: &[u32; N],
+) -> [u32; N] {
+    // The row's own entry stands before any of the next rows.
+    if end - begin <= 16 && begin + 16 <= columns.len() {
+        let window = load(columns, begin);
+        return nodes.map(|v| window.simd_eq(u32x16::splat(v)).to_bitmask().trailing_zeros());
+    }
+    if end - begin <= 32 && begin + 32 <= columns.len() {
+        let windows = [load(columns, begin), load(columns, begin + 16)];
+        return nodes.map(|v| {
+            let [low, high] = windows.map(|window| window.simd_eq(u32x16::splat(v)).to_bitmask());
+            (low | high << 16).trailing_zeros()
+        });
+    }
+    let mut places = [0; N];
+    find_all(columns, begin, end, nodes, &mut places);
+    places
 }
 
 /// The most windows of sixteen columns whose ends are compared at once.
@@ -413,9 +485,12 @@ mod tests {
             if n <= 16 {
                 let mut padded = [7; 16];
                 padded[..n].copy_from_slice(&columns);
-                let (sorted, split) = sort_16(&padded, n, 31);
-                assert_eq!(sorted[..n], expected);
-                assert_eq!(split, expected.iter().filter(|v| **v < 31).count());
+                for n_rows in [31, 1000] {
+                    let (mut owned, mut ghosts) = ([9; 20], vec![5]);
+                    let split = put_16(u32x16::new(padded), n, n_rows, &mut owned, &mut ghosts);
+                    assert_eq!(split, expected.iter().filter(|v| **v < n_rows).count());
+                    assert_eq!([&owned[..split], &ghosts[1..]].concat(), expected);
+                }
             }
             let split = sort(&mut columns, 31);
             assert_eq!(columns, expected);
@@ -427,6 +502,10 @@ mod tests {
                 all.extend((0..behind).map(|k| k * 3));
                 for (k, &v) in columns.iter().enumerate() {
                     assert_eq!(find(&all, 5, 5 + n, v), k);
+                }
+                for few in columns.as_chunks::<3>().0 {
+                    let places = find_few(&all, 5, 5 + n, few);
+                    assert_eq!(places.map(|p| all[5 + p as usize]), *few);
                 }
                 let mut places = vec![7; n];
                 find_all(&all, 5, 5 + n, &columns, &mut places);

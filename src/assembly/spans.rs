@@ -12,10 +12,20 @@ use crate::space::Space;
 /// Cells a run: few enough that a run's nodes and rows stay in the first caches.
 pub(super) const RUN: usize = 256;
 
-/// Per block and run of [`RUN`] cells: the owned nodes its cells have, as a range.
+/// The owned nodes that the cells of a run have.
+#[derive(Clone, Copy)]
+struct Span {
+    /// From here.
+    low: u32,
+    /// To here, exclusive; 0 where no owned node is.
+    high: u32,
+    /// Whether the cells have no other nodes.
+    all: bool,
+}
+
+/// Per block and run of [`RUN`] cells: the owned nodes its cells have.
 pub(super) struct Spans {
-    /// `low..high`; empty where no owned node is.
-    runs: Vec<Vec<(u32, u32)>>,
+    runs: Vec<Vec<Span>>,
 }
 
 impl Spans {
@@ -23,9 +33,13 @@ impl Spans {
     pub fn new(space: &Space) -> Spans {
         let n_rows = space.map.n_owned() as u32;
         let of_run = |nodes: &[u32]| {
-            nodes.iter().fold((u32::MAX, 0), |(low, high), &v| {
-                if v < n_rows { (low.min(v), high.max(v + 1)) } else { (low, high) }
-            })
+            // Owned nodes come before the others.
+            let (low, most) = nodes.iter().fold((u32::MAX, 0), |(low, most), &v| (low.min(v), most.max(v)));
+            if most < n_rows {
+                return Span { low, high: most + 1, all: true };
+            }
+            let high = nodes.iter().filter(|v| **v < n_rows).fold(0, |high, &v| high.max(v + 1));
+            Span { low, high, all: false }
         };
         let tables = space.cell_to_node.iter().zip(&space.elements);
         Spans {
@@ -44,7 +58,13 @@ impl Spans {
     pub fn touching(&self, block: usize, rows: Range<usize>) -> impl Iterator<Item = usize> + '_ {
         let (begin, end) = (rows.start as u32, rows.end as u32);
         let runs = self.runs[block].iter().enumerate();
-        runs.filter(move |(_, (low, high))| *low < end && *high > begin).map(|(run, _)| run)
+        runs.filter(move |(_, span)| span.low < end && span.high > begin).map(|(run, _)| run)
+    }
+
+    /// Whether all nodes of a run's cells are among `rows`.
+    pub fn lies_in(&self, block: usize, run: usize, rows: &Range<usize>) -> bool {
+        let Span { low, high, all } = self.runs[block][run];
+        all && low as usize >= rows.start && high as usize <= rows.end
     }
 
     /// The cells of a run, of a block with `n_cells`.

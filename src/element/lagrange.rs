@@ -4,6 +4,8 @@
 //! Imports [`Shape`] and polynomials.rs. Start at [`Lagrange::new`]; [`Lagrange::canonical_order`] is what a
 //! DOF numbering needs, [`Lagrange::tabulate`] what an integration loop needs.
 
+use std::sync::OnceLock;
+
 use super::polynomials::{Span, gauss_lobatto, invert, orthonormal};
 use super::{Error, Shape};
 
@@ -247,7 +249,7 @@ impl Lagrange {
         if !(1..=MAX_DEGREE).contains(&degree) {
             return Err(Error::Degree { shape, degree });
         }
-        Ok(Lagrange::build(shape, degree, nodes, Span::Full(degree)))
+        Ok(Lagrange::known(shape, degree, nodes, Span::Full(degree)))
     }
 
     /// The 8-node quadrilateral or the 20-node hexahedron, for geometry read from files. They do not reach
@@ -259,7 +261,20 @@ impl Lagrange {
         if !matches!(shape, Shape::Quadrilateral | Shape::Hexahedron) {
             return Err(Error::Serendipity { shape });
         }
-        Ok(Lagrange::build(shape, 2, Nodes::Equispaced, Span::Serendipity))
+        Ok(Lagrange::known(shape, 2, Nodes::Equispaced, Span::Serendipity))
+    }
+
+    /// Built once in a process: spaces and geometries ask for their elements again on every mesh.
+    fn known(shape: Shape, degree: usize, nodes: Nodes, span: Span) -> Lagrange {
+        const SHAPES: usize = Shape::Hexahedron as usize + 1;
+        static KNOWN: [[OnceLock<Lagrange>; SHAPES]; 2 * MAX_DEGREE + 1] =
+            [const { [const { OnceLock::new() }; SHAPES] }; 2 * MAX_DEGREE + 1];
+        let kind = match (span, nodes) {
+            (Span::Serendipity, _) => 2 * MAX_DEGREE,
+            (_, Nodes::Spectral) => degree - 1,
+            (_, Nodes::Equispaced) => MAX_DEGREE + degree - 1,
+        };
+        KNOWN[kind][shape as usize].get_or_init(|| Lagrange::build(shape, degree, nodes, span)).clone()
     }
 
     fn build(shape: Shape, degree: usize, kind: Nodes, span: Span) -> Lagrange {

@@ -143,7 +143,10 @@ impl Batch {
                 Slot::Varying(expr) => {
                     let out = &mut self.values[begin..begin + n * varies];
                     expr.eval(points, out, &mut self.scratch);
-                    if let Some(point) = out.iter().position(|v| !v.is_finite()) {
+                    // All of them first, in vectors.
+                    if !out.iter().fold(true, |all, v| all & v.is_finite())
+                        && let Some(point) = out.iter().position(|v| !v.is_finite())
+                    {
                         return Err(NotFinite {
                             key: material.keys[k].clone(),
                             text: expr.text().to_string(),

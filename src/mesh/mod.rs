@@ -171,9 +171,15 @@ impl Block {
     }
 
     /// A cell's geometry nodes.
+    #[inline]
     pub fn nodes(&self, cell: usize) -> &[u32] {
-        let nodes = self.cell_to_node.as_deref().unwrap_or(&self.cell_to_vertex);
-        &nodes[cell * self.n_nodes..][..self.n_nodes]
+        &self.node_table()[cell * self.n_nodes..][..self.n_nodes]
+    }
+
+    /// Geometry nodes of all cells: `[cell][node]`.
+    #[inline]
+    pub fn node_table(&self) -> &[u32] {
+        self.cell_to_node.as_deref().unwrap_or(&self.cell_to_vertex)
     }
 
     /// The rank that owns a cell.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::run_json::RunReport;
 
@@ -44,6 +44,19 @@ impl Event {
         Event { what: what.to_owned(), choice, because, inputs: BTreeMap::new(), times: 1 }
     }
 
+    /// As it is serialised, with no copy of its texts.
+    fn into_value(self) -> Value {
+        let Event { what, choice, because, inputs, times } = self;
+        let texts = [("what", what), ("choice", choice), ("because", because)];
+        let mut value: Map<String, Value> =
+            texts.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect();
+        value.insert("inputs".to_owned(), inputs.into_iter().collect());
+        if !is_once(&times) {
+            value.insert("times".to_owned(), times.into());
+        }
+        value.into()
+    }
+
     /// With a figure it was decided on.
     pub fn input(mut self, name: &str, value: impl Into<Value>) -> Event {
         self.inputs.insert(name.to_owned(), value.into());
@@ -63,7 +76,7 @@ impl RunReport {
                 known["times"] = Value::from(known["times"].as_u64().unwrap_or(1) + event.times);
                 known["inputs"] = event.inputs.into_iter().collect();
             }
-            _ => events.push(serde_json::to_value(event).unwrap_or_default()),
+            _ => events.push(event.into_value()),
         }
     }
 
@@ -88,6 +101,11 @@ mod tests {
         assert_eq!(events.len(), 3);
         assert_eq!((events[0].times, events[0].inputs["unknowns"].as_u64()), (2, Some(20)));
         assert_eq!((events[2].choice.as_str(), events[2].times), ("direct", 1));
+        for event in [Event::new("a", 1, "b"), Event { times: 3, ..Event::new("a", 1, "b").input("c", 2.5) }]
+        {
+            let value = serde_json::to_value(&event).expect("an event");
+            assert_eq!(event.into_value(), value);
+        }
         let text = serde_json::to_string(&report.extra[KEY][1]).expect("text");
         assert_eq!(text, r#"{"because":"memory","choice":"curve","inputs":{},"what":"order"}"#);
     }

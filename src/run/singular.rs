@@ -41,11 +41,28 @@ impl Connected {
     }
 
     /// Nodes are of one tree from here on.
+    #[inline]
     fn join(&mut self, nodes: &[u32]) {
-        let known = self.0[nodes[0] as usize];
-        if nodes.iter().all(|&v| self.0[v as usize] == known) {
-            return;
+        let parent = &mut self.0[..];
+        let least = nodes.iter().fold(u32::MAX, |least, &v| least.min(parent[v as usize]));
+        // Most often each of them hangs from one root or was not seen before: no branch tells the two apart.
+        let plain = nodes.iter().fold(parent[least as usize] == least, |plain, &v| {
+            let up = parent[v as usize];
+            plain & ((up == least) | (up == v))
+        });
+        if plain {
+            nodes.iter().for_each(|&v| parent[v as usize] = least);
+        } else {
+            self.unite(nodes);
         }
+    }
+
+    /// [`Connected::join`], for each of the cells whose nodes `table` lists.
+    fn join_all<const N: usize>(&mut self, table: &[u32]) {
+        table.as_chunks::<N>().0.iter().for_each(|nodes| self.join(nodes));
+    }
+
+    fn unite(&mut self, nodes: &[u32]) {
         let mut first = self.root(nodes[0]);
         for &v in &nodes[1..] {
             let other = self.root(v);
@@ -62,15 +79,21 @@ const MOST_FORESTS: usize = 4;
 /// Cells of a thread, at least.
 const LEAST_CELLS: usize = 50_000;
 
-/// The parts of this rank's mesh that cells connect: how many, and that of each local node.
-fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
+/// The parts of this rank's mesh that cells connect: the first local node of each, and the part of each local node.
+fn parts(mesh: &Mesh, space: &Space) -> (Vec<u32>, Vec<u32>) {
     let n_cells: usize = mesh.blocks.iter().map(|b| b.n_cells).sum();
     let n = (n_cells / LEAST_CELLS).min(rayon::current_num_threads()).clamp(1, MOST_FORESTS);
     let forest = |k: usize| {
         let mut forest = Connected((0..space.map.n_local() as u32).collect());
         for (b, block) in mesh.blocks.iter().enumerate() {
-            for cell in k * block.n_cells / n..(k + 1) * block.n_cells / n {
-                forest.join(space.nodes(b, cell));
+            let width = space.elements[b].n_nodes();
+            let cells = k * block.n_cells / n..(k + 1) * block.n_cells / n;
+            let table = &space.cell_to_node[b][cells.start * width..cells.end * width];
+            // The number of nodes as a constant where large problems have it.
+            match width {
+                3 => forest.join_all::<3>(table),
+                4 => forest.join_all::<4>(table),
+                _ => table.chunks_exact(width).for_each(|nodes| forest.join(nodes)),
             }
         }
         forest
@@ -85,27 +108,27 @@ fn parts(mesh: &Mesh, space: &Space) -> (usize, Vec<u32>) {
     // Roots are the least of their trees, whatever the order of joining.
     let mut parent = all.0;
     // Parents come before their children: theirs are numbers of parts already.
-    let mut n = 0;
+    let mut first = Vec::new();
     for v in 0..parent.len() {
         let up = parent[v] as usize;
         parent[v] = if up == v {
-            n += 1;
-            n - 1
+            first.push(v as u32);
+            first.len() as u32 - 1
         } else {
             parent[up]
         };
     }
-    (n as usize, parent)
+    (first, parent)
 }
 
 /// Finds the connected parts: local searches, then least labels pass between ranks until none changes.
 /// Collective.
 pub fn bodies(mesh: &Mesh, space: &Space) -> Bodies {
-    let (n_parts, part) = parts(mesh, space);
+    let (first, part) = parts(mesh, space);
     let (n_owned, n_local) = (space.map.n_owned(), space.map.n_local());
-    // The least global number of a part's nodes.
-    let mut label = vec![u64::MAX; n_parts];
-    for (v, &p) in part.iter().enumerate() {
+    // The least global number of a part's nodes: owned ones are in global order, and come before ghosts.
+    let mut label: Vec<u64> = first.iter().map(|&v| space.map.local_to_global(v)).collect();
+    for (v, &p) in part.iter().enumerate().skip(n_owned) {
         label[p as usize] = label[p as usize].min(space.map.local_to_global(v as u32));
     }
     let mut labels = vec![0u64; if mesh.comm.size() > 1 { n_local } else { 0 }];
@@ -196,6 +219,10 @@ pub fn free_motions(
     let mut gram = vec![0.0; bodies.n * m * m];
     for node in (0..space.map.n_owned()).filter(|&node| constraints.is_any_fixed(node)) {
         let body = bodies.of(node);
+        if !vector && gram[body] > 0.0 {
+            // One node holds a constant.
+            continue;
+        }
         for direction in constraints.directions(node) {
             // Six at most, the first for a scalar.
             let mut feel = [1.0; 6];

@@ -112,7 +112,7 @@ impl Parser<'_> {
                 Some("write `^` for a power".into()),
             ));
         }
-        if let Some(symbol) = SYMBOLS.iter().find(|s| rest.starts_with(**s)) {
+        if let Some(symbol) = SYMBOLS.iter().find(|s| s.as_bytes()[0] == bytes[i] && rest.starts_with(**s)) {
             self.end = i + symbol.len();
             self.token = Token::Symbol(symbol);
             return Ok(());
