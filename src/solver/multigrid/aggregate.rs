@@ -64,6 +64,15 @@ pub(super) fn strong(csr: &Csr, block: usize, norms: &[f32], theta: f64) -> Stro
             let of_row;
             (of_row, rest) = rest.split_at_mut(entries.len());
             let columns = &csr.col[entries.clone()];
+            if size == 1 {
+                let mut n = 0;
+                for ((flag, &column), value) in of_row.iter_mut().zip(columns).zip(&csr.val[entries]) {
+                    *flag = (column as usize != row) & (value * value > bound * norms[column as usize]);
+                    n += u32::from(*flag);
+                }
+                *degree = n.min(u16::MAX.into()) as u16;
+                continue;
+            }
             let values = csr.val[entries.start * size..entries.end * size].chunks_exact(size);
             for ((flag, &column), value) in of_row.iter_mut().zip(columns).zip(values) {
                 let norm2: f32 = value.iter().map(|v| v * v).sum();

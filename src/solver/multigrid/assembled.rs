@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cluster::Halo;
 
 use super::parallel::{ROWS_PER_TASK, each, map, rows};
-use super::rows::{Columns, Rows, find};
+use super::rows::{Arrays, Columns, Rows, find};
 use super::sliced::{LANES, PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
@@ -30,6 +30,8 @@ pub struct Assembled {
     col: Arc<Vec<u32>>,
     /// Row offsets of the ghost columns among themselves.
     off_ptr: Vec<u32>,
+    /// Of one component a node: the diagonal, while the values are in rows; else it is to be found among these.
+    diagonal: Vec<f64>,
     /// The columns in slices, where that pays.
     slices: Option<Arc<Slices>>,
 }
@@ -184,15 +186,26 @@ impl Assembled {
         let owned = |row: usize| &p.diag_col[p.diag_ptr[row]..p.diag_ptr[row + 1]];
         let ghosts = |row: usize| &p.off_col[p.off_ptr[row]..p.off_ptr[row + 1]];
 
-        let root = |row: usize| {
-            let columns = owned(row);
-            find(columns, row as u32).map_or(0.0, |k| size::<B>(owned_values(row), columns.len(), k).sqrt())
-        };
-        let mut roots =
-            map(tasks, || (), |(), t| rows(t, n, ROWS_PER_TASK).map(root).collect::<Vec<_>>()).concat();
-        roots.resize(n_local, 0.0);
+        let mut diagonal = vec![0.0; if B == 1 { n } else { 0 }];
+        let mut roots = vec![0.0; n_local];
+        let mut rest = &mut diagonal[..];
+        let parts = roots[..n].chunks_mut(ROWS_PER_TASK).map(|roots| {
+            let n = if B == 1 { roots.len() } else { 0 };
+            (roots, cut(&mut rest, n))
+        });
+        each(parts.enumerate(), |(t, (roots, diagonal))| {
+            for (k, row) in rows(t, n, ROWS_PER_TASK).enumerate() {
+                let columns = owned(row);
+                let Some(at) = find(columns, row as u32) else { continue };
+                if B == 1 {
+                    diagonal[k] = owned_values(row)[at];
+                }
+                roots[k] = size::<B>(owned_values(row), columns.len(), at).sqrt();
+            }
+        });
         halo.forward(&mut roots, 1);
         let largest = roots.iter().fold(0.0, |all: f64, root| all.max(*root));
+        let smallest = roots.iter().fold(f64::INFINITY, |all: f64, root| all.min(*root));
         // What is no number stays, to be seen.
         let keeps = |row: usize, column: u32, size: f64| {
             let root = ROUND_OFF * roots[row];
@@ -208,6 +221,18 @@ impl Assembled {
                 || size.is_nan()
         };
         let kept = |row: usize, columns: &[u32], values: &[f64]| {
+            let root = ROUND_OFF * roots[row];
+            if B == 1 && root > 0.0 {
+                // Most are larger than any bound of their row, or zero: no column's need be read.
+                let (mut above, mut below) = (0, 0);
+                for value in values {
+                    above += u32::from(value.abs() > root * largest);
+                    below += u32::from(value.abs() <= root * smallest);
+                }
+                if (above + below) as usize == columns.len() {
+                    return above as usize;
+                }
+            }
             let kept = |(k, c): &(usize, &u32)| keeps(row, **c, size::<B>(values, columns.len(), *k));
             columns.iter().enumerate().filter(kept).count()
         };
@@ -281,7 +306,7 @@ impl Assembled {
         // The values will move into their slices in place.
         diag.shrink_to(slices.as_ref().map_or(0, |slices| slices.n_places()));
         off.shrink_to_fit();
-        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
+        Assembled { block: B, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, diagonal, slices }
     }
 
     /// The number of owned nodes.
@@ -310,7 +335,7 @@ impl Assembled {
     /// [`Assembled::take_back`].
     pub(in crate::solver) fn move_to_slices(&mut self) -> Option<(Arc<Slices>, Vec<f64>)> {
         let slices = self.slices.clone()?;
-        self.col = Arc::default();
+        (self.col, self.diagonal) = (Arc::default(), Vec::new());
         let (mut values, off) = (std::mem::take(&mut self.diag), std::mem::take(&mut self.off));
         let room = slices.n_places();
         values.reserve_exact(room.saturating_sub(values.len()));
@@ -393,6 +418,9 @@ impl<const N: usize> Rows<N> for Assembled {
     }
 
     fn diagonal(&self, row: usize) -> Option<[[f64; N]; N]> {
+        if N == 1 && !self.diagonal.is_empty() {
+            return Some([[self.diagonal[row]; N]; N]);
+        }
         let columns = self.owned_columns(row);
         let k = find(columns, row as u32)?;
         let range = self.owned(row);
@@ -422,6 +450,10 @@ impl<const N: usize> Rows<N> for Assembled {
     fn columns(&self) -> Option<Columns<'_>> {
         Some((&self.ptr, &self.col, self.slices.as_ref()))
     }
+
+    fn arrays(&self) -> Option<Arrays<'_>> {
+        (N == 1 && self.off.is_empty()).then_some((&self.ptr[..], &self.col[..], &self.diag[..]))
+    }
 }
 
 #[cfg(test)]
@@ -446,7 +478,8 @@ mod tests {
             off_ptr.push(off.len() as u32);
         }
         let slices = Slices::new(&ptr, &col, n, 2.0).map(Arc::new);
-        Assembled { block: 1, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, slices }
+        let diagonal = Vec::new();
+        Assembled { block: 1, diag, off, ptr: Arc::new(ptr), col: Arc::new(col), off_ptr, diagonal, slices }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Imports `cluster` and its siblings. Start at [`coarse`].
 //!
-//! A task takes consecutive coarse rows, makes the rows of `A P` that they need, which are few more than its
-//! share, and sums them up. What a task does not own a row of is sent to its owner. Double precision keeps the
+//! A task takes consecutive coarse rows. Of blocks it makes the rows of `A P` that they need, which are few more than
+//! its share, and sums them up; of single values a row of `P^T A` each, then its product with `P`, which takes fewer
+//! terms and nothing that is kept. What a task does not own a row of is sent to its owner. Double precision keeps the
 //! smoothest modes, whose energy is a small difference of large numbers; the product is bound by the search for
 //! columns, not by the width of its numbers.
 
@@ -15,6 +16,7 @@ use super::csr::PAD;
 use super::parallel::{each, map, rows};
 use super::prolongation::{Raw, ghost_rows};
 use super::rows::{Rows, Wide};
+use super::sums::{Sums, Terms, push_ascending};
 use super::transpose::Transposed;
 
 /// A coarse matrix, its nodes, and the prolongation in their numbers.
@@ -37,6 +39,9 @@ const ROUND_OFF: f64 = 1e-10;
 
 /// Entries of a coarse row in two dimensions; in three there are three times as many.
 const USUAL: usize = 9;
+
+/// Coarse rows of a task of values.
+const VALUES_PER_TASK: usize = 2048;
 
 /// Values of the transposed that a task gathers.
 const ENTRIES_PER_TASK: usize = 16384;
@@ -76,83 +81,6 @@ impl<const R: usize, const C: usize> Scratch<R, C> {
             fine: Sums::new(n_coarse),
             coarse: Sums::new(n_coarse),
             order: Vec::new(),
-        }
-    }
-}
-
-/// A row while it is summed up.
-struct Sums<const R: usize, const C: usize> {
-    /// Per coarse node: the stamp of its entry in the row that was summed last. Stamps grow from row to row, so
-    /// that one below the row's first is of an earlier row.
-    marker: Vec<u32>,
-    first: u32,
-    /// The columns as they are met, and their sums: `len` of them, beyond which sums are zero.
-    col: Vec<u32>,
-    val: Vec<[[f64; C]; R]>,
-    len: usize,
-}
-
-impl<const R: usize, const C: usize> Sums<R, C> {
-    fn new(n_coarse: usize) -> Self {
-        Sums { marker: vec![0; n_coarse], first: 1, col: Vec::new(), val: Vec::new(), len: 0 }
-    }
-
-    /// Adds to columns: `add(item, sum)` for each. No branch asks whether a column is new, which is what a processor
-    /// cannot foresee.
-    #[inline(always)]
-    fn add<T>(
-        &mut self,
-        entries: impl ExactSizeIterator<Item = (u32, T)>,
-        mut add: impl FnMut(T, &mut [[f64; C]; R]),
-    ) {
-        let (first, n) = (self.first, entries.len());
-        if self.len + n >= self.col.len() {
-            self.grow(n);
-        }
-        let Sums { marker, col, val, .. } = self;
-        let (col, val) = (&mut col[..], &mut val[..]);
-        let mut len = self.len;
-        for (c, item) in entries.take(n) {
-            let mark = &mut marker[c as usize];
-            let is_new = *mark < first;
-            let at = if is_new { len } else { mark.wrapping_sub(first) as usize };
-            // SAFETY: there is room for `n` columns more and one behind them, so for place `len`. Stamps from `first`
-            // on are this row's, and were given for places below `len`.
-            let sum = unsafe {
-                *col.get_unchecked_mut(len) = c;
-                val.get_unchecked_mut(at)
-            };
-            *mark = first + at as u32;
-            len += usize::from(is_new);
-            add(item, sum);
-        }
-        self.len = len;
-    }
-
-    /// Makes room for `n` columns more, and one behind them.
-    #[cold]
-    fn grow(&mut self, n: usize) {
-        let room = 2 * (self.len + n) + 16;
-        self.col.resize(room, 0);
-        self.val.resize(room, [[0.0; C]; R]);
-    }
-
-    fn columns(&self) -> &[u32] {
-        &self.col[..self.len]
-    }
-
-    fn values(&self) -> &[[[f64; C]; R]] {
-        &self.val[..self.len]
-    }
-
-    /// Goes on to the next row. Before stamps run out they begin anew.
-    fn clear(&mut self) {
-        self.val[..self.len].fill([[0.0; C]; R]);
-        self.first += self.len as u32;
-        self.len = 0;
-        if self.first >= 1 << 31 {
-            self.marker.fill(0);
-            self.first = 1;
         }
     }
 }
@@ -225,8 +153,28 @@ pub(super) fn coarse<const R: usize, const C: usize>(
     let owned_entries = ptr[n] as usize;
     let Transposed { ptr: t_ptr, row: t_row, at: t_at } = Transposed::new(&ptr[..=n], &col, n_extended);
 
-    // Of blocks few, where there are few: neighbouring tasks make some rows of the product twice, but each is long.
-    let per_task = if R * C == 1 { 2048 } else { (n_extended / 8).clamp(64, 384) };
+    let t_val = (R * C == 1).then(|| {
+        let mut values = Vec::with_capacity(owned_entries + PAD);
+        values.resize(owned_entries, 0.0);
+        each(values.chunks_mut(ENTRIES_PER_TASK).zip(t_at.chunks(ENTRIES_PER_TASK)), |(to, at)| {
+            to.iter_mut().zip(at).for_each(|(to, &at)| *to = val[at as usize]);
+        });
+        values
+    });
+    if let Some(t_val) = t_val {
+        drop(t_at);
+        let p_transposed = (&t_ptr[..], &t_row[..], &t_val[..]);
+        let parts = of_values(source, (&ptr, &col, &val), p_transposed, n_extended, negligible);
+        ptr.truncate(n + 1);
+        col.truncate(owned_entries);
+        val.truncate(owned_entries);
+        let numbers = Numbers { n_coarse, n_extended, extended, offset, n_global: offsets[comm.size()] };
+        let transposed = Some((t_ptr, t_row, t_val));
+        return finish::<C>(comm, numbers, owner, parts, VALUES_PER_TASK, ptr, col, val, transposed);
+    }
+
+    // Few, where there are few: neighbouring tasks make some rows of the product twice, but each is long.
+    let per_task = (n_extended / 8).clamp(64, 384);
     let n_tasks = n_extended.div_ceil(per_task);
     let blocks: &[[[f32; C]; R]] = val.as_chunks().0.as_chunks().0;
     let parts: Vec<Part> = map(
@@ -255,12 +203,9 @@ pub(super) fn coarse<const R: usize, const C: usize>(
             s.ptr.push(0);
             for &row in &s.rows {
                 let mut diagonal = [0.0; R];
-                let bound = negligible(row);
                 source.visit(row as usize, |column, a| {
                     if column == row {
                         diagonal = std::array::from_fn(|c| a[c][c]);
-                    } else if R == 1 && a[0][0].abs() < bound {
-                        return;
                     }
                     let range = ptr[column as usize] as usize..ptr[column as usize + 1] as usize;
                     let of_column = col[range.clone()].iter().copied().zip(&blocks[range]);
@@ -309,31 +254,22 @@ pub(super) fn coarse<const R: usize, const C: usize>(
                         }
                     });
                 }
-                let n = s.coarse.len;
+                part.reference.extend(reference);
+                let (columns, values) = (s.coarse.columns(), s.coarse.values());
                 s.order.clear();
-                s.order.extend(0..n as u32);
-                s.order.sort_unstable_by_key(|&k| s.coarse.col[k as usize]);
-                part.len.push(n as u32);
+                s.order.extend(0..columns.len() as u32);
+                s.order.sort_unstable_by_key(|&k| columns[k as usize]);
+                part.len.push(columns.len() as u32);
                 for &k in &s.order {
-                    part.col.push(s.coarse.col[k as usize]);
-                    part.val.extend_from_slice(s.coarse.val[k as usize].as_flattened());
+                    part.col.push(columns[k as usize]);
+                    part.val.extend_from_slice(values[k as usize].as_flattened());
                 }
                 s.coarse.clear();
-                part.reference.extend(reference);
             }
             s.rows.iter().for_each(|&row| s.slot[row as usize] = u32::MAX);
             part
         },
     );
-    let transposed = (R * C == 1).then(|| {
-        let mut values = Vec::with_capacity(owned_entries + PAD);
-        values.resize(owned_entries, 0.0);
-        each(values.chunks_mut(ENTRIES_PER_TASK).zip(t_at.chunks(ENTRIES_PER_TASK)), |(to, at)| {
-            to.iter_mut().zip(at).for_each(|(to, &at)| *to = val[at as usize]);
-        });
-        (t_ptr, t_row, values)
-    });
-    drop(t_at);
     ptr.truncate(n + 1);
     col.truncate(owned_entries);
     val.truncate(owned_entries * R * C);
@@ -346,7 +282,59 @@ pub(super) fn coarse<const R: usize, const C: usize>(
         ptr,
         col,
         val,
-        transposed,
+        None,
+    )
+}
+
+/// Rows of the coarse matrix where all matrices have one value an entry: a coarse node's row of `P^T A`, then its
+/// product with `P`. `P` has rows for all columns of `A`.
+fn of_values<const R: usize>(
+    source: &impl Rows<R>,
+    (p_ptr, p_col, p_val): (&[u32], &[u32], &[f32]),
+    (t_ptr, t_row, t_val): (&[u32], &[u32], &[f32]),
+    n_coarse: usize,
+    negligible: impl Fn(u32) -> f64 + Sync,
+) -> Vec<Part> {
+    let arrays = source.arrays();
+    map(
+        n_coarse.div_ceil(VALUES_PER_TASK),
+        || (Terms::new(p_ptr.len() - 1), Terms::new(n_coarse)),
+        |(fine, coarse), task| {
+            let coarse_rows = rows(task, n_coarse, VALUES_PER_TASK);
+            let n_rows = coarse_rows.len();
+            let mut part = Part {
+                len: Vec::with_capacity(n_rows),
+                col: Vec::with_capacity(USUAL * n_rows),
+                val: Vec::with_capacity(USUAL * n_rows),
+                reference: Vec::with_capacity(n_rows),
+            };
+            for coarse_row in coarse_rows {
+                let mut reference = 0.0;
+                for k in t_ptr[coarse_row] as usize..t_ptr[coarse_row + 1] as usize {
+                    let (row, p) = (t_row[k], f64::from(t_val[k]));
+                    let bound = negligible(row);
+                    let term = |a: f64| if a.abs() < bound { 0.0 } else { p * a };
+                    let diagonal = source.diagonal(row as usize).map_or(0.0, |a| a[0][0]);
+                    reference += diagonal * p * p;
+                    if let Some((ptr, col, val)) = arrays {
+                        let range = ptr[row as usize] as usize..ptr[row as usize + 1] as usize;
+                        fine.add(col, val, range, |&a| term(a));
+                    } else {
+                        source.visit(row as usize, |column, a| fine.push(column, term(a[0][0])));
+                    }
+                }
+                let (columns, values) = fine.sums();
+                for (&column, &value) in columns.iter().zip(values) {
+                    let range = p_ptr[column as usize] as usize..p_ptr[column as usize + 1] as usize;
+                    coarse.add(p_col, p_val, range, |&p| value * f64::from(p));
+                }
+                let (columns, values) = coarse.sums();
+                part.len.push(columns.len() as u32);
+                push_ascending(&mut part.col, &mut part.val, columns, values);
+                part.reference.push(reference);
+            }
+            part
+        },
     )
 }
 
@@ -377,9 +365,13 @@ fn finish<const C: usize>(
     let global = |c: u32| global_of(&owned, &extended, c);
     // For each row: its number, its length, its reference diagonal, its columns, its values; 64-bit words.
     let mut send = Buckets::<u64>::empty();
-    let mut used = vec![false; n_extended];
-    col.iter().for_each(|&c| used[c as usize] = true);
-    for (task, part) in parts.iter().enumerate() {
+    // Alone, no number changes.
+    let same = n_extended == n_coarse && comm.size() == 1;
+    let mut used = vec![false; if same { 0 } else { n_extended }];
+    if !same {
+        col.iter().for_each(|&c| used[c as usize] = true);
+    }
+    for (task, part) in parts.iter().enumerate().filter(|_| !same) {
         let mut at = 0;
         for (k, coarse_row) in rows(task, n_extended, per_task).enumerate() {
             let len = part.len[k] as usize;
@@ -422,7 +414,7 @@ fn finish<const C: usize>(
     ghosts.sort_unstable();
     ghosts.dedup();
     let local = |g: u64| local_of(&owned, &ghosts, g);
-    let moved: Vec<u32> = (0..n_extended as u32)
+    let moved: Vec<u32> = (0..if same { 0 } else { n_extended as u32 })
         .map(|c| if used[c as usize] || (c as usize) < n_coarse { local(global(c)) } else { u32::MAX })
         .collect();
     if n_extended > n_coarse {
@@ -430,6 +422,9 @@ fn finish<const C: usize>(
     }
     // Numbers of ghosts move, and those of nodes that others brought come between; the rows stay in order.
     let transposed = transposed.map(|(old, rows, values)| {
+        if same {
+            return (old, rows, values);
+        }
         let mut ptr = vec![0u32; n_coarse + ghosts.len() + 1];
         for c in (0..n_extended).filter(|&c| moved[c] != u32::MAX) {
             ptr[moved[c] as usize + 1] = old[c + 1] - old[c];
@@ -455,7 +450,11 @@ fn finish<const C: usize>(
             let len = part.len[k] as usize;
             let mut reference: [f64; C] = std::array::from_fn(|c| part.reference[k * C + c]);
             let start = matrix.col.len();
-            matrix.col.extend(part.col[at..at + len].iter().map(|&c| moved[c as usize]));
+            if same {
+                matrix.col.extend_from_slice(&part.col[at..at + len]);
+            } else {
+                matrix.col.extend(part.col[at..at + len].iter().map(|&c| moved[c as usize]));
+            }
             matrix.val.extend_from_slice(&part.val[at * C * C..(at + len) * C * C]);
             at += len;
             let mut diagonal = start + matrix.col[start..].partition_point(|&c| (c as usize) < row);

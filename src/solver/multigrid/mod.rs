@@ -3,7 +3,7 @@
 //! May import `cluster` and `assembly`; knows nothing of PETSc. Start at [`Multigrid`]; `setup.rs` makes the levels,
 //! `level.rs` is the cycle. In the order of the set-up: `assembled.rs` takes the matrix,
 //! `rows.rs` copies it, `aggregate.rs` groups its nodes,
-//! `tentative.rs` and `prolongation.rs` make the way up, `galerkin.rs` the next matrix; `smoother.rs` and `dense.rs`
+//! `tentative.rs` and `prolongation.rs` make the way up, `galerkin.rs` the next matrix, with `sums.rs`; `smoother.rs` and `dense.rs`
 //! are what a cycle does on a level, `csr.rs` and `sliced.rs` the loops they are made of.
 //!
 //! Single precision halves the bytes of everything that a cycle reads, and bytes are its cost. It limits how well
@@ -27,6 +27,7 @@ mod rows;
 mod setup;
 mod sliced;
 mod smoother;
+mod sums;
 mod tentative;
 mod transpose;
 #[cfg(test)]

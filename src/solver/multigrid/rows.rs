@@ -9,12 +9,15 @@ use std::sync::Arc;
 use cluster::Halo;
 
 use super::csr::Csr;
-use super::parallel::{ROWS_PER_TASK, each, map, rows, rows_of_blocks, split};
+use super::parallel::{ROWS_PER_TASK, convert, each, map, rows, rows_of_blocks, split};
 use super::sliced::{PADDED, Slices};
 use crate::assembly::{Matrix, Pattern};
 
 /// Row offsets and columns, to be shared, also in slices if they are there.
 pub(super) type Columns<'a> = (&'a Arc<Vec<u32>>, &'a Arc<Vec<u32>>, Option<&'a Arc<Slices>>);
+
+/// Row offsets, columns and values of a matrix of one value an entry, its rows one after the other.
+pub(super) type Arrays<'a> = (&'a [u32], &'a [u32], &'a [f64]);
 
 /// Rows of blocks of `N` by `N` values.
 pub(super) trait Rows<const N: usize>: Sync {
@@ -29,6 +32,11 @@ pub(super) trait Rows<const N: usize>: Sync {
 
     /// Row offsets and columns of all entries, if they can be shared.
     fn columns(&self) -> Option<Columns<'_>> {
+        None
+    }
+
+    /// The matrix as it is stored, if that is so; not for blocks.
+    fn arrays(&self) -> Option<Arrays<'_>> {
         None
     }
 }
@@ -122,6 +130,10 @@ impl<const N: usize> Rows<N> for Wide {
             f(self.col[k], values.try_into().expect("N rows"));
         }
     }
+
+    fn arrays(&self) -> Option<Arrays<'_>> {
+        (N == 1).then_some((&self.ptr[..], &self.col[..], &self.val[..]))
+    }
 }
 
 /// What a level keeps of its matrix.
@@ -184,6 +196,12 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     each(tasks, |(task, (norms, inverse))| {
         for (k, row) in rows(task, n, per_task).enumerate() {
             let Some(block) = source.diagonal(row) else { continue };
+            if N == 1 {
+                let value = block[0][0] * scale;
+                norms[k] = value.abs() as f32;
+                inverse[k] = if value > 0.0 && value.is_finite() { (1.0 / value) as f32 } else { 0.0 };
+                continue;
+            }
             norms[k] = (norm2(&block).sqrt() * scale) as f32;
             let made = invert(&block);
             for (to, from) in inverse[k * N * N..][..N * N].iter_mut().zip(made.as_flattened()) {
@@ -194,6 +212,10 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     halo.forward(&mut norms, 1);
     let bound: Vec<f32> = norms.iter().map(|d| (NEGLIGIBLE / scale) as f32 * d.sqrt()).collect();
     let largest = bound.iter().fold(0f32, |largest, b| largest.max(*b));
+    if let Some(arrays) = source.arrays() {
+        let (csr, free) = level_of_arrays(arrays, source.columns(), (&norms, &bound, largest), scale);
+        return Kept { csr, inverse, norms, free };
+    }
     // What is kept is decided twice, by the same comparison. Most entries are larger than any bound of their row: the
     // column's need not be read.
     let kept = |row: usize, column: u32, block: &[[f64; N]; N], root: f64| {
@@ -203,11 +225,7 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
     };
     let mut ptr = vec![0u32; n + 1];
     let mut free = vec![false; n * N];
-    let values = |n_entries: usize| {
-        let mut val = Vec::with_capacity(n_entries * N * N + super::csr::PAD);
-        val.resize(n_entries * N * N, 0f32);
-        val
-    };
+    let values = |n_entries: usize| padded(n_entries * N * N);
     let round = |to: &mut [f32], block: &[[f64; N]; N]| {
         to.iter_mut().zip(block.as_flattened()).for_each(|(to, from)| *to = (from * scale) as f32);
     };
@@ -276,6 +294,82 @@ pub(super) fn level<const N: usize>(source: &impl Rows<N>, halo: &Halo, n_local:
         csr.slice(shared.and_then(|(_, _, slices)| slices.cloned()), PADDED);
     }
     Kept { csr, inverse, norms, free }
+}
+
+/// Zeros, and room for what [`Csr::new`] puts behind them.
+fn padded(n: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(n + super::csr::PAD);
+    values.resize(n, 0f32);
+    values
+}
+
+/// What [`level`] does with one value an entry and rows that lie one after the other: the same matrix, and which rows
+/// have more than the diagonal. Values are rounded all at once, and most rows are kept as they are.
+///
+/// `norms` of the diagonal, what [`level`] makes of them, and the largest of that.
+fn level_of_arrays(
+    (ptr, col, val): Arrays,
+    columns: Option<Columns>,
+    (norms, bound, largest): (&[f32], &[f32], f32),
+    scale: f64,
+) -> (Csr, Vec<bool>) {
+    let n = ptr.len() - 1;
+    let root = |row: usize| f64::from(norms[row].sqrt());
+    let above = |value: f64, bound: f32, root: f64| value * value > (f64::from(bound) * root).powi(2);
+    let keeps = |row: usize, column: u32, value: f64, root: f64| {
+        column as usize == row || above(value, bound[column as usize], root)
+    };
+    let mut kept = vec![0u32; n + 1];
+    let mut free = vec![false; n];
+    let tasks = kept[1..].chunks_mut(ROWS_PER_TASK).zip(free.chunks_mut(ROWS_PER_TASK)).enumerate();
+    each(tasks, |(task, (counts, free))| {
+        for ((row, count), free) in rows(task, n, ROWS_PER_TASK).zip(counts).zip(free) {
+            let range = ptr[row] as usize..ptr[row + 1] as usize;
+            let (columns, values, root) = (&col[range.clone()], &val[range], root(row));
+            // Most entries are larger than any bound of their row: the column's need not be read.
+            let n_above = values.iter().map(|&v| u32::from(above(v, largest, root))).sum::<u32>();
+            if n_above as usize == values.len() {
+                (*count, *free) = (n_above, n_above > 1 || columns.iter().any(|&c| c as usize != row));
+                continue;
+            }
+            for (&column, &value) in columns.iter().zip(values) {
+                let keep = keeps(row, column, value, root);
+                *count += u32::from(keep);
+                *free |= keep && value != 0.0 && column as usize != row;
+            }
+        }
+    });
+    for row in 0..n {
+        kept[row + 1] += kept[row];
+    }
+    let n_kept = kept[n] as usize;
+    // Columns that are shared take no memory, which is worth a few values too many.
+    let shared = columns.filter(|_| n_kept * SHARED.1 >= col.len() * SHARED.0);
+    let round = |value: f64| (value * scale) as f32;
+    let mut csr = if shared.is_some() || n_kept == col.len() {
+        let mut rounded = padded(val.len());
+        convert(val, &mut rounded, round);
+        match shared {
+            Some((ptr, col, _)) => Csr::new(Arc::clone(ptr), Arc::clone(col), rounded, n),
+            None => Csr::new(kept, col.to_vec(), rounded, n),
+        }
+    } else {
+        let (mut to_col, mut to_val) = (vec![0u32; n_kept], padded(n_kept));
+        each(split(&kept, &mut to_col, &mut to_val, 1, ROWS_PER_TASK), |(range, to_col, to_val)| {
+            let mut to = to_col.iter_mut().zip(to_val);
+            for row in range {
+                let (entries, root) = (ptr[row] as usize..ptr[row + 1] as usize, root(row));
+                let of_row = col[entries.clone()].iter().zip(&val[entries]);
+                for ((&column, &value), to) in of_row.filter(|(c, v)| keeps(row, **c, **v, root)).zip(&mut to)
+                {
+                    (*to.0, *to.1) = (column, round(value));
+                }
+            }
+        });
+        Csr::new(kept, to_col, to_val, n)
+    };
+    csr.slice(shared.and_then(|(_, _, slices)| slices.cloned()), PADDED);
+    (csr, free)
 }
 
 /// The inverse of a symmetric positive semidefinite block, by Cholesky; directions in which it vanishes, to

@@ -14,7 +14,7 @@ use super::galerkin::{self, Coarse};
 use super::level::{Below, Down, Level, Nodes};
 use super::parallel::max;
 use super::prolongation::{Prolongation, Raw, smoothed};
-use super::rows::{Columns, Kept, Rows, Wide, level};
+use super::rows::{Arrays, Columns, Kept, Rows, Wide, level};
 use super::smoother::largest_eigenvalue;
 use super::tentative::Tentative;
 use super::{Error, Options, Transfer};
@@ -79,6 +79,13 @@ impl<const N: usize> Rows<N> for Source<'_> {
         match self {
             Source::Assembled(source) => Rows::<N>::columns(*source),
             Source::Wide(_) => None,
+        }
+    }
+
+    fn arrays(&self) -> Option<Arrays<'_>> {
+        match self {
+            Source::Assembled(source) => Rows::<N>::arrays(*source),
+            Source::Wide(source) => Rows::<N>::arrays(source),
         }
     }
 }
@@ -254,8 +261,8 @@ fn constants(free: &[bool], block: usize) -> Vec<Vec<f64>> {
     (0..block)
         .map(|c| {
             let mut mode = vec![0.0; free.len()];
-            for (dof, value) in mode.iter_mut().enumerate().filter(|(dof, _)| dof % block == c) {
-                *value = f64::from(u8::from(free[dof]));
+            for (value, &free) in mode.iter_mut().zip(free).skip(c).step_by(block) {
+                *value = f64::from(u8::from(free));
             }
             mode
         })

@@ -53,6 +53,10 @@ impl Tentative {
                 let m = nodes.len() * block;
                 q.clear();
                 for mode in near_null {
+                    if block == 1 {
+                        q.extend(nodes.iter().map(|&node| mode[node as usize]));
+                        continue;
+                    }
                     for &node in nodes {
                         q.extend_from_slice(&mode[node as usize * block..][..block]);
                     }
@@ -69,6 +73,11 @@ impl Tentative {
         for (task, (values, upper)) in parts.into_iter().enumerate() {
             let range = rows(task, aggregates.n, PER_TASK);
             let nodes = &nodes[ptr[range.start] as usize..ptr[range.end] as usize];
+            if block * modes == 1 {
+                nodes.iter().zip(&values).for_each(|(&node, &value)| val[node as usize] = value);
+                coarse[0][range].copy_from_slice(&upper);
+                continue;
+            }
             for (&node, block_values) in nodes.iter().zip(values.chunks_exact(block * modes)) {
                 val[node as usize * block * modes..][..block * modes].copy_from_slice(block_values);
             }
@@ -100,7 +109,7 @@ fn orthonormalise(q: &mut [f64], m: usize, n: usize, upper: &mut Vec<f64>) {
                 r[i * n + k] += dot;
             }
         }
-        let left = column.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let left = if k > 0 { column.iter().map(|x| x * x).sum::<f64>().sqrt() } else { length };
         if left > DEPENDENT * length {
             column.iter_mut().for_each(|x| *x /= left);
             r[k * n + k] = left;
