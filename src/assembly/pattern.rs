@@ -79,15 +79,24 @@ impl Pattern {
                 Work::new(space).columns_of(space, &spans, &first_cell, part, rows)
             })
             .collect();
-        let (mut diag_ptr, mut off_ptr) = (Vec::with_capacity(n_rows + 1), Vec::with_capacity(n_rows + 1));
+        let (mut diag_ptr, mut off_ptr) = (vec![0; n_rows + 1], vec![0; n_rows + 1]);
         let (mut diag, mut off) = (0, 0);
-        diag_ptr.push(0);
-        off_ptr.push(0);
-        for &(d, o) in parts.iter().flat_map(|p| &p.lengths) {
-            (diag, off) = (diag + d as usize, off + o as usize);
-            diag_ptr.push(diag);
-            off_ptr.push(off);
+        let (mut diag_rest, mut off_rest) = (&mut diag_ptr[1..], &mut off_ptr[1..]);
+        let mut tasks = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let n = part.lengths.len();
+            let (diag_ends, diag_more) = std::mem::take(&mut diag_rest).split_at_mut(n);
+            let (off_ends, off_more) = std::mem::take(&mut off_rest).split_at_mut(n);
+            (diag_rest, off_rest) = (diag_more, off_more);
+            tasks.push((&part.lengths, diag, off, diag_ends, off_ends));
+            (diag, off) = (diag + part.diag.len(), off + part.off.len());
         }
+        tasks.into_par_iter().for_each(|(lengths, mut diag, mut off, diag_ends, off_ends)| {
+            for ((&(d, o), diag_end), off_end) in lengths.iter().zip(diag_ends).zip(off_ends) {
+                (diag, off) = (diag + d as usize, off + o as usize);
+                (*diag_end, *off_end) = (diag, off);
+            }
+        });
         let diag_col = joined(diag, parts.iter_mut().map(|p| std::mem::take(&mut p.diag)).collect());
         let off_col = joined(off, parts.iter_mut().map(|p| std::mem::take(&mut p.off)).collect());
         Pattern { n_rows, diag_ptr, diag_col, off_ptr, off_col }

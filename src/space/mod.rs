@@ -9,12 +9,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use cluster::{Halo, IndexMap};
+use rayon::prelude::*;
 
 use crate::element::{Hang, HangingElement, Interpolation, Lagrange, Nodes};
 use crate::mesh::lattice::{self, Corners};
 use crate::mesh::{Block, EntityTag, Mesh, Table, geometry};
 
 pub use bandwidth::{Order, bandwidth};
+
+/// Cells of a run.
+const RUN: usize = 1024;
+
+/// Nodes of a thread, at least.
+const LEAST_NODES: usize = 4096;
 
 /// A continuous Lagrange space of one degree.
 pub struct Space {
@@ -121,6 +128,17 @@ impl Space {
         on
     }
 
+    /// Per block: the least and the largest node of each run of cells.
+    fn reached(&self) -> Vec<Vec<(u32, u32)>> {
+        let of_run = |nodes: &[u32]| {
+            nodes.iter().fold((u32::MAX, 0), |(least, most), &node| (least.min(node), most.max(node)))
+        };
+        let of_block = |(nodes, element): (&Table, &Lagrange)| {
+            nodes.par_chunks(RUN * element.n_nodes()).map(of_run).collect::<Vec<_>>()
+        };
+        self.cell_to_node.iter().zip(&self.elements).map(of_block).collect()
+    }
+
     /// The coordinates of all local nodes, ghosts included. Of a node that periodicity gives several
     /// places, one of them; of a node on what hangs, its place on the coarser neighbour's face. Where nodes are the
     /// mesh's, so are these.
@@ -133,30 +151,45 @@ impl Space {
         {
             return Cow::Borrowed(&mesh.nodes);
         }
-        let mut points = vec![[0.0; 3]; self.map.n_local()];
-        let mut done = vec![false; points.len()];
-        let mut x = Vec::new();
-        for (b, block) in mesh.blocks.iter().enumerate() {
-            let table = geometry::basis(block).tabulate(self.elements[b].nodes(), 0);
-            for cell in 0..block.n_cells {
-                let nodes = self.nodes(b, cell);
-                // Each node once: most cells have no new one.
-                if nodes.iter().all(|&node| done[node as usize]) {
-                    continue;
-                }
-                x.clear();
-                mesh.cell_coordinates(block, cell, &mut x);
-                let hanging = self.interpolation(b, cell);
-                for (k, &node) in nodes.iter().enumerate() {
-                    if hanging.is_some_and(|c| c.is_parents(k)) {
+        let n = self.map.n_local();
+        let mut points = vec![[0.0; 3]; n];
+        let mut done = vec![false; n];
+        // Each thread has some of the nodes and takes each from its first cell, whoever has how many.
+        let n_parts = rayon::current_num_threads().min(n / LEAST_NODES).max(1);
+        let per_part = n.div_ceil(n_parts).max(1);
+        let reached = self.reached();
+        let parts = points.par_chunks_mut(per_part).zip(done.par_chunks_mut(per_part)).enumerate();
+        parts.for_each(|(part, (points, done))| {
+            let first = part * per_part;
+            let (low, high) = (first as u32, (first + points.len()) as u32);
+            let mut x = Vec::new();
+            for (b, block) in mesh.blocks.iter().enumerate() {
+                let table = geometry::basis(block).tabulate(self.elements[b].nodes(), 0);
+                let runs =
+                    reached[b].iter().enumerate().filter(|(_, (least, most))| *least < high && *most >= low);
+                for cell in runs.flat_map(|(run, _)| run * RUN..((run + 1) * RUN).min(block.n_cells)) {
+                    let nodes = self.nodes(b, cell);
+                    let mine = |node: u32| node.wrapping_sub(low) as usize;
+                    // Each node once: most cells have no new one.
+                    if nodes.iter().all(|&node| done.get(mine(node)).is_none_or(|done| *done)) {
                         continue;
                     }
-                    if !std::mem::replace(&mut done[node as usize], true) {
-                        points[node as usize] = geometry::image(&table, k, &x);
+                    x.clear();
+                    mesh.cell_coordinates(block, cell, &mut x);
+                    let hanging = self.interpolation(b, cell);
+                    for (k, &node) in nodes.iter().enumerate() {
+                        if hanging.is_some_and(|c| c.is_parents(k)) {
+                            continue;
+                        }
+                        let node = mine(node);
+                        if done.get_mut(node).is_some_and(|done| !std::mem::replace(done, true)) {
+                            points[node] = geometry::image(&table, k, &x);
+                        }
                     }
                 }
             }
-        }
+        });
+        let mut x = Vec::new();
         // Nodes of ghosts' parents may be on no cell here but as slots.
         for (b, block) in mesh.blocks.iter().enumerate().filter(|(b, _)| self.may_hang(*b)) {
             let basis = geometry::basis(block);
@@ -174,5 +207,30 @@ impl Space {
             }
         }
         Cow::Owned(points)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Shape;
+    use crate::mesh::trees::{Trees, under_mpi};
+
+    #[test]
+    fn coordinates_are_the_same_by_any_number_of_threads() {
+        let test = "space::tests::coordinates_are_the_same_by_any_number_of_threads";
+        under_mpi(test, &[1, 2], |comm| {
+            let trees = Trees::varied(Shape::Hexahedron, [8, 8, 8], false, 2, 0.1);
+            let mesh = trees.mesh(comm, |k| k * comm.size() / trees.leaves.len());
+            let space = Space::new(&mesh, 3, Order::Curve).expect("a space");
+            let by = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                pool.install(|| space.coordinates(&mesh).into_owned())
+            };
+            let alone = by(1);
+            assert!(alone.len() > 2 * LEAST_NODES, "{} nodes are of one thread", alone.len());
+            assert!((2..5).all(|threads| by(threads) == alone));
+            Vec::new()
+        });
     }
 }
