@@ -208,7 +208,7 @@ fn flux_between_regions() {
                 head("file = \"crooked.msh\"", 2),
             );
             let ran = Case::new(&case).file("crooked.msh", text).ranks(ranks).solve();
-            let (found, cells) = (ran.integral("across")[0], ran.number("/cells"));
+            let (found, cells) = (ran.integral("across")[0], ran.number("/mesh/cells"));
             assert!((found + 3.0 * sign).abs() < 2e-2, "{shape} on {ranks} ranks: {found}\n{}", ran.text);
             assert!(cells > 1.2 * ran.number("/adapt/steps/0/cells"), "{cells} cells");
         }
