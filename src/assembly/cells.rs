@@ -338,14 +338,10 @@ impl<L> Task<'_, L> {
     ) {
         let hanging = self.d.space.interpolation(b, cell).expect("the cell hangs");
         let nodes = self.d.space.nodes(b, cell);
-        let of_lane = |all: &[f64], out: &mut Vec<f64>| {
-            out.clear();
-            out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
-        };
         let Work { group, cell_matrix, cell_residual, scratch, .. } = work;
-        of_lane(bytemuck::cast_slice(&group.residual), cell_residual);
+        of_lane(bytemuck::cast_slice(&group.residual), lane, cell_residual);
         hanging.scatter(cell_residual, C, scratch);
-        of_lane(bytemuck::cast_slice(&group.matrix), cell_matrix);
+        of_lane(bytemuck::cast_slice(&group.matrix), lane, cell_matrix);
         if self.what.has_matrix() {
             hanging.transform(cell_matrix, C, scratch);
         }
@@ -437,18 +433,21 @@ impl<L> Task<'_, L> {
         piece: &mut Piece,
     ) {
         let nodes = self.d.space.nodes(b, cell);
-        let of_lane = |all: &[f64], out: &mut Vec<f64>| {
-            out.clear();
-            out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
-        };
-        of_lane(bytemuck::cast_slice(&work.group.matrix), &mut work.cell_matrix);
-        of_lane(bytemuck::cast_slice(&work.group.residual), &mut work.cell_residual);
+        of_lane(bytemuck::cast_slice(&work.group.matrix), lane, &mut work.cell_matrix);
+        of_lane(bytemuck::cast_slice(&work.group.residual), lane, &mut work.cell_residual);
         if let Some(constraints) = self.constraints {
             let matrix = self.what.has_matrix().then_some(&mut work.cell_matrix[..]);
             constraints.apply(nodes, matrix, &mut work.cell_residual);
         }
         piece.add::<C, 1>(nodes, &work.cell_matrix, &work.cell_residual, 0);
     }
+}
+
+/// Takes one lane's values out of those of a group.
+#[inline(always)]
+fn of_lane(all: &[f64], lane: usize, out: &mut Vec<f64>) {
+    out.clear();
+    out.extend(all.chunks_exact(WIDTH).map(|lanes| lanes[lane]));
 }
 
 /// Whether `u` vanishes at all nodes that `constraints` do not prescribe.
