@@ -71,10 +71,7 @@ impl Stage<'_, '_> {
                 self.check_reacts(entities, axis, state, name.place)?;
                 Aim::Reaction(entities, axis)
             } else if domain.on_boundary {
-                facets = match integral.of.part {
-                    Part::Normal => domain.sides(mesh),
-                    _ => [domain.facets(mesh), Vec::new()],
-                };
+                facets = domain.facets(mesh, integral.of.part);
                 if !self.comm.any(facets.iter().any(|facets| !facets.is_empty())) {
                     return Err(self.not_one(&integral.of, name.place));
                 }

@@ -266,16 +266,16 @@ impl<'a> Solved<'a> {
                     (Located::Values, k..k + 1)
                 }
             };
-            let facets = domain.facets(mesh);
-            if on_boundary && mesh.comm.sum(facets.len() as u64) == 0 {
+            let [facets, against] = domain.facets(mesh, integral.of.part);
+            if on_boundary && !mesh.comm.any(!facets.is_empty() || !against.is_empty()) {
                 return Err(fail(self));
             }
+            let over = |facets: &[EntityTag]| self.problem.integrate_facets(q, what, facets, self.u);
             let all = if on_boundary && what == Located::Normal {
-                let sides = domain.sides(mesh);
-                let [along, against] = sides.map(|s| self.problem.integrate_facets(q, what, &s, self.u));
+                let (along, against) = (over(&facets), over(&against));
                 along.and_then(|along| Ok(vec![along[0] - against?[0]]))
             } else if on_boundary {
-                self.problem.integrate_facets(q, what, &facets, self.u)
+                over(&facets)
             } else {
                 let keep = |b: usize, cell: usize| {
                     sets.as_ref().is_none_or(|s| s[mesh.blocks[b].sets[cell] as usize])
@@ -345,17 +345,12 @@ impl Domain {
         domain
     }
 
-    /// Its facets, each once over all ranks.
-    pub(super) fn facets(&self, mesh: &Mesh) -> Vec<EntityTag> {
-        conditions::distinct_facets(mesh, &self.tags).into_iter().map(|f| f.tag).collect()
-    }
-
-    /// The same by the way their own normals point: along that of the integral, and against it. Between two regions
-    /// that of the integral is the one out of the region with the lesser tag.
-    pub(super) fn sides(&self, mesh: &Mesh) -> [Vec<EntityTag>; 2] {
+    /// Its facets, each once over all ranks. For what goes along the normal by the way their own normals point, along that
+    /// of the integral and against it: between two regions that is the one out of the region with the lesser tag.
+    pub(super) fn facets(&self, mesh: &Mesh, part: Part) -> [Vec<EntityTag>; 2] {
         let facets = conditions::distinct_facets(mesh, &self.tags);
         let (against, along): (Vec<_>, Vec<_>) =
-            facets.into_iter().partition(|f| f.regions == Ordering::Greater);
+            facets.into_iter().partition(|f| part == Part::Normal && f.regions == Ordering::Greater);
         [along, against].map(|facets| facets.into_iter().map(|f| f.tag).collect())
     }
 }
